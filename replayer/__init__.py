@@ -1,0 +1,1 @@
+"""Rewinding: the catalogue, selection, plans, jobs, offset reset, dead-letter redrive. It never runs a handler and never moves a live group."""
