@@ -65,7 +65,7 @@ class TopicMissing(TapeError):
 
 
 class NotOurs(TapeError):
-    """A record on the tape can't be decoded as a WebhookEvent. Do: find who else writes to the topic; the record is dead-lettered."""
+    """A record on the tape can't be decoded as a WebhookEvent. Do: find who else writes there; it's dead-lettered."""
 
 
 class LedgerError(HooktapeError):

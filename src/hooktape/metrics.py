@@ -1,0 +1,116 @@
+"""Every metric of Hooktape: what it means, and what to do when it moves (DESIGN §9).
+
+All of them live here and nowhere else, so that this page is the reference. No label takes values that grow with
+shops or resources on a hot counter. Figures about lag and depth are exported by `hooktape catalog`, from broker
+offsets and the ledger, never by the workers: a dead worker must not silence its own alarm.
+"""
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest, start_http_server
+
+# Up to Shopify's 5 s and a little beyond: a request slower than that was cut off by Shopify.
+_REQUEST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 4.5, 5, 10)
+# A handler may take minutes.
+_HANDLER = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+# From the usual second to the day that Shopify warns of.
+_DELAY = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
+
+# ── ingest ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+REQUESTS = Counter("hooktape_requests_total",
+    "Webhook requests by outcome. Do: many bad_signature means a wrong or rotated secret; any not_durable means Kafka.",
+    ["outcome"])
+REQUEST_SECONDS = Histogram("hooktape_request_seconds",
+    "From the request's arrival to its answer. Do: over 1 s look at publish_seconds; Shopify hangs up at 5 s.",
+    buckets=_REQUEST)
+EVENTS_RECEIVED = Counter("hooktape_events_received_total",
+    "Events recorded on the tape. Do: a topic that falls to zero may have lost its subscription.",
+    ["topic", "source"])
+PUBLISH_SECONDS = Histogram("hooktape_publish_seconds",
+    "From handing a record to the producer to its delivery report. Do: a growing tail is a slow or failing broker.",
+    ["outcome"], buckets=_REQUEST)
+SHOPIFY_DELAY = Histogram("hooktape_shopify_delay_seconds",
+    "From X-Shopify-Triggered-At to arrival here. Do: when it grows, Shopify is late or retries what we refused.",
+    buckets=_DELAY)
+SECRET_IN_USE = Counter("hooktape_secret_in_use_total",
+    "Webhooks verified, by secret. Do: revoke an old secret only after its count has stood still for over 4 h.",
+    ["secret_id"])
+RELABELLED = Counter("hooktape_relabelled_total",
+    "Bodies seen again under another shop or topic with the same signature. Do: treat as forged; see docs/security.md.")
+UNPROVISIONED = Counter("hooktape_unprovisioned_total",
+    "Events recorded in the log of other topics. Do: add the topic to HOOKTAPE_TOPICS and run `hooktape topics apply`.")
+BREAKER_OPEN = Gauge("hooktape_breaker_open",
+    "1 while ingest answers 503 at once because Kafka didn't acknowledge. Do: look at the broker.")
+IN_FLIGHT_BYTES = Gauge("hooktape_in_flight_bytes",
+    "Bytes of bodies waiting for their acknowledgement. Do: near the bound, Kafka is slower than the traffic.")
+
+# ── consumers ───────────────────────────────────────────────────────────────────────────────────────────────────────
+PROCESSED = Counter("hooktape_processed_total",
+    "Events finished by a worker. Do: look at the groups of failures (`hooktape dlq groups`) when dead grows.",
+    ["group", "topic", "outcome"])
+PROCESSING_SECONDS = Histogram("hooktape_processing_seconds",
+    "Time in the handler, one try. Do: when it nears the handler's timeout, look downstream.",
+    ["group", "topic"], buckets=_HANDLER)
+START_SECONDS = Histogram("hooktape_start_seconds",
+    "From an event's arrival at ingest to its handler's first start. Do: when it grows, add workers or partitions.",
+    ["group"], buckets=_HANDLER)
+RETRIES = Counter("hooktape_retries_total",
+    "Tries put off to a retry topic, by delay and class of error. Do: many `throttled` means too high a concurrency.",
+    ["group", "delay", "error"])
+DUPLICATES = Counter("hooktape_duplicates_total",
+    "Events skipped because the group had finished or taken over the same webhook. Normal: Shopify delivers some twice.",
+    ["group"])
+STALE = Counter("hooktape_stale_total",
+    "Events skipped because a newer version of their resource was applied already. Normal with skip_stale.",
+    ["group"])
+IN_FLIGHT = Gauge("hooktape_in_flight_events",
+    "Events a worker holds: fetched and not finished. Do: at the bound for long, handlers are the bottleneck.",
+    ["group"])
+LOOP_GAP = Gauge("hooktape_loop_gap_seconds",
+    "Longest wait of the worker's event loop since the last scrape. Do: over 1 s, a handler blocks the loop.")
+
+# ── catalogue: lag and depth ────────────────────────────────────────────────────────────────────────────────────────
+PENDING_SECONDS = Gauge("hooktape_pending_seconds",
+    "Age of the oldest event on the tape that the group hasn't committed. Do: over 5 min, see `hooktape status`.",
+    ["group", "topic"])
+PENDING_EVENTS = Gauge("hooktape_pending_events",
+    "Events between the group's committed offsets and the end of the tape.", ["group", "topic"])
+FAILED_EVENTS = Gauge("hooktape_failed_events",
+    "Events whose last try failed: waiting for a retry, or dead. Do: `hooktape dlq groups` names the causes.",
+    ["group", "topic"])
+DLQ_DEPTH = Gauge("hooktape_dlq_depth",
+    "Dead events that nobody has redriven or discarded. Do: fix the cause, then `hooktape dlq redrive`.", ["group"])
+DLQ_OLDEST = Gauge("hooktape_dlq_oldest_seconds",
+    "Age of the oldest record in the dead-letter topic. Do: act before its retention (90 days) ends.", ["group"])
+CATALOG_LAG = Gauge("hooktape_catalog_lag_events",
+    "Records on the tape that the catalogue hasn't read. Do: while it grows, searches and figures are behind.")
+
+# ── replay ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+REPLAY_EVENTS = Counter("hooktape_replay_events_total",
+    "Events handed to a group again, and what became of them.", ["outcome"])
+REPLAY_SUCCESS = Gauge("hooktape_replay_success_ratio",
+    "Succeeded or already done, of all selected events of the last ended replay. Do: below 1, see `hooktape replay show`.")
+
+# ── reconciler ──────────────────────────────────────────────────────────────────────────────────────────────────────
+RECONCILE_COMPARED = Counter("hooktape_reconcile_compared_total",
+    "Changes that the Admin API showed and that were compared with the tape.", ["topic"])
+RECONCILE_MISSING = Counter("hooktape_reconcile_missing_total",
+    "Changes that never arrived and were recorded as synthetic events. Do: several passes running, check the subscription.",
+    ["topic"])
+RECONCILE_LATE = Counter("hooktape_reconcile_late_total",
+    "Changes that looked missing and arrived within the grace period. Normal in small numbers.", ["topic"])
+RECONCILE_PENDING = Gauge("hooktape_reconcile_pending",
+    "Changes that look missing and are still within the grace period.")
+RECONCILE_LAST_SUCCESS = Gauge("hooktape_reconcile_last_success_timestamp_seconds",
+    "When a shop's last complete pass ended. Do: when old, see `hooktape reconcile --once --shop` for the reason.", ["shop"])
+RECONCILE_COST = Counter("hooktape_reconcile_cost_points_total",
+    "Admin API cost points spent, as Shopify counted them.")
+
+
+def serve(port: int, host: str = "127.0.0.1") -> int:
+    """Answers `/metrics` (any path) on `port` in a thread; 0 picks a free one. Returns the port. Raises OSError."""
+    server, _ = start_http_server(port, addr=host)
+    return int(server.server_port)
+
+
+def exposition() -> tuple[bytes, str]:
+    """The body and content type of `/metrics`, for processes that serve HTTP anyway."""
+    return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
