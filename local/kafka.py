@@ -4,11 +4,14 @@
 """
 
 import base64
+import os
+import shutil
 import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +20,9 @@ from confluent_kafka.admin import AdminClient
 
 from hooktape.errors import LocalStackError
 from hooktape.local import jars, java
+from hooktape.local.locks import POLL
 from hooktape.local.supervise import EndedEarly, Launch, Lifetime, Server, State
+from hooktape.settings import Settings
 
 READY_SECONDS = 60.0  # ready after 2 s on an idle machine; a busy laptop or a long recovery gets thirty times that
 PORT_ATTEMPTS = 3  # a free port can be taken between the look and Kafka's bind; three times in a row it isn't chance
@@ -90,6 +95,37 @@ def stop(home: Path, timeout: float = 30.0) -> bool:
     return _server(home).stop(timeout)
 
 
+@dataclass(frozen=True)
+class Broker:
+    """A broker to work with, and in words where it came from."""
+
+    bootstrap: str
+    origin: str
+
+
+@contextmanager
+def broker(
+    settings: Settings, *, lifetime: Lifetime = "parent", progress: Callable[[str], None] = _silent
+) -> Iterator[Broker]:
+    """The broker that the settings ask for: the one that HOOKTAPE_KAFKA names, else a local one (from pip, or a container).
+
+    A named one is neither started nor stopped nor looked at here. Raises LocalStackError when a local one can't be started.
+    """
+    if settings.kafka:
+        yield Broker(settings.kafka, settings.origin("kafka"))
+    elif settings.local_kafka == "container":
+        from hooktape.local import container
+
+        with container.broker(progress) as bootstrap:
+            yield Broker(bootstrap, f"a container of {container.IMAGE}")
+    else:
+        local = start(settings.home / "kafka", lifetime=lifetime, progress=progress)
+        try:
+            yield Broker(local.bootstrap, f"the local Kafka in {local.data.parent}")
+        finally:
+            local.stop()
+
+
 def answers(bootstrap: str, deadline: float) -> bool:
     """Whether a broker answers there with metadata that names it: the state in which clients can use it."""
     host, _, port = bootstrap.rpartition(":")
@@ -105,12 +141,30 @@ def answers(bootstrap: str, deadline: float) -> bool:
         return False
 
 
+def wait_for(bootstrap: str, seconds: float) -> bool:
+    """Waits until a broker answers there; False when none did within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not answers(bootstrap, deadline):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL)
+    return True
+
+
 @dataclass(frozen=True)
 class Ports:
     """TCP ports on the loopback address."""
 
     broker: int
     controller: int
+
+
+def free_ports() -> Ports:
+    """Two ports that nobody listens on at this moment."""
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        return Ports(one.getsockname()[1], two.getsockname()[1])
 
 
 def properties(ports: Ports, data: Path) -> dict[str, str]:
@@ -159,16 +213,20 @@ def _server(home: Path) -> Server:
 
 
 def _prepare(home: Path, binary: Path, class_path: list[Path]) -> Launch:
-    config = home / "server.properties"
-    ports = _ports(home)
-    config.write_text("".join(f"{key}={value}\n" for key, value in properties(ports, home / "data").items()))
-    base = [str(binary), f"-Xmx{MAX_HEAP}", "-XX:-UsePerfData", "-cp", ":".join(map(str, class_path))]
-    if not (home / "data" / "meta.properties").exists():
-        _format(base, config)
+    ports, data = _ports(home), home / "data"
+    base = [str(binary), f"-Xmx{MAX_HEAP}", "-XX:-UsePerfData"]
+    classes = ["-cp", os.pathsep.join(map(str, class_path))]
+    if not data.exists():
+        # Made aside and renamed when whole: a format that is killed half-way leaves what no broker can use.
+        draft = home / "data.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        _format([*base, *classes], _write(home / "format.properties", properties(ports, draft)))
+        draft.rename(data)
+    config = _write(home / "server.properties", properties(ports, data))
     argv = [
-        *base[:-2], "-XX:+ExitOnOutOfMemoryError", f"-XX:ErrorFile={home / 'java-crash.log'}", "-Djava.awt.headless=true",
+        *base, "-XX:+ExitOnOutOfMemoryError", f"-XX:ErrorFile={home / 'java-crash.log'}", "-Djava.awt.headless=true",
         "-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
-        *base[-2:], "kafka.Kafka", str(config),
+        *classes, "kafka.Kafka", str(config),
     ]  # fmt: skip
     return Launch(argv, f"127.0.0.1:{ports.broker}")
 
@@ -180,10 +238,7 @@ def _ports(home: Path) -> Ports:
         old = [int(word) for word in remembered.read_text().split()]
         if len(old) == 2 and all(_is_free(port) for port in old):
             return Ports(*old)
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        new = Ports(one.getsockname()[1], two.getsockname()[1])
+    new = free_ports()
     remembered.write_text(f"{new.broker} {new.controller}\n")
     return new
 
@@ -197,6 +252,11 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _write(path: Path, values: dict[str, str]) -> Path:
+    path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
+    return path
 
 
 def _format(base: list[str], config: Path) -> None:

@@ -37,7 +37,9 @@ class Launch:
     user: str | None = None
     group: int | None = None
     leftovers: list[str] = field(default_factory=list)
-    """Files to remove when the server has ended."""
+    """Folders to remove when the server has ended."""
+    cwd: Path | None = None
+    """Where it runs; None: in its home."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class Server:
             (self.home / "state.json").unlink(missing_ok=True)
             plan = launch()
             order: dict[str, Any] = {
-                "home": str(self.home), "log": str(self.log), "argv": plan.argv, "cwd": str(self.home),
+                "home": str(self.home), "log": str(self.log), "argv": plan.argv, "cwd": str(plan.cwd or self.home),
                 "user": plan.user, "group": plan.group, "running_fd": running, "leftovers": plan.leftovers,
                 "stop_signal": int(plan.stop_signal), "orphan_signal": int(plan.orphan_signal),
                 "stop_seconds": STOP_SECONDS, "state": {"address": plan.address, "lifetime": lifetime},
