@@ -124,7 +124,8 @@ def downloader(scratch: Path) -> Callable[[Jar], Path]:
             try:
                 return Path(artifact.resolve())
             except (requests.RequestException, RuntimeError, OSError) as error:
-                Path(artifact.cached_path).unlink(missing_ok=True)  # jgo takes what is there for whole
+                if artifact.cached_path is not None:
+                    artifact.cached_path.unlink(missing_ok=True)  # jgo takes what is there for whole
                 if attempt == ATTEMPTS:
                     raise LocalStackError(
                         f"Couldn't fetch {jar.group}:{jar.artifact}:{jar.version}, a part of Apache Kafka, in {ATTEMPTS} "
