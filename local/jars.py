@@ -39,7 +39,8 @@ class Jar:
 
 def locked() -> list[Jar]:
     """The jars that the shipped lock names."""
-    return [Jar(**entry) for entry in tomllib.loads(LOCK.read_text())["jar"]]
+    entries = tomllib.loads(LOCK.read_text())["dependencies"]
+    return [Jar(entry["groupId"], entry["artifactId"], entry["version"], entry["sha256"]) for entry in entries]
 
 
 def kafka_version() -> str:

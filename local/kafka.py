@@ -205,8 +205,8 @@ def properties(ports: Ports, data: Path) -> dict[str, str]:
         "broker.heartbeat.interval.ms": "200",
         # Kafka waits 3 s for more members of a new group by default: good for fifty machines, a nuisance here.
         "group.initial.rebalance.delay.ms": "0",
-        # A killed worker's partitions move on after 3 s instead of 45, and a new member gets its share within half a second
-        # instead of 5. librdkafka sends heartbeats from a thread of its own, so a slow handler isn't taken for dead.
+        # A killed worker's partitions moved on after 3.0 to 3.4 s (45 s by default), and who joins learns of its share at its
+        # next heartbeat (5 s by default). librdkafka sends them from a thread of its own: a slow handler isn't taken for dead.
         "group.consumer.session.timeout.ms": "3000",
         "group.consumer.heartbeat.interval.ms": "500",
         # Lower bounds, so that a test or a group's own setting may go down to a second.
