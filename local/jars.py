@@ -7,6 +7,7 @@ of `jgo.build`, which also fetches a JDK of its own to sort the jars into module
 
 import hashlib
 import os
+import shutil
 import tempfile
 import tomllib
 from collections.abc import Callable
@@ -84,6 +85,8 @@ def check(path: Path, jar: Jar) -> None:
 
 def _fetch(jars: list[Jar], folder: Path, progress: Callable[[str], None]) -> None:
     progress(f"Fetching Apache Kafka {kafka_version()}: {len(jars)} jars, once")
+    for abandoned in folder.glob(".fetch-*"):  # of a process that was killed: we hold the lock, so nobody fetches now
+        shutil.rmtree(abandoned, ignore_errors=True)
     # A repository of its own, beside the cache: jgo writes in place, so an interrupted download would stay behind as a
     # truncated jar in the user's Maven repository and be taken for whole ever after.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:

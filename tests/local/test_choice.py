@@ -120,9 +120,10 @@ def test_a_fetched_jar_that_is_not_what_the_lock_says_never_reaches_the_cache(
 ) -> None:
     locked_as(monkeypatch, b"right")
     fetching(monkeypatch, b"wrong")
+    (tmp_path / "cache" / ".fetch-killed").mkdir(parents=True)
     with pytest.raises(LocalStackError, match=r"org\.example:part:1\.0"):
         jars.class_path(tmp_path / "cache", print)
-    assert not list((tmp_path / "cache").glob("*.jar"))
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["fetch.lock"]
 
 
 def test_a_jar_damaged_later_is_named_and_mended_by_deleting_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from hooktape.errors import LocalStackError
-from hooktape.local import jars, java, kafka
+from hooktape.local import jars, kafka
 from hooktape.settings import Settings
 from tests.local.helpers import Holder, alive, eventually, hold
 
@@ -163,7 +163,6 @@ def test_a_broker_that_ends_early_is_reported_with_its_last_lines_and_the_log_fi
 
 
 def test_a_tampered_jar_is_refused_and_named(tmp_path: Path) -> None:
-    java.find()
     real = jars.class_path(jars.default_folder(), print)
     folder = tmp_path / "jars"
     folder.mkdir()
