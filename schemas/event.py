@@ -1,0 +1,116 @@
+"""`Event`: one record of the tape, as handlers and every part of Hooktape see it."""
+
+import hashlib
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from hooktape.errors import NotOurs
+from hooktape.times import from_micros
+
+_DAY = 86_400_000_000
+# Shopify's clock is believed this far from ours: it warns of deliveries a day late, and retries for hours. Beyond that the
+# header is wrong or forged (it isn't signed), and would scatter the ledger's days.
+_BELIEVED = 7 * _DAY
+
+
+class Coordinates(NamedTuple):
+    """Where a record lies on Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}@{self.offset}"
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """Why a handler sees an event again: the replay's id, its reason, who asked, and whether finished events run too."""
+
+    id: str
+    reason: str = ""
+    who: str = ""
+    forced: bool = False
+
+
+class EventKey(NamedTuple):
+    """The ledger's key of an event: its day (days since 1970-01-01) and 16 bytes of BLAKE2b over shop and webhook id."""
+
+    day: int
+    id: bytes
+
+
+def event_id16(shop: str, webhook_id: str) -> bytes:
+    """The 16 bytes that stand for (shop, webhook id) in the ledger."""
+    return hashlib.blake2b(f"{shop}\0{webhook_id}".encode(), digest_size=16).digest()
+
+
+class Event(msgspec.Struct, kw_only=True):
+    """A webhook on the tape. `payload` is Shopify's body byte for byte; `.json()` parses it.
+
+    `*_us` are microseconds since the epoch; `triggered_at`, `received_at` and `resource_version` give them as UTC datetimes.
+    `attempt`, `replay` and `at` are the worker's and aren't stored in the record.
+    """
+
+    webhook_id: str
+    shop: str
+    topic: str
+    payload: bytes
+    received_us: int
+    event_id: str | None = None
+    api_version: str | None = None
+    resource: str | None = None
+    resource_root: str | None = None
+    version_us: int | None = None
+    triggered_us: int | None = None
+    hmac: str | None = None
+    secret_id: str | None = None
+    headers: dict[str, str] = {}
+    source: str = "webhook"
+
+    attempt: int = 1
+    """This try's number, from 1."""
+    replay: Replay | None = None
+    """Set when an operator sent this event again."""
+    at: Coordinates | None = None
+    """Where the event lies on the tape."""
+
+    def json(self) -> Any:
+        """The body, parsed. Raises NotOurs that names the event when it isn't JSON."""
+        try:
+            return msgspec.json.decode(self.payload)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise NotOurs(f"the body of {self} isn't JSON that can be read: {error}") from None
+
+    @property
+    def triggered_at(self) -> datetime | None:
+        """When Shopify triggered the delivery, by its clock and an unsigned header."""
+        return None if self.triggered_us is None else from_micros(self.triggered_us)
+
+    @property
+    def received_at(self) -> datetime:
+        """When the request arrived here."""
+        return from_micros(self.received_us)
+
+    @property
+    def resource_version(self) -> datetime | None:
+        """The resource's `updated_at`, from the body."""
+        return None if self.version_us is None else from_micros(self.version_us)
+
+    @property
+    def lane(self) -> str:
+        """The Kafka key, and what is handled in order: the shop and the resource's root, or the shop."""
+        return f"{self.shop}/{self.resource_root}" if self.resource_root else self.shop
+
+    @property
+    def key(self) -> EventKey:
+        """The ledger's key. The day is Shopify's, which a webhook's copies share, unless it can't be right."""
+        moment = self.triggered_us
+        if moment is None or abs(moment - self.received_us) > _BELIEVED:
+            moment = self.received_us
+        return EventKey(moment // _DAY, event_id16(self.shop, self.webhook_id))
+
+    def __str__(self) -> str:
+        return f"{self.topic} {self.webhook_id} of {self.shop}"
