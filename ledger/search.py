@@ -11,7 +11,7 @@ from hooktape.ledger.database import Transaction
 from hooktape.ledger.selection import Clock, Selection, Status
 
 _DAY = 86_400_000_000  # microseconds
-_STATES = {Status.PENDING: State.RUNNING, **{s: State[s.name] for s in Status if s is not Status.PENDING}}
+_STATES = {s: State.RUNNING if s is Status.PENDING else State[s.name] for s in Status}
 _ERROR = "o.error_type, o.error_group, o.error_message"
 
 
@@ -24,7 +24,8 @@ class Query:
     params: dict[str, Any] = field(default_factory=dict)
     outcomes: bool = False
 
-    def page(self, columns: str, after: tuple[int, bytes] | None, limit: int, newest_first: bool) -> tuple[str, Mapping[str, Any]]:
+    def page(self, columns: str, after: tuple[int, bytes] | None, limit: int,
+             newest_first: bool) -> tuple[str, Mapping[str, Any]]:  # fmt: skip
         """The events themselves, by (received_at, id)."""
         terms, params = [*self.terms], {**self.params, "limit": limit}
         order = "DESC" if newest_first else "ASC"

@@ -1,11 +1,11 @@
 """SQLite: one file, many processes on one machine."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hooktape.errors import LedgerError, LedgerUnavailable, SettingsError
 from hooktape.ledger.database import Database, Params, Transaction, expand_lists, list_parameters
@@ -40,7 +40,8 @@ class SqliteDatabase(Database):
     """
 
     dialect = "sqlite"
-    words = {"bytes": "BLOB", "serial": "INTEGER PRIMARY KEY", "by_day": "", "clustered": "WITHOUT ROWID"}
+    words: ClassVar[Mapping[str, str]] = {
+        "bytes": "BLOB", "serial": "INTEGER PRIMARY KEY", "by_day": "", "clustered": "WITHOUT ROWID"}  # fmt: skip
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -60,6 +61,9 @@ class SqliteDatabase(Database):
         # One writer at a time in the whole file: `names` have nothing to add.
         connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
         return SqliteTransaction(connection)
+
+    def _prepare_days(self, days: Collection[int]) -> None:
+        pass  # one table for all days
 
     def _commit(self) -> None:
         if self._connection is not None:
