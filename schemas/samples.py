@@ -20,13 +20,13 @@ SHOP_ZONE = timezone(timedelta(hours=-5))
 SHOP_DOMAIN = "hooktape-demo.myshopify.com"
 CURRENCY = "USD"
 
-_FIRST = ("Ada", "Bryn", "Chidi", "Dorothée", "Emil", "Farah", "Goran", "Hana", "Iñigo", "Jun", "Kaya", "Lars", "Mira", "Nils")
+_FIRST = ("Ada", "Bryn", "Chidi", "Dorothée", "Emil", "Farah", "Hana", "Iñigo", "Jun", "Kaya", "Lars", "Mira", "Nils")
 _LAST = ("Albrecht", "Boateng", "Castaño", "Duarte", "Eriksen", "Fournier", "Grünwald", "Hoang", "Ito", "Jansen", "O'Keefe")
-_TOWNS = (("Millbrook", "Vermont", "VT", "05060"), ("Cedar Falls", "Iowa", "IA", "50613"), ("Port Anders", "Maine", "ME", "04101"),
+_TOWNS = (("Milford", "Vermont", "VT", "05060"), ("Cedar Falls", "Iowa", "IA", "50613"), ("Port Anders", "Maine", "ME", "04101"),
           ("San Rey", "California", "CA", "93401"), ("Elk Ridge", "Oregon", "OR", "97015"))  # fmt: skip
 _STREETS = ("Foundry Lane", "Old Mill Road", "Juniper St. #4/B", "Harbour & Quay", "North Terrace")
-_GOODS = (("Kettle", "Stoneware"), ("Field Notebook", "Paper & Ink"), ("Wool Blanket", "Härlig"), ("Desk Lamp <warm>", "Lumen/Co"),
-          ("Trail Bottle", "Norrland"), ("Chef's Knife", "Kiyomi"), ("Rain Jacket", "Norrland"))  # fmt: skip
+_GOODS = (("Kettle", "Stones"), ("Field Notebook", "Paper & Ink"), ("Wool Blanket", "Härlig"), ("Desk Lamp <warm>", "Luma/Co"),
+          ("Trail Bottle", "Norrland"), ("Chef's Knife", "Kiyomi"), ("Rain Coat", "Norrland"))  # fmt: skip
 _SIZES = ("Small", "Medium", "Large")
 _TAGS = ("gift", "wholesale", "rush", "first-order", "café", "b2b/net30")
 _NOTES = (None, None, None, "Ring the bell & wait", "Leave at reception/desk 2", "Birthday — no invoice, please")
@@ -51,6 +51,11 @@ _ESCAPES = tuple((c.encode(), f"\\u{ord(c):04x}".encode()) for c in "&<>\u2028\u
 def stamp(seconds: int) -> str:
     """Whole seconds since the epoch as bodies show them: `2026-11-20T03:00:00-05:00`."""
     return datetime.fromtimestamp(seconds, SHOP_ZONE).isoformat()
+
+
+def utc(seconds: int) -> str:
+    """The same instant as the Admin API shows it: `2026-11-20T08:00:00Z`."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def gid(kind: str, number: int) -> str:
@@ -89,7 +94,8 @@ def customer(rng: Random, number: int, at: int) -> Body:
     first, last = rng.choice(_FIRST), rng.choice(_LAST)
     # Reserved for examples by RFC 2606: no mail can ever reach anybody.
     email = f"{first}.{last}.{number % 10_000}@example.com".lower().replace("'", "")
-    home = _address(rng, first, last) | {"id": number + 17, "customer_id": number, "country_name": "United States", "default": True}
+    home = _address(rng, first, last)
+    home |= {"id": number + 17, "customer_id": number, "country_name": "United States", "default": True}
     return {
         "id": number, "email": email, "created_at": stamp(at), "updated_at": stamp(at), "first_name": first, "last_name": last,
         "orders_count": 0, "state": "disabled", "total_spent": "0.00", "last_order_id": None, "note": rng.choice(_NOTES),
@@ -124,7 +130,7 @@ def product(rng: Random, number: int, at: int) -> Body:
         "options": [{"name": "Size", "id": number + 300, "product_id": number, "position": 1,
                      "values": [v["option1"] for v in variants]}],
         "images": [], "image": None, "media": [],
-        "variant_gids": [{"admin_graphql_api_id": v["admin_graphql_api_id"], "updated_at": _utc(at)} for v in variants],
+        "variant_gids": [{"admin_graphql_api_id": v["admin_graphql_api_id"], "updated_at": utc(at)} for v in variants],
         "has_variants_that_requires_components": False,
     }  # fmt: skip
 
@@ -268,10 +274,6 @@ def _id(rng: Random) -> int:
     return rng.randrange(10**12, 10**18)
 
 
-def _utc(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 # What a topic says about the resource beyond its plain state.
 _SAID: dict[str, Callable[[int], Body]] = {
     "orders/paid": lambda at: {"financial_status": "paid", "total_outstanding": "0.00"},
@@ -304,8 +306,8 @@ def sample(topic: str, seed: int = 0) -> bytes:
     rng = Random(f"{topic}:{seed}")
     at = _EPOCH + rng.randrange(86_400 * 300)
     if topic in _FULL:
-        said = _SAID.get(topic, lambda at: {})(at)
-        return encode(_FULL[topic](rng, at) | said)
+        body = _FULL[topic](rng, at)
+        return encode(body | _SAID[topic](at) if topic in _SAID else body)
     number, family = _id(rng), topic.partition("/")[0].partition(".")[0]
     if topic.endswith("/delete"):
         return encode({"id": number})
