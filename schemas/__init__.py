@@ -1,1 +1,1 @@
-"""The data contract: the Avro record, its codec, the `Event` value, signatures, Shopify's topics. No I/O but its own data files."""
+"""The data contract: the Avro record, its codec, the `Event` value, signatures, Shopify's topics. No I/O but its data files."""

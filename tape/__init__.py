@@ -1,1 +1,1 @@
-"""Kafka: names, headers, clients, the one publisher, the one reader, topic and group administration. It knows nothing of handlers or of the ledger."""
+"""Kafka: names, headers, clients, the one publisher, the one reader, administration. It knows no handlers and no ledger."""

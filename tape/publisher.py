@@ -1,0 +1,157 @@
+"""The one publisher: an asyncio face on librdkafka's producer. A record's future is done when Kafka acknowledged it.
+
+One thread polls; the delivery reports of a poll wake the loop once, together. `AIOProducer` isn't used: it drops headers and
+holds a lone record for seconds (research: ingest §0.1).
+
+    building ──start──▶ ready ──fatal error──▶ broken ──rebuilt──▶ ready
+                          └──────────close──────────▶ closed
+
+A fatal producer error (an idempotence violation, say) is raised from `poll()` and would kill the thread; here it fails what
+waits, and a new producer is built.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from hooktape import log, metrics
+from hooktape.errors import RecordTooLarge, TapeError, TapeFull, TapeUnavailable
+from hooktape.schemas.event import Coordinates
+from hooktape.settings import Settings
+from hooktape.tape import clients, headers
+
+_log = log.get("hooktape.tape")
+_Waiting = asyncio.Future[Coordinates]
+_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE}
+# Between two tries to build a producer after a fatal error: long enough not to spin, short beside Shopify's 5 s.
+_REBUILD_PAUSE = 0.5
+
+
+class Publisher:
+    """Publishes records and tells when they're durable. Made and used on one running event loop.
+
+    `overrides` are librdkafka properties for this use (a replayer lingers longer than ingest).
+    """
+
+    def __init__(self, settings: Settings, **overrides: Any) -> None:
+        self._settings = settings
+        self._overrides = overrides
+        self._loop = asyncio.get_running_loop()
+        self._producer: Producer | None = clients.producer(settings, **overrides)
+        self._waiting: set[_Waiting] = set()
+        self._reports: list[tuple[_Waiting, KafkaError | None, Coordinates | None, float]] = []
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="hooktape-publisher", daemon=True)
+        self._thread.start()
+
+    @property
+    def outstanding(self) -> int:
+        """Records handed over and not yet acknowledged."""
+        return len(self._waiting)
+
+    def publish(self, topic: str, value: bytes, *, key: str | None, extra: Mapping[str, str] | headers.Packed,
+                partition: int = -1) -> _Waiting:  # fmt: skip
+        """Hands a record to Kafka; the future's result is where it lies.
+
+        The future raises TapeUnavailable (not acknowledged in time), RecordTooLarge, TapeFull (the bounded queue is full:
+        nothing was taken) or TapeError. Never blocks, never raises by itself. A cancelled future doesn't recall the record.
+        """
+        future: _Waiting = self._loop.create_future()
+        producer = self._producer
+        if producer is None:
+            future.set_exception(TapeUnavailable("the producer failed and is being rebuilt"))
+            return future
+        packed = extra if isinstance(extra, list) else headers.pack(extra)
+        try:
+            producer.produce(topic, value, key, partition, on_delivery=partial(self._delivered, future, time.perf_counter()),
+                             headers=packed)  # fmt: skip
+        except BufferError:
+            future.set_exception(TapeFull("the producer's queue is full: Kafka takes less than comes in"))
+        except KafkaException as error:
+            future.set_exception(_as_error(error.args[0], topic))
+        else:
+            self._waiting.add(future)
+        return future
+
+    def _delivered(self, future: _Waiting, start: float, error: KafkaError | None, message: Message) -> None:
+        at = None
+        if error is None:
+            at = Coordinates(message.topic() or "", message.partition() or 0, message.offset() or 0)
+        self._reports.append((future, error, at, time.perf_counter() - start))
+
+    def _poll(self) -> None:
+        while not self._closing.is_set():
+            producer = self._producer
+            if producer is None:
+                self._rebuild()
+                continue
+            try:
+                producer.poll(0.1)
+            except KafkaException as error:
+                self._break(error.args[0])
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Wakes the loop once for all reports of a poll."""
+        if self._reports:
+            reports, self._reports = self._reports, []
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                self._loop.call_soon_threadsafe(self._settle, reports)
+
+    def _settle(self, reports: list[tuple[_Waiting, KafkaError | None, Coordinates | None, float]]) -> None:
+        for future, error, at, seconds in reports:
+            self._waiting.discard(future)
+            metrics.PUBLISH_SECONDS.labels("acknowledged" if error is None else "failed").observe(seconds)
+            if future.done():
+                continue
+            if at is not None:
+                future.set_result(at)
+            elif error is not None:
+                future.set_exception(_as_error(error))
+
+    def _break(self, error: KafkaError) -> None:
+        _log.error("the producer failed for good and is rebuilt", error=error.str(), code=error.name())
+        self._producer = None
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._fail_all, f"the producer failed: {error.str()}")
+
+    def _fail_all(self, why: str) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done():
+                future.set_exception(TapeUnavailable(f"{why}. Whether the record is on the tape isn't known."))
+
+    def _rebuild(self) -> None:
+        try:
+            self._producer = clients.producer(self._settings, **self._overrides)
+        except KafkaException as error:
+            _log.error("the producer can't be rebuilt yet", error=str(error))
+            self._closing.wait(_REBUILD_PAUSE)
+
+    async def flush(self, within: float) -> None:
+        """Waits until everything handed over is settled. Raises TapeUnavailable after `within` seconds."""
+        if self._waiting:
+            _, late = await asyncio.wait(self._waiting, timeout=within)
+            if late:
+                raise TapeUnavailable(f"{len(late)} records weren't acknowledged within {within:g} s")
+
+    async def close(self, within: float = 5.0) -> None:
+        """Flushes for at most `within` seconds and ends the thread. What isn't acknowledged by then raises in its future."""
+        with contextlib.suppress(TapeUnavailable):
+            await self.flush(within)
+        self._closing.set()
+        await asyncio.to_thread(self._thread.join)
+        self._fail_all("the publisher was closed")
+        self._producer = None
+
+
+def _as_error(error: KafkaError, topic: str = "") -> TapeError:
+    if error.code() in _TOO_LARGE:
+        return RecordTooLarge(f"a record {f'for {topic} ' if topic else ''}is larger than the topic takes: {error.str()}")
+    return TapeUnavailable(f"Kafka didn't acknowledge the record: {error.str()}")
