@@ -74,6 +74,7 @@ def serving(system: str, settings: Settings) -> Iterator[str]:
     environment = {
         **os.environ, "PYTHONPATH": os.pathsep.join([*sys.path[1:], str(HERE)]), "HOOKTAPE_KAFKA": settings.kafka,
         "HOOKTAPE_TOPIC_PREFIX": settings.topic_prefix, "HOOKTAPE_SHOPIFY_SECRETS": SECRET, "HOOKTAPE_LOG_LEVEL": "error",
+        "HOOKTAPE_TOPICS": ",".join(settings.topics),
     }  # fmt: skip
     if system == "hooktape":
         command = [sys.executable, "-m", "hooktape", "ingest", "--port", port]
