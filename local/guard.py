@@ -8,10 +8,12 @@ server for ever.) Should the guard itself be killed, Linux ends the server with 
 lock tells so, and the next start or stop finds it.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,13 +40,12 @@ class BoundedLog:
         self._size = 0
 
     def write(self, line: bytes) -> None:
-        if self._size + len(line) > LOG_BYTES:
-            self._file.close()
-            self._rotate()
-        try:
+        # A full disk must not stop the server's output, and with it the server.
+        with contextlib.suppress(OSError):
+            if self._size + len(line) > LOG_BYTES:
+                self._file.close()
+                self._rotate()
             self._size += self._file.write(line)
-        except OSError:
-            pass  # a full disk must not stop the server's output, and with it the server
 
 
 class Guard:
@@ -82,7 +83,7 @@ class Guard:
         code = self._server.wait()
         self._log.write(f"ended with {_ending(code)}\n".encode())
         for leftover in self._order["leftovers"]:
-            Path(leftover).unlink(missing_ok=True)
+            shutil.rmtree(leftover, ignore_errors=True)
 
     def stop(self) -> None:
         """Asks the server to end, and kills it if it hasn't after `stop_seconds`."""
@@ -133,7 +134,8 @@ class Guard:
                 return
 
     def _is_detached(self) -> bool:
-        return json.loads((self._home / "state.json").read_text())["lifetime"] == "detached"
+        state: dict[str, Any] = json.loads((self._home / "state.json").read_text())
+        return bool(state["lifetime"] == "detached")
 
 
 def _ending(code: int) -> str:

@@ -4,11 +4,15 @@
 """
 
 import base64
+import os
+import random
+import shutil
 import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +21,14 @@ from confluent_kafka.admin import AdminClient
 
 from hooktape.errors import LocalStackError
 from hooktape.local import jars, java
+from hooktape.local.locks import POLL
 from hooktape.local.supervise import EndedEarly, Launch, Lifetime, Server, State
+from hooktape.settings import Settings
 
 READY_SECONDS = 60.0  # ready after 2 s on an idle machine; a busy laptop or a long recovery gets thirty times that
 PORT_ATTEMPTS = 3  # a free port can be taken between the look and Kafka's bind; three times in a row it isn't chance
+PORTS = range(19_000, 30_000)  # below all systems' ports for outgoing connections (Linux: from 32,768; macOS: 49,152)
+PORT_SECONDS = 1.0  # connections that a broker leaves behind held its port for up to 0.15 s
 MAX_HEAP = "512m"  # DESIGN §11: 380 MB resident with it
 
 
@@ -90,6 +98,37 @@ def stop(home: Path, timeout: float = 30.0) -> bool:
     return _server(home).stop(timeout)
 
 
+@dataclass(frozen=True)
+class Broker:
+    """A broker to work with, and in words where it came from."""
+
+    bootstrap: str
+    origin: str
+
+
+@contextmanager
+def broker(
+    settings: Settings, *, lifetime: Lifetime = "parent", progress: Callable[[str], None] = _silent
+) -> Iterator[Broker]:
+    """The broker that the settings ask for: the one that HOOKTAPE_KAFKA names, else a local one (from pip, or a container).
+
+    A named one is neither started nor stopped nor looked at here. Raises LocalStackError when a local one can't be started.
+    """
+    if settings.kafka:
+        yield Broker(settings.kafka, settings.origin("kafka"))
+    elif settings.local_kafka == "container":
+        from hooktape.local import container
+
+        with container.broker(progress) as bootstrap:
+            yield Broker(bootstrap, f"a container of {container.IMAGE}")
+    else:
+        local = start(settings.home / "kafka", lifetime=lifetime, progress=progress)
+        try:
+            yield Broker(local.bootstrap, f"the local Kafka in {local.data.parent}")
+        finally:
+            local.stop()
+
+
 def answers(bootstrap: str, deadline: float) -> bool:
     """Whether a broker answers there with metadata that names it: the state in which clients can use it."""
     host, _, port = bootstrap.rpartition(":")
@@ -105,12 +144,35 @@ def answers(bootstrap: str, deadline: float) -> bool:
         return False
 
 
+def wait_for(bootstrap: str, seconds: float) -> bool:
+    """Waits until a broker answers there; False when none did within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not answers(bootstrap, deadline):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL)
+    return True
+
+
 @dataclass(frozen=True)
 class Ports:
     """TCP ports on the loopback address."""
 
     broker: int
     controller: int
+
+
+def free_ports() -> Ports:
+    """Two ports that nobody listens on at this moment. Raises LocalStackError when there are none.
+
+    Not those that the kernel hands out for port 0: while the broker restarts, any client's outgoing connection may get its
+    port; one that keeps trying to reconnect even connects to itself, and the port stays taken.
+    """
+    found = (port for port in random.sample(PORTS, len(PORTS)) if _is_free(port))
+    try:
+        return Ports(next(found), next(found))
+    except StopIteration:
+        raise LocalStackError(f"The local Kafka found no free port on 127.0.0.1 from {PORTS.start} to {PORTS[-1]}.") from None
 
 
 def properties(ports: Ports, data: Path) -> dict[str, str]:
@@ -143,8 +205,8 @@ def properties(ports: Ports, data: Path) -> dict[str, str]:
         "broker.heartbeat.interval.ms": "200",
         # Kafka waits 3 s for more members of a new group by default: good for fifty machines, a nuisance here.
         "group.initial.rebalance.delay.ms": "0",
-        # A killed worker's partitions move on after 3 s instead of 45, and a new member gets its share within half a second
-        # instead of 5. librdkafka sends heartbeats from a thread of its own, so a slow handler isn't taken for dead.
+        # A killed worker's partitions moved on after 3.0 to 3.4 s (45 s by default), and who joins learns of its share at its
+        # next heartbeat (5 s by default). librdkafka sends them from a thread of its own: a slow handler isn't taken for dead.
         "group.consumer.session.timeout.ms": "3000",
         "group.consumer.heartbeat.interval.ms": "500",
         # Lower bounds, so that a test or a group's own setting may go down to a second.
@@ -159,16 +221,20 @@ def _server(home: Path) -> Server:
 
 
 def _prepare(home: Path, binary: Path, class_path: list[Path]) -> Launch:
-    config = home / "server.properties"
-    ports = _ports(home)
-    config.write_text("".join(f"{key}={value}\n" for key, value in properties(ports, home / "data").items()))
-    base = [str(binary), f"-Xmx{MAX_HEAP}", "-XX:-UsePerfData", "-cp", ":".join(map(str, class_path))]
-    if not (home / "data" / "meta.properties").exists():
-        _format(base, config)
+    ports, data = _ports(home), home / "data"
+    base = [str(binary), f"-Xmx{MAX_HEAP}", "-XX:-UsePerfData"]
+    classes = ["-cp", os.pathsep.join(map(str, class_path))]
+    if not data.exists():
+        # Made aside and renamed when whole: a format that is killed half-way leaves what no broker can use.
+        draft = home / "data.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        _format([*base, *classes], _write(home / "format.properties", properties(ports, draft)))
+        draft.rename(data)
+    config = _write(home / "server.properties", properties(ports, data))
     argv = [
-        *base[:-2], "-XX:+ExitOnOutOfMemoryError", f"-XX:ErrorFile={home / 'java-crash.log'}", "-Djava.awt.headless=true",
+        *base, "-XX:+ExitOnOutOfMemoryError", f"-XX:ErrorFile={home / 'java-crash.log'}", "-Djava.awt.headless=true",
         "-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
-        *base[-2:], "kafka.Kafka", str(config),
+        *classes, "kafka.Kafka", str(config),
     ]  # fmt: skip
     return Launch(argv, f"127.0.0.1:{ports.broker}")
 
@@ -178,12 +244,14 @@ def _ports(home: Path) -> Ports:
     remembered = home / "ports"
     if remembered.exists():
         old = [int(word) for word in remembered.read_text().split()]
-        if len(old) == 2 and all(_is_free(port) for port in old):
-            return Ports(*old)
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        new = Ports(one.getsockname()[1], two.getsockname()[1])
+        deadline = time.monotonic() + PORT_SECONDS
+        while len(old) == 2:
+            if all(_is_free(port) for port in old):
+                return Ports(*old)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL)
+    new = free_ports()
     remembered.write_text(f"{new.broker} {new.controller}\n")
     return new
 
@@ -197,6 +265,11 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _write(path: Path, values: dict[str, str]) -> Path:
+    path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
+    return path
 
 
 def _format(base: list[str], config: Path) -> None:
