@@ -7,7 +7,7 @@ from hooktape.cli import common
 
 @click.command("ingest")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks a free one.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks a free one.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64),
               help="Processes that share the port and /metrics; one takes a core.")  # fmt: skip
 def command(host: str, port: int, workers: int) -> None:
@@ -18,7 +18,7 @@ def command(host: str, port: int, workers: int) -> None:
 
     \b
     Example:
-      HOOKTAPE_SHOPIFY_SECRETS=… hooktape ingest --host 0.0.0.0 --port 8080 --workers 2
+      HOOKTAPE_SHOPIFY_SECRETS=… hooktape ingest --host 0.0.0.0 --port 8000 --workers 2
     """
     # Only here: `--help` needn't load a Kafka client.
     from hooktape.ingest import process

@@ -22,7 +22,7 @@ from hooktape.settings import Settings
 from hooktape.tape.publisher import Publisher
 from hooktape.tape.wire import Wire
 
-HOST, PORT = "127.0.0.1", 8080
+HOST, PORT = "127.0.0.1", 8000
 # Longer than the 60 s for which load balancers keep their side: the one that closes first must not be the one that answers.
 _KEEP_ALIVE = 75
 # Over the longest request (4.5 s).
@@ -122,6 +122,7 @@ async def running(
             for chore in chores:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
+            watch.close()
             _log.info("stopped listening", url=url + PATH)
     finally:
         await publisher.close(_FLUSH_SECONDS)

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from hooktape import log
 from hooktape.errors import TapeError, TopicMissing
@@ -62,7 +63,7 @@ class Watch:
         self._names = Names(settings.topic_prefix)
         self._routes = routes
         self._publisher = publisher
-        self._client = clients.admin(settings)
+        self._client: AdminClient | None = clients.admin(settings)
         self._weak: tuple[str, ...] = ()
         self._asked: asyncio.Future[str] | None = None
         self._answer = ""
@@ -95,6 +96,10 @@ class Watch:
         new = self._routes.update(logs)
         await self._publisher.warm_up([*new, self._names.other] if needed else new, _ASK_SECONDS)
 
+    def close(self) -> None:
+        """Gives the client up now, and not whenever the garbage collector finds it: it would go on looking for the brokers."""
+        self._client = None
+
     async def readiness(self, failing: bool, stopping: bool) -> Readiness:
         """Whether webhooks can be recorded now, at most a second old; asks the broker, and waits a second at most."""
         problems = []
@@ -115,8 +120,11 @@ class Watch:
         return Readiness(not problems, tuple(problems), self._weak)
 
     def _ask(self) -> str:
+        client = self._client
+        if client is None:
+            return "this process is stopping"
         try:
-            found = self._client.list_topics(self._names.other, timeout=_ASK_SECONDS).topics[self._names.other]
+            found = client.list_topics(self._names.other, timeout=_ASK_SECONDS).topics[self._names.other]
         except KafkaException as error:
             return f"Kafka at {self._settings.kafka} doesn't answer: {error.args[0].str()}"
         return f"{self._names.other}: {found.error.str()}" if found.error else ""
