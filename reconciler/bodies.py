@@ -94,7 +94,8 @@ def _line(node: Node) -> Body:
         "total_discount_set": _money(node["totalDiscountSet"]), "variant_title": node["variantTitle"], "vendor": node["vendor"],
     }  # fmt: skip
     if "product" in node:
-        body |= {"product_exists": node["product"] is not None, "product_id": _id(node["product"]), "variant_id": _id(node["variant"])}
+        exists = node["product"] is not None
+        body |= {"product_exists": exists, "product_id": _id(node["product"]), "variant_id": _id(node["variant"])}
     return body
 
 

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -29,7 +29,7 @@ _RETRIABLE_STATUS = {408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525,
 _RETRIABLE_CODES = {"INTERNAL_SERVER_ERROR", "TIMEOUT", "THROTTLED_DURING_CHECKOUT"}
 # Each is a different thing to do, so each is a reason of its own (research: reconciler §2, threads 8 and 15).
 _STATUS = {
-    401: ("unauthorized", "the token isn't accepted: the app was uninstalled or the token rotated; set the new one in HOOKTAPE_SHOP_TOKENS"),
+    401: ("unauthorized", "the token isn't accepted: after a new install or rotation set the new one in HOOKTAPE_SHOP_TOKENS"),
     402: ("payment_required", "the shop is frozen for an unpaid bill; its API opens again when the merchant pays"),
     403: ("forbidden", "Shopify refuses this app or shop; see the app's access in the Partner Dashboard"),
     404: ("not_found", "there's no Admin API there: check the shop's domain and HOOKTAPE_ADMIN_URL"),
@@ -114,9 +114,9 @@ class AdminClient:
         served = response.headers.get("X-Shopify-API-Version")
         if served != self.version:
             # An unsupported version is answered by the oldest supported one, with status 200; only this header tells.
-            raise AdminApiError(
-                f"{self.shop} answered with API version {served or 'unknown'} and not {self.version}: set HOOKTAPE_ADMIN_API_VERSION "
-                "to a supported one", reason="api_version")  # fmt: skip
+            other = served or "unknown"
+            raise AdminApiError(f"{self.shop} answered with API version {other} and not {self.version}: set "
+                                "HOOKTAPE_ADMIN_API_VERSION to a supported one", reason="api_version")  # fmt: skip
         try:
             body = msgspec.json.decode(response.content)
             data, errors = body.get("data"), body.get("errors") or []
@@ -134,13 +134,14 @@ class AdminClient:
         return Answer(data or {}, _date(response), points)
 
     def _refused(self, errors: Any, requested: float) -> "_Again":
-        listed = errors if isinstance(errors, list) else [{"message": str(errors)}]
-        codes = {str((e.get("extensions") or {}).get("code", "")) for e in listed if isinstance(e, dict)}
+        # A list of objects from GraphQL; a bare text from what stands before it.
+        listed: list[dict[str, Any]] = [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else []
+        codes = {str((e.get("extensions") or {}).get("code", "")) for e in listed}
         if "THROTTLED" in codes:
             return _Again("throttled", "throttled", self._bucket.refill(requested, self._clock()) if self._bucket else None)
         if codes & _RETRIABLE_CODES:
             return _Again(", ".join(sorted(codes)), "unavailable", None)
-        message = str(listed[0].get("message", "")) if listed and isinstance(listed[0], dict) else ""
+        message = str(listed[0].get("message", "")) if listed else str(errors)
         shown = "".join(c if c.isprintable() else " " for c in message)[:200]
         reason = next((code.lower() for code in sorted(codes) if code), "graphql_error")
         raise AdminApiError(f"{self.shop} refused a query: {shown or 'no message'}", reason=reason)

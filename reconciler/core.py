@@ -12,11 +12,32 @@ fetched by id, the tape is read again to its end *after* that fetch, and only wh
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
 
 from hooktape.ledger.reconcile import Cursor, Pending
-from hooktape.reconciler.coverage import Coverage
+from hooktape.reconciler.coverage import Coverage, Known
 from hooktape.reconciler.families import Family
+from hooktape.reconciler.moves import (
+    Action,
+    Advance,
+    Count,
+    Counted,
+    Fetch,
+    Fetched,
+    Forget,
+    Found,
+    Input,
+    List,
+    Listed,
+    Missing,
+    Options,
+    ReadTape,
+    Record,
+    Recorded,
+    Remember,
+    Row,
+    Taped,
+    Window,
+)
 from hooktape.reconciler.report import Tally
 from hooktape.times import from_micros
 
@@ -30,134 +51,6 @@ CHUNK = 100
 """Confirmed and recorded at once: bounds the memory that bodies take, and what a crash leaves to look up."""
 _HALVINGS = 3
 """Tries with a smaller window when the counts differ; after that the index is behind, and the next pass asks again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """[start, end) in microseconds since the epoch, whole seconds of Shopify's clock."""
-
-    start: int
-    end: int
-
-    @property
-    def empty(self) -> bool:
-        return self.start >= self.end
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A resource as the API shows it; `version` is its `updatedAt`."""
-
-    resource: str
-    gid: str
-    version: int
-    created: int
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a pass looks. Seconds; `since` and `until` in microseconds, for a pass by hand."""
-
-    overlap: float
-    lag: float
-    grace: float
-    retention: float
-    since: int | None = None
-    until: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """To be recorded: the API's node, as which topic."""
-
-    row: Row
-    node: Mapping[str, Any]
-    topic: str
-    pending: Pending
-
-
-# ── actions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-@dataclass(frozen=True, slots=True)
-class Count:
-    query: str
-
-
-@dataclass(frozen=True, slots=True)
-class List:
-    query: str
-    after: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ReadTape:
-    """Read the tape from `since` (microseconds) to its end as it is now."""
-
-    since: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    gids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    items: tuple[Missing, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Remember:
-    rows: tuple[Pending, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Forget:
-    rows: tuple[Pending, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Advance:
-    position: int
-
-
-Action = Count | List | ReadTape | Fetch | Record | Remember | Forget | Advance
-
-
-# ── inputs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-@dataclass(frozen=True, slots=True)
-class Counted:
-    count: int
-    exact: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    rows: tuple[Row, ...]
-    after: str | None
-    """Where the next page begins; None: this was the last one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Taped:
-    coverage: Coverage
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """gid → (row, node), or None where the API knows no such resource. What couldn't be read whole is left out."""
-
-    found: Mapping[str, tuple[Row, Mapping[str, Any]] | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """Resources recorded now, and those that the ledger knew as recorded."""
-
-    now: frozenset[str]
-    before: frozenset[str] = frozenset()
-
-
-Input = Counted | Listed | Taped | Fetched | Recorded
 
 
 class Phase(StrEnum):
@@ -192,7 +85,7 @@ class State:
     agreed: bool = False
     pending: Mapping[str, Pending] = field(default_factory=dict)
     due: tuple[Pending, ...] = ()
-    fetched: Mapping[str, tuple[Row, Mapping[str, Any]] | None] = field(default_factory=dict)
+    fetched: Mapping[str, Found | None] = field(default_factory=dict)
     recording: tuple[Missing, ...] = ()
     missing: tuple[str, ...] = ()
     tally: Tally = field(default_factory=Tally)
@@ -305,7 +198,7 @@ def _compared(state: State, coverage: Coverage) -> Step:
     for resource, entry in state.pending.items():
         if known := coverage.covering(resource, entry.version or 0):
             came.append(pending.pop(resource))
-            tally = _late(tally, known.received - (entry.version or 0))
+            tally = _came(tally, known, entry.version or 0)
             # A change since then is a finding of its own, with a grace period of its own.
             if resource in rows and coverage.covering(resource, rows[resource].version):
                 del rows[resource]
@@ -349,7 +242,7 @@ def _rechecked(state: State, coverage: Coverage) -> Step:
         row, node = found
         if known := coverage.covering(entry.resource, row.version):
             settled.append(pending.pop(entry.resource))
-            tally = _late(tally, known.received - row.version)
+            tally = _came(tally, known, row.version)
         elif state.shop_now - row.version < state.options.grace * SECOND:
             # It was first seen long enough ago, but has changed again since: this state's webhook may be on its way.
             if row.version != entry.version:
@@ -380,7 +273,7 @@ def _recorded(state: State, done: Recorded) -> Step:
 
 
 def _finish(state: State, before: tuple[Action, ...]) -> Step:
-    state = replace(state, phase=Phase.DONE, complete=state.agreed, tally=replace(state.tally, pending=len(state.pending)))
+    state = replace(state, phase=Phase.DONE, complete=state.agreed)
     if not state.agreed or state.window.empty:
         return state, before
     # A window by hand that begins later would leave a gap that nobody has looked at.
@@ -399,8 +292,13 @@ def _ledger(forget: Sequence[Pending], remember: Sequence[Pending]) -> list[Acti
     return actions
 
 
+def tally(state: State) -> Tally:
+    """What became of the changes looked at so far; also of a pass that was cut short."""
+    return replace(state.tally, pending=len(state.pending))
+
+
 def _in_window(state: State) -> dict[str, Row]:
-    """The listed rows that are in the window: a filter of the API's may be wider than it says (research: reconciler §2, thread 4)."""
+    """The listed rows that are in the window: the API's filter may be wider than it says (research: reconciler §2, thread 4)."""
     rows: dict[str, Row] = {}
     for page in state.pages:
         for row in page:
@@ -409,9 +307,13 @@ def _in_window(state: State) -> dict[str, Row]:
     return rows
 
 
-def _late(tally: Tally, delay_us: int) -> Tally:
-    delay = max(0, delay_us)
-    return replace(tally, late=tally.late + 1, late_us_total=tally.late_us_total + delay, late_us_max=max(tally.late_us_max, delay))
+def _came(tally: Tally, known: Known, version: int) -> Tally:
+    if known.synthetic:
+        # A pass that was killed after publishing, before it could note so.
+        return replace(tally, recorded_before=tally.recorded_before + 1)
+    delay = max(0, known.received - version)
+    return replace(tally, late=tally.late + 1, late_us_total=tally.late_us_total + delay,
+                   late_us_max=max(tally.late_us_max, delay))  # fmt: skip
 
 
 def _floor(us: int) -> int:

@@ -142,7 +142,10 @@ PRODUCT_VARIANTS = (
     """
 query ProductVariants($id: ID!, $after: String!, $inventory: Boolean!) {
   node(id: $id) {
-    ... on Product { id updatedAt variants(first: 100, after: $after) { nodes { ...Variant } pageInfo { hasNextPage endCursor } } }
+    ... on Product {
+      id updatedAt
+      variants(first: 100, after: $after) { nodes { ...Variant } pageInfo { hasNextPage endCursor } }
+    }
   }
 }
 """

@@ -20,7 +20,7 @@ class Tally:
     recorded: int = 0
     """Recorded as a synthetic event (in a dry run: would be)."""
     recorded_before: int = 0
-    """Recorded by an earlier pass, as the ledger says, though the tape no longer shows it: not recorded twice."""
+    """An earlier pass recorded it and couldn't note so, or noted it and the tape no longer shows it: not recorded twice."""
     gone: int = 0
     """Not on the tape, and no longer shown by the API: deleted or hidden."""
     late_us_total: int = 0
@@ -75,7 +75,8 @@ class Report:
         return {**shown, "window": None if self.window is None else list(self.window), "missing": list(self.missing)}
 
 
-COLUMNS = ("shop", "family", "from", "to", "shown", "covered", "late", "pending", "recorded", "gone", "unverifiable", "points", "state")
+COLUMNS = ("shop", "family", "from", "to", "shown", "covered", "late", "pending", "recorded", "gone", "unverifiable", "points",
+           "state")  # fmt: skip
 
 
 def sentence(reports: Iterable[Report]) -> str:

@@ -6,20 +6,20 @@ from collections.abc import Iterable
 import msgspec
 
 from hooktape.reconciler.bodies import Body
-from hooktape.reconciler.core import Missing
+from hooktape.reconciler.coverage import SOURCE
 from hooktape.reconciler.families import Family
+from hooktape.reconciler.moves import Missing
 from hooktape.schemas import resources
 from hooktape.schemas import topics as shopify
 from hooktape.schemas.event import Event
 from hooktape.tape.names import Names
 
-SOURCE = "reconciler"
 # Whose names the ids are, for UUID version 5: a UUID is what handlers and their databases expect of a webhook's id.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "reconciler.hooktape.dev")
 
 
 def build(shop: str, family: Family, item: Missing, api_version: str, received_us: int) -> Event:
-    """The synthetic event for a missing state; `received_us` is now. It has no signature: the Admin API's token vouches for it."""
+    """The synthetic event for a missing state; `received_us` is now. No signature: the Admin API's token vouches for it."""
     body = family.body(item.node)
     payload = msgspec.json.encode(body)
     found = resources.find(item.topic, payload)
