@@ -27,6 +27,7 @@ from hooktape.reconciler.moves import (
 )
 from hooktape.reconciler.reading import TapeView
 from hooktape.schemas import topics as shopify
+from hooktape.schemas.event import Event
 from hooktape.settings import Settings
 from hooktape.tape import headers
 from hooktape.tape.names import Names
@@ -141,8 +142,9 @@ class Performer:
             await asyncio.to_thread(self._mark, todo, turn, family)
         return Recorded(frozenset(item.row.resource for item, _ in todo), known)
 
-    def _mark(self, done: list[tuple[Missing, "synthetic.Event"]], turn: Turn, family: Family) -> None:
+    def _mark(self, done: list[tuple[Missing, Event]], turn: Turn, family: Family) -> None:
         self.ledger.reconcile.recorded([event.webhook_id for _, event in done], self.clock())
-        self.ledger.audit.append(self.clock(), WHO, "reconcile.record", turn.shop, "shown by the Admin API, not on the tape",
-                                 {"family": family.name, "epoch": turn.epoch, "resources": [item.row.resource for item, _ in done],
-                                  "webhook_ids": [event.webhook_id for _, event in done]})  # fmt: skip
+        detail = {"family": family.name, "epoch": turn.epoch,
+                  "events": {event.webhook_id: item.row.resource for item, event in done}}  # fmt: skip
+        why = "the Admin API shows it and the tape doesn't"
+        self.ledger.audit.append(self.clock(), WHO, "reconcile.record", turn.shop, why, detail)

@@ -135,7 +135,7 @@ class Reconciler:
                 return await self._shop(Turn(shop, options, None), chosen)
             epoch = await self._acquire(shop, wait)
             if epoch is None:
-                held = f"another reconciler works on {shop}; its lease ends {self._ttl:g} s after its last sign of life at the latest"
+                held = f"another reconciler works on {shop}; its lease ends {self._ttl:g} s after its last sign of life"
                 return [replace(report, reason="busy", error=held) for report in blank]
             return await self._held(Turn(shop, options, epoch), chosen)
         except HooktapeError as error:
@@ -175,7 +175,7 @@ class Reconciler:
 
     async def _renew(self, turn: Turn) -> None:
         if not await self._ask(lambda: self._ledger.leases.renew(_lease(turn.shop), self._owner, self._clock(), self._ttl)):
-            raise Incomplete(f"the lease of {turn.shop} is lost: this pass was held up for over {self._ttl:g} s; the next begins anew")
+            raise Incomplete(f"the lease of {turn.shop} is lost: this pass was held up for over {self._ttl:g} s")
 
     async def _shop(self, turn: Turn, families: Sequence[Family]) -> list[Report]:
         client = AdminClient(self._settings, turn.shop, self._http)
@@ -217,16 +217,19 @@ class Reconciler:
     async def _begin(self, turn: Turn, gate: api.Gate, family: Family) -> core.Step:
         memory = self._ledger.reconcile
         cursor = await self._ask(lambda: memory.cursor(turn.shop, family.name))
-        begun = cursor.coverage_from
-        if begun is None:
-            oldest = await self._oldest(turn.shop, family)
-            begun = (gate.shop_now if oldest is None else min(oldest, gate.shop_now)) // core.SECOND * core.SECOND
-            if not turn.dry:
-                begun = await self._ask(lambda at=begun: memory.cover_from(turn.shop, family.name, at))  # type: ignore[misc]
+        begun = await self._coverage_from(turn, gate, family) if cursor.coverage_from is None else cursor.coverage_from
         pending = await self._ask(lambda: memory.pending(turn.shop, family.name))
         shown = family.horizon[1] if family.horizon and family.horizon[0] not in gate.scopes else None
         return core.begin(turn.shop, family, cursor, begun, pending, turn.options, now=self._clock(), shop_now=gate.shop_now,
                           horizon_days=shown)  # fmt: skip
+
+    async def _coverage_from(self, turn: Turn, gate: api.Gate, family: Family) -> int:
+        """When recording began: with the tape's oldest record of the shop, or now. Nothing older is ever missing."""
+        oldest = await self._oldest(turn.shop, family)
+        begun = (gate.shop_now if oldest is None else min(oldest, gate.shop_now)) // core.SECOND * core.SECOND
+        if turn.dry:
+            return begun
+        return await self._ask(lambda: self._ledger.reconcile.cover_from(turn.shop, family.name, begun))
 
     async def _oldest(self, shop: str, family: Family) -> int | None:
         """When the tape's oldest record of the shop was appended. One scan answers for all shops that have a token."""
