@@ -30,6 +30,7 @@ from graphql import (
 MAX_QUERY = 1000
 """Points that a single query may ask for."""
 _CONNECTION = 2
+_ROUNDING = 0.001  # points; 10 µs of the slowest refill
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,10 @@ class Bucket:
 
     def take(self, points: float, now: float) -> bool:
         """Takes `points` when the bucket holds them all; else takes nothing and says so."""
-        if self.available(now) < points:
+        # Who waits exactly as long as `throttleStatus` implies mustn't fail by what floats of a clock lose.
+        if self.available(now) + _ROUNDING < points:
             return False
-        self._level -= points
+        self._level = max(0.0, self._level - points)
         return True
 
     def refund(self, points: float) -> None:

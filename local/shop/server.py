@@ -88,7 +88,7 @@ class LocalShop:
             listener.close()
             raise LocalStackError(f"the local shop can't listen on port {self._asked_port}: {error.strerror}.") from error
         self._port = listener.getsockname()[1]
-        config = uvicorn.Config(self._app, http="httptools", lifespan="off", log_config=None, access_log=False,
+        config = uvicorn.Config(self._app, interface="asgi3", http="httptools", lifespan="off", log_config=None, access_log=False,
                                 date_header=False, timeout_graceful_shutdown=2)  # fmt: skip
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
