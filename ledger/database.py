@@ -9,7 +9,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from hooktape.errors import LedgerError
 
@@ -51,7 +51,7 @@ class Database(ABC):
 
     dialect: str
     """`sqlite` or `postgresql`."""
-    words: Mapping[str, str]
+    words: ClassVar[Mapping[str, str]]
     """What the tokens of the migrations stand for."""
 
     def __init__(self) -> None:
@@ -63,7 +63,9 @@ class Database(ABC):
 
         `durable=False` lets the commit return before it's on disk: it's atomic, survives our death, and may be lost in a
         power cut. `days` are the days that rows are written for: their partitions are made first. `names`: of two
-        transactions that share one, the second begins when the first has ended. `work` may run several times. Raises LedgerUnavailable (nothing was done, or it was and can't be known: safe to repeat) and LedgerError.
+        transactions that share one, the second begins when the first has ended. `work` may run several times.
+
+        Raises LedgerUnavailable (nothing was done, or it was and can't be known: safe to repeat) and LedgerError.
         """
         with self._lock:
             for _ in range(_TRIES):
@@ -91,6 +93,7 @@ class Database(ABC):
                 raise
             self._commit()
 
+    @abstractmethod
     def _prepare_days(self, days: Collection[int]) -> None:
         """Makes the partitions of `days` where there are such things."""
 
