@@ -1,0 +1,58 @@
+"""What all tests share: one Kafka and one PostgreSQL per run, started only when the first test asks for them.
+
+A test that uses `kafka` or `postgres_url` (or marks itself so) gets the marker of that name and runs after all that don't:
+a mistake in a pure decision shows in seconds.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hooktape.settings import Settings
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        for fixture, marker in (("kafka", "kafka"), ("postgres_url", "postgres")):
+            if fixture in fixtures:
+                item.add_marker(marker)
+    items.sort(key=lambda item: sum(item.get_closest_marker(name) is not None for name in ("kafka", "postgres")))
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap servers of the run's Kafka: HOOKTAPE_KAFKA's where that's set, else a broker of its own."""
+    if named := os.environ.get("HOOKTAPE_KAFKA"):
+        yield named
+        return
+    from hooktape.local import kafka as local
+
+    broker = local.start(tmp_path_factory.mktemp("kafka"), lifetime="parent", progress=print)
+    yield broker.bootstrap
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the run's PostgreSQL, as psycopg takes it. Tests share its database: make a schema of your own."""
+    from hooktape.local import postgres
+
+    server = postgres.start(tmp_path_factory.mktemp("postgres"), lifetime="parent")
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A topic prefix that no other test uses."""
+    return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def settings(kafka: str, prefix: str, tmp_path: Path) -> Settings:
+    """Settings of a service on the run's Kafka, with topics and a home of its own."""
+    return Settings(kafka=kafka, topic_prefix=prefix, partitions=2, home=tmp_path)
