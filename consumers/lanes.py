@@ -3,7 +3,8 @@
     add ──▶ waiting ──the one before ended──▶ ready ──start──▶ running ──end──▶ (gone; the next of the lane is ready)
                                                ▲ ▲               │
                                                │ └── cooled ◀────┤ start, but the handler's shop is cooling
-                                               └──── parked ◀────┘ postpone(until): keeps the lane, frees the slot
+                                               └──── parked ◀────┤ postpone(until): keeps the lane, frees the slot
+                                                                 └─ hold ──▶ held ──release──▶ (gone)
 
 Pure: `now` comes in, tasks come out. Any clock that doesn't run backwards will do.
 """
@@ -47,6 +48,8 @@ class Lanes:
         self.running = 0
         self.ready = 0
         """Events that could start if a slot were free (some of them may be cooling)."""
+        self.held = 0
+        """Events on their way to a retry or dead-letter topic."""
         self._shares = Shares()
         self._waiting: dict[Hashable, deque[Task]] = {}
         self._ready: dict[Rank, dict[Bounds, deque[Task]]] = {rank: {} for rank in Rank}
@@ -56,7 +59,7 @@ class Lanes:
         self._numbers = itertools.count()
 
     def __len__(self) -> int:
-        return self.running + self.ready + len(self._parked) + sum(map(len, self._waiting.values()))
+        return self.running + self.ready + self.held + len(self._parked) + sum(map(len, self._waiting.values()))
 
     def add(self, task: Task) -> None:
         """Queues an event behind all of its key that came before."""
@@ -77,20 +80,39 @@ class Lanes:
             task = self._pick(rank, now)
             if task is not None:
                 self._shares.spend(rank)
-                self.running += 1
-                self._running[task.handler] = self._running.get(task.handler, 0) + 1
+                self.occupy(task.handler)
                 return task
         return None
 
     def end(self, task: Task) -> None:
         """A running event has ended: its slot and its lane are free."""
-        self._free_slot(task)
+        self.vacate(task.handler)
+        self._free_lane(task)
+
+    def hold(self, task: Task) -> None:
+        """A running event is on its way elsewhere: its slot is free, its lane isn't until `release`."""
+        self.vacate(task.handler)
+        self.held += 1
+
+    def release(self, task: Task) -> None:
+        """A held event has arrived elsewhere: its lane is free."""
+        self.held -= 1
         self._free_lane(task)
 
     def postpone(self, task: Task, until: float) -> None:
         """A running event waits until `until` at the head of its lane, without its slot."""
-        self._free_slot(task)
+        self.vacate(task.handler)
         self._park(task, until)
+
+    def occupy(self, handler: Bounds) -> None:
+        """Takes a slot for something that isn't an event of ours any more: a thread that outlives its time-out."""
+        self.running += 1
+        self._running[handler] = self._running.get(handler, 0) + 1
+
+    def vacate(self, handler: Bounds) -> None:
+        """A slot is free."""
+        self.running -= 1
+        self._running[handler] -= 1
 
     def cool(self, handler: Bounds, scope: str, now: float, seconds: float) -> None:
         """Nothing of `scope` (a shop; "" is everything of the handler) starts before `now + seconds`, at most a minute."""
@@ -159,10 +181,6 @@ class Lanes:
 
     def _park(self, task: Task, until: float) -> None:
         heapq.heappush(self._parked, (until, next(self._numbers), task))
-
-    def _free_slot(self, task: Task) -> None:
-        self.running -= 1
-        self._running[task.handler] -= 1
 
     def _free_lane(self, task: Task) -> None:
         if task.lane is None:

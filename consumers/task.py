@@ -1,11 +1,11 @@
 """What the worker holds of one record: a `Task`, and the assignment that it came by, its `Home`. Plain values."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
 
-from hooktape.schemas.event import Coordinates, Event, Replay
+from hooktape.schemas.event import Coordinates, Event, EventKey, Replay
 
 
 class Rank(IntEnum):
@@ -40,8 +40,8 @@ class Home:
     delay: float | None = None
     """A retry topic's delay in seconds."""
     revoked: bool = False
-    claimed: int = 0
-    """Events of it that this worker has claimed and not yet finished."""
+    taken: int = 0
+    """Events of it that this worker has asked for or taken on, and not finished."""
 
     @property
     def key(self) -> tuple[str, int]:
@@ -55,6 +55,8 @@ class Task:
     home: Home
     offset: int
     event: Event
+    key: EventKey
+    """The ledger's; kept, since the event works it out anew each time."""
     handler: Bounds
     lane: Hashable | None
     """None: no order asked for, so it waits for nobody."""
@@ -62,6 +64,9 @@ class Task:
     message: Any = None
     """The client's message: value, key and headers as they were fetched, for a retry or dead-letter record."""
     claimed: bool = False
+    """The ledger gave it to this worker."""
+    queued: bool = False
+    """It's in the lanes."""
     attempts: int = 0
     """Tries that have ended."""
     quick: int = 0
@@ -73,8 +78,6 @@ class Task:
     forced: bool = False
     replay: Replay | None = None
     origin: Coordinates | None = None
-    tail: dict[str, str] = field(default_factory=dict)
-    """Headers of ours that travel on with the event (the mark of a relabelled body, the count of redrives)."""
 
     @property
     def abandoned(self) -> bool:
