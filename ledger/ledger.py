@@ -1,0 +1,88 @@
+"""`Ledger`: the one door to the database."""
+
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import urlsplit
+
+from hooktape.errors import SettingsError
+from hooktape.ledger.audit import Audit
+from hooktape.ledger.catalogue import Catalogue
+from hooktape.ledger.database import Database
+from hooktape.ledger.jobs import Jobs
+from hooktape.ledger.leases import Leases
+from hooktape.ledger.migrations import migrate
+from hooktape.ledger.outcomes import Outcomes
+from hooktape.ledger.reconcile import Reconcile
+from hooktape.ledger.sqlite import SqliteDatabase
+
+
+class Ledger:
+    """The relational store. Every method of its parts is one transaction; threads take turns.
+
+    Any of them may raise LedgerUnavailable (the database can't be reached or is locked: safe to call again, the
+    connection is made anew) or LedgerError (the database refused). `now` is always epoch seconds.
+    """
+
+    outcomes: Outcomes
+    catalogue: Catalogue
+    jobs: Jobs
+    reconcile: Reconcile
+    audit: Audit
+    leases: Leases
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.outcomes = Outcomes(database)
+        self.catalogue = Catalogue(database)
+        self.jobs = Jobs(database)
+        self.reconcile = Reconcile(database)
+        self.audit = Audit(database)
+        self.leases = Leases(database)
+
+    @classmethod
+    def open(cls, url: str) -> "Ledger":
+        """Connects to `sqlite:////absolute/path` or `postgresql://…` and brings its schema up to date.
+
+        Raises SettingsError for any other address, LedgerError when a newer Hooktape wrote it, LedgerUnavailable.
+        """
+        database = _database(url)
+        try:
+            migrate(database)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._database.dialect
+
+    def prune(self, before_day: int) -> int:
+        """Forgets the events and outcomes of all days before `before_day`; the number of days that held any."""
+        return self._database.drop_days(before_day)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._database.close()
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _database(url: str) -> Database:
+    scheme = urlsplit(url).scheme
+    if scheme == "sqlite" and url.startswith("sqlite:///"):
+        path = url.removeprefix("sqlite://")
+        # `sqlite:////abs` is the common spelling of an absolute path; `sqlite:///abs` is what ours has always meant.
+        return SqliteDatabase(Path("/" + path.lstrip("/")))
+    if scheme in ("postgresql", "postgres"):
+        # psycopg takes 50 ms to import; a ledger on SQLite needn't pay.
+        from hooktape.ledger.postgres import PostgresDatabase
+
+        return PostgresDatabase(url)
+    raise SettingsError(f"HOOKTAPE_DATABASE_URL starts with {scheme or 'no scheme'}: the ledger lives at sqlite:///PATH or "
+                        "postgresql://USER@HOST/NAME.")  # fmt: skip
