@@ -1,1 +1,1 @@
-"""The relational store: outcomes, the catalogue, replay jobs, cursors, the audit trail. It holds coordinates and outcomes, never payloads."""
+"""The relational store: outcomes, the catalogue, jobs, cursors, the audit trail. Coordinates and outcomes only, never payloads."""

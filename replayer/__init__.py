@@ -1,1 +1,1 @@
-"""Rewinding: the catalogue, selection, plans, jobs, offset reset, dead-letter redrive. It never runs a handler and never moves a live group."""
+"""Rewinding: catalogue, plans, jobs, offset reset, dead-letter redrive. It never runs a handler and never moves a live group."""
