@@ -57,18 +57,19 @@ class Database(ABC):
     def __init__(self) -> None:
         self._lock = threading.RLock()
 
-    def write(self, work: Callable[[Transaction], T], *, durable: bool = True, days: Collection[int] = ()) -> T:
+    def write(self, work: Callable[[Transaction], T], *, durable: bool = True, days: Collection[int] = (),
+              names: Sequence[str] = ()) -> T:  # fmt: skip
         """Runs `work` in a transaction that may write, and again when it lost a race; what it returns.
 
         `durable=False` lets the commit return before it's on disk: it's atomic, survives our death, and may be lost in a
-        power cut. `days` are the days that rows are written for: their partitions are made first. `work` may run several
-        times. Raises LedgerUnavailable (nothing was done, or it was and can't be known: safe to repeat) and LedgerError.
+        power cut. `days` are the days that rows are written for: their partitions are made first. `names`: of two
+        transactions that share one, the second begins when the first has ended. `work` may run several times. Raises LedgerUnavailable (nothing was done, or it was and can't be known: safe to repeat) and LedgerError.
         """
         with self._lock:
             for _ in range(_TRIES):
                 self._prepare_days(days)
                 try:
-                    with self._begun(write=True, durable=durable) as transaction:
+                    with self._begun(write=True, durable=durable, names=names) as transaction:
                         return work(transaction)
                 except Raced:
                     continue
@@ -80,9 +81,9 @@ class Database(ABC):
             return work(transaction)
 
     @contextmanager
-    def _begun(self, *, write: bool, durable: bool) -> Iterator[Transaction]:
+    def _begun(self, *, write: bool, durable: bool, names: Sequence[str] = ()) -> Iterator[Transaction]:
         with self._errors():
-            transaction = self._begin(write, durable)
+            transaction = self._begin(write, durable, names)
             try:
                 yield transaction
             except BaseException:
@@ -94,7 +95,7 @@ class Database(ABC):
         """Makes the partitions of `days` where there are such things."""
 
     @abstractmethod
-    def _begin(self, write: bool, durable: bool) -> Transaction: ...
+    def _begin(self, write: bool, durable: bool, names: Sequence[str]) -> Transaction: ...
 
     @abstractmethod
     def _commit(self) -> None: ...

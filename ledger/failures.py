@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hooktape.ledger.audit import append
 from hooktape.ledger.claims import State
 from hooktape.ledger.database import Transaction
-from hooktape.ledger.keys import EventKey
+from hooktape.ledger.keys import EventKey, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,5 +93,5 @@ def discard(t: Transaction, group: str, keys: Sequence[EventKey], who: str, reas
             WHERE day = :day AND grp = :grp AND id = :id AND state = {State.DEAD:d}""",
         {"now": now, "day": key.day, "grp": group, "id": key.id})]  # fmt: skip
     if gone:
-        append(t, now, who, "dlq discard", group, reason, {"count": len(gone), "events": [repr(key) for key in gone[:100]]})
+        append(t, now, who, "dlq discard", group, reason, {"count": len(gone), "events": [shown(key) for key in gone[:100]]})
     return gone

@@ -1,21 +1,15 @@
 """The ledger's key of an event, and ids that sort by the time they were made."""
 
 import os
-from typing import NamedTuple
+
+from hooktape.schemas.event import EventKey, event_id16
+
+__all__ = ["EventKey", "event_id16", "new_id", "shown"]
 
 
-class EventKey(NamedTuple):
-    """An event: the day it happened, and the hash that names it.
-
-    `day` is days since 1970-01-01 and leads every key, so that a day's rows lie together and can be dropped together.
-    `id` is 16 bytes. The copies of a webhook nearly always share their day; look-ups ask the day before and after too.
-    """
-
-    day: int
-    id: bytes
-
-    def __repr__(self) -> str:
-        return f"{self.day}/{self.id.hex()}"
+def shown(key: EventKey) -> str:
+    """The key as messages and the audit trail write it: `20779/9f86d081884c7d65…`."""
+    return f"{key.day}/{key.id.hex()}"
 
 
 def new_id(now: float) -> str:

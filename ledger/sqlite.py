@@ -40,7 +40,7 @@ class SqliteDatabase(Database):
     """
 
     dialect = "sqlite"
-    words = {"bytes": "BLOB", "serial": "INTEGER PRIMARY KEY", "by_day": "WITHOUT ROWID", "clustered": "WITHOUT ROWID"}
+    words = {"bytes": "BLOB", "serial": "INTEGER PRIMARY KEY", "by_day": "", "clustered": "WITHOUT ROWID"}
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -51,12 +51,13 @@ class SqliteDatabase(Database):
         self._connection: sqlite3.Connection | None = None
         self._durable = True
 
-    def _begin(self, write: bool, durable: bool) -> Transaction:
+    def _begin(self, write: bool, durable: bool, names: Sequence[str]) -> Transaction:
         connection = self._connection or self._connect()
         if write and durable is not self._durable:
             # Only outside a transaction does this setting take.
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self._durable = durable
+        # One writer at a time in the whole file: `names` have nothing to add.
         connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
         return SqliteTransaction(connection)
 

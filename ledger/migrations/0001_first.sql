@@ -1,5 +1,6 @@
--- Two dialects, one text: {by_day} partitions a table on PostgreSQL and keys it without rowids on SQLite, {clustered}
--- does the latter only, and {serial} is a number that the database gives.
+-- Two dialects, one text: {by_day} partitions a table on PostgreSQL, {clustered} stores it in its key on SQLite, and
+-- {serial} is a number that the database gives. Tables whose keys are scattered (hashes) aren't clustered: their rows stay
+-- in order of arrival, so that what was claimed together is finished together, on a few pages.
 
 -- A group's memory. `failed_at` is set while the state is waiting or dead: it carries the partial index.
 CREATE TABLE outcomes (
@@ -74,6 +75,7 @@ CREATE TABLE events (
 ) {by_day};
 -- What grows with time stays at the end of its index; what is scattered (ids, resources) is led by the day.
 CREATE INDEX events_received ON events (received_at, id);
+CREATE INDEX events_triggered ON events (COALESCE(triggered_at, received_at));
 CREATE INDEX events_shop ON events (shop, received_at, id);
 CREATE INDEX events_topic ON events (topic, received_at, id);
 CREATE INDEX events_webhook ON events (day, webhook_id);
