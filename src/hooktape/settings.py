@@ -99,7 +99,6 @@ class Settings:
     replication: int = _setting(int, -1, "replicas of every topic; -1: the broker's default")
     retention_days: int = _setting(_positive, 30, "how long the tape is kept, in days")
     schema_registry_url: str = _setting(str, "", "a Confluent schema registry; empty: Avro single-object encoding")
-    api_token: Secret = _setting(Secret, Secret(""), "token of the HTTP API; empty: it listens on loopback only")
     body_limit: int = _setting(_positive, 6 * MIB, "largest accepted body in bytes; below max.message.bytes (8 MiB)")
     allowed_shops: tuple[str, ...] = _setting(_words, (), "shops whose webhooks are accepted; empty: all")
     retry_delays: tuple[float, ...] = _setting(_durations, (30.0, 120.0, 600.0, 3600.0, 21600.0), "delays of the retry topics")

@@ -59,7 +59,7 @@ def test_a_named_file_that_is_missing_is_an_error_and_the_default_one_isnt(tmp_p
 def test_secrets_never_show(tmp_path):
     canary = "shpss_canary"
     found = load(tmp_path, environ={"HOOKTAPE_SHOPIFY_SECRETS": canary, "HOOKTAPE_SHOP_TOKENS": f"a.myshopify.com={canary}",
-                                    "HOOKTAPE_DATABASE_URL": f"postgresql://u:{canary}@h/d", "HOOKTAPE_API_TOKEN": canary})  # fmt: skip
+                                    "HOOKTAPE_DATABASE_URL": f"postgresql://u:{canary}@h/d"})  # fmt: skip
     assert canary not in repr(found)
     assert canary not in str(found)
     assert found.shopify_secrets[0].reveal() == canary
