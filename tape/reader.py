@@ -25,6 +25,9 @@ T = TypeVar("T")
 # Two wanted records of a partition this close are reached by reading on, further ones by a seek: a seek costs a round trip,
 # in which some hundreds of records of 4 KiB arrive.
 _READ_ON = 250
+# The client's own class methods bear no types.
+_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _LARGE = {"queued.min.messages": 10000}
 # For single records: a fetch brings little that isn't wanted, and one partition at its end doesn't hold up the others.
 _SMALL = {"queued.min.messages": 100, "fetch.message.max.bytes": 512 * 1024, "fetch.wait.max.ms": 5}
@@ -106,23 +109,23 @@ class Reader:
         Partitions that hold nothing there are left out. Raises TapeUnavailable.
         """
         partitions = self.partitions(topics)
-        starts = self._offsets(partitions, OffsetSpec.earliest() if since_ms is None else OffsetSpec.for_timestamp(since_ms))
-        ends = self._offsets(partitions, OffsetSpec.latest())
+        starts = self._offsets(partitions, _EARLIEST if since_ms is None else OffsetSpec.for_timestamp(since_ms))
+        ends = self._offsets(partitions, _LATEST)
         # A negative start: nothing was appended that late.
         return {p: Span(starts[p], ends[p]) for p in partitions if 0 <= starts[p] < ends[p]}
 
     def lows(self, topics: Iterable[str]) -> dict[Partition, int]:
         """The first offset that retention has left of each partition."""
-        return self._offsets(self.partitions(topics), OffsetSpec.earliest())
+        return self._offsets(self.partitions(topics), _EARLIEST)
 
     def ends(self, topics: Iterable[str]) -> dict[Partition, int]:
         """The end of each partition, empty ones too: the offset that its next readable record will have."""
-        return self._offsets(self.partitions(topics), OffsetSpec.latest())
+        return self._offsets(self.partitions(topics), _LATEST)
 
     def starts(self, topics: Iterable[str], since_ms: int) -> dict[Partition, int]:
         """The first offset appended at or after `since_ms`, or the partition's end where nothing was."""
         partitions = self.partitions(topics)
-        found, ends = self._offsets(partitions, OffsetSpec.for_timestamp(since_ms)), self._offsets(partitions, OffsetSpec.latest())
+        found, ends = self._offsets(partitions, OffsetSpec.for_timestamp(since_ms)), self._offsets(partitions, _LATEST)
         return {p: found[p] if found[p] >= 0 else ends[p] for p in partitions}
 
     def _offsets(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
