@@ -139,7 +139,8 @@ class Jobs:
         row = self._database.read(lambda t: t.row(f"SELECT {_COLUMNS} FROM jobs WHERE id = :id", {"id": job_id}))
         return _job(row) if row else None
 
-    def move(self, job_id: str, from_states: Collection[JobState], to_state: JobState, now: float, note: str | None = None) -> bool:
+    def move(self, job_id: str, from_states: Collection[JobState], to_state: JobState, now: float,
+             note: str | None = None) -> bool:  # fmt: skip
         """Moves the job to `to_state` if it's in one of `from_states` at this instant; whether it did.
 
         The first RUNNING sets `started_at`, an end sets `ended_at`; `note` replaces the note. Raises UsageError for a move
@@ -160,12 +161,14 @@ class Jobs:
     def next_items(self, job_id: str, after_seq: int, limit: int) -> list[Item]:
         """The next events that the plan decided to run, in order of `seq`."""
         return self._database.read(lambda t: items.read(
-            t, job_id, "AND seq > :after AND decision = :run", {"after": after_seq, "run": items.RUN, "limit": limit}))  # fmt: skip
+            t, job_id, "AND seq > :after AND decision = :run",
+            {"after": after_seq, "run": items.RUN, "limit": limit}))  # fmt: skip
 
     def published(self, job_id: str, up_to_seq: int) -> None:
         """Notes that every event up to `up_to_seq` that was to run is on Kafka, acknowledged. Never goes back."""
         self._database.write(lambda t: t.run(
-            "UPDATE jobs SET published_seq = :seq WHERE id = :id AND published_seq < :seq", {"seq": up_to_seq, "id": job_id}))  # fmt: skip
+            "UPDATE jobs SET published_seq = :seq WHERE id = :id AND published_seq < :seq",
+            {"seq": up_to_seq, "id": job_id}))  # fmt: skip
 
     def settle(self, job_id: str, outcomes: Sequence[tuple[EventKey, str, str]]) -> int:
         """Gives items an outcome from outside a worker: (key, outcome, error), as `gone` when the record can't be read any

@@ -129,6 +129,15 @@ def apply(settings: Settings, groups: Iterable[str] = ()) -> Plan:
     return todo
 
 
+def remove(settings: Settings) -> list[str]:
+    """Deletes every topic under our prefix, records and all, and says which. For what was made for a while, as a demo's."""
+    names = sorted(look(settings))
+    client = clients.admin(settings)
+    if names:
+        _settle(client.delete_topics(names, request_timeout=_TIMEOUT), "delete", {KafkaError.UNKNOWN_TOPIC_OR_PART})
+    return names
+
+
 def require(settings: Settings, names: Iterable[str]) -> None:
     """Raises TopicMissing that names those of `names` which don't exist, and how to make them."""
     client = clients.admin(settings)
