@@ -17,7 +17,7 @@ ROWS = [
 ]  # fmt: skip
 
 
-def found(query: str | None) -> list[int]:
+def found(query: str | None) -> list[Any]:
     search = parse(query, FIELDS, NOW)
     return [row["id"] for row in ROWS if search.matches(row)]
 
