@@ -8,7 +8,7 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, TypeVar
 
 from hooktape.errors import LedgerError
@@ -67,20 +67,26 @@ class Database(ABC):
 
         Raises LedgerUnavailable (nothing was done, or it was and can't be known: safe to repeat) and LedgerError.
         """
+
+        def begun() -> AbstractContextManager[Transaction]:
+            self._prepare_days(days)
+            return self._begun(write=True, durable=durable, names=names)
+
+        return self._tried(begun, work)
+
+    def read(self, work: Callable[[Transaction], T]) -> T:
+        """Runs `work` on one snapshot of the database, and again when that was lost. Raises as `write` does."""
+        return self._tried(lambda: self._begun(write=False, durable=False), work)
+
+    def _tried(self, begun: Callable[[], AbstractContextManager[Transaction]], work: Callable[[Transaction], T]) -> T:
         with self._lock:
             for _ in range(_TRIES):
-                self._prepare_days(days)
                 try:
-                    with self._begun(write=True, durable=durable, names=names) as transaction:
+                    with begun() as transaction:
                         return work(transaction)
                 except Raced:
                     continue
             raise LedgerError("The ledger's rows kept changing under a transaction: too many writers for the same events.")
-
-    def read(self, work: Callable[[Transaction], T]) -> T:
-        """Runs `work` on one snapshot of the database. Raises as `write` does."""
-        with self._lock, self._begun(write=False, durable=False) as transaction:
-            return work(transaction)
 
     @contextmanager
     def _begun(self, *, write: bool, durable: bool, names: Sequence[str] = ()) -> Iterator[Transaction]:

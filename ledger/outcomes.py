@@ -19,6 +19,9 @@ _NEAR = (-1, 0, 1)
 # As much of an error as a list shows; the whole of it is in the dead-letter record.
 _MESSAGE_BYTES = 1024
 
+# A worker that died without a word is of no interest after a day: its lease was seconds.
+_FORGOTTEN_SECONDS = 86_400.0
+
 _LOOK = """
     SELECT day, id, state, attempts, owner, generation, first_failed_at FROM outcomes
     WHERE day IN :days AND grp = :grp AND id IN :ids"""
@@ -65,6 +68,7 @@ class Outcomes:
             t.run("""INSERT INTO owners (grp, owner, lease, alive_until) VALUES (:grp, :owner, :lease, :until)
                      ON CONFLICT (grp, owner) DO UPDATE SET lease = excluded.lease, alive_until = excluded.alive_until""",
                   {"grp": group, "owner": owner, "lease": lease, "until": now + lease})  # fmt: skip
+            t.run("DELETE FROM owners WHERE grp = :grp AND alive_until < :old", {"grp": group, "old": now - _FORGOTTEN_SECONDS})
 
         self._database.write(work, durable=False)
 

@@ -13,9 +13,9 @@ from hooktape.ledger.selection import Clock, Selection, Status
 _DAY = 86_400_000_000  # microseconds
 _STATES = {s: State.RUNNING if s is Status.PENDING else State[s.name] for s in Status}
 # A plain OR makes SQLite walk whole days.
-_OF_RESOURCES = """(e.day, e.id) IN (
+_OF_RESOURCES = """ JOIN (
     SELECT day, id FROM events WHERE day IN :days AND resource IN :resources
-    UNION SELECT day, id FROM events WHERE day IN :days AND root IN :resources)"""
+    UNION SELECT day, id FROM events WHERE day IN :days AND root IN :resources) r ON r.day = e.day AND r.id = e.id"""
 _ERROR = "o.error_type, o.error_group, o.error_message"
 
 
@@ -76,7 +76,7 @@ def compile(t: Transaction, selection: Selection, group: str | None) -> Query | 
         query.terms.append("e.day IN :days")
         _text(query, "webhook_id", selection.ids)
     if selection.resources:
-        query.terms.append(_OF_RESOURCES)
+        query.tables += _OF_RESOURCES
         query.params["resources"] = list(selection.resources)
     _period(query, selection)
     if selection.needs_group:

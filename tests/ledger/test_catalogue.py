@@ -166,4 +166,4 @@ def test_every_kind_of_search_starts_from_an_index_on_sqlite(tmp_path: object, f
 
         text = ledger._database.read(plan)
     assert index in text, text
-    assert not re.search(r"^SCAN", text, re.MULTILINE), text
+    assert not re.search(r"^\s*SCAN (?!r$)", text, re.MULTILINE), text

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture(scope="module")
-def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_home(passable_folder: Path) -> Path:
     # Longer than any socket path may be: as on a machine with long user names.
-    return tmp_path_factory.mktemp("local-postgres") / ("long-" * 25)
+    return passable_folder / ("long-" * 25)
 
 
 @pytest.fixture
