@@ -19,6 +19,8 @@ from hooktape.tape import clients
 Partition = tuple[str, int]
 RawHeaders = list[tuple[str, str | bytes | None]]
 T = TypeVar("T")
+_ELECTING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART}
+_PAUSE = 0.05  # between two questions to a broker that isn't ready for this partition yet: ready after a tenth of a second or so
 
 
 class Record(NamedTuple):
@@ -166,7 +168,13 @@ class Reader:
         raise NothingMatched(f"there's no record at {at} any more")
 
     def _ask(self, question: Callable[[], T]) -> T:
-        try:
-            return question()
-        except KafkaException as error:
-            raise TapeUnavailable(f"Kafka doesn't answer: {error.args[0].str()}") from None
+        until = time.monotonic() + self._timeout
+        while True:
+            try:
+                return question()
+            except KafkaException as error:
+                cause = error.args[0]
+                # A topic made a moment ago has a leader that doesn't know of it yet.
+                if cause.code() not in _ELECTING or time.monotonic() > until:
+                    raise TapeUnavailable(f"Kafka doesn't answer: {cause.str()}") from None
+                time.sleep(_PAUSE)
