@@ -102,6 +102,8 @@ REPLAY_EVENTS = Counter("hooktape_replay_events_total",
     "Events handed to a group again, and what became of them.", ["outcome"])
 REPLAY_SUCCESS = Gauge("hooktape_replay_success_ratio",
     "Succeeded or already done, of all selected events of the last ended replay. Do: below 1, see `hooktape replay show`.")
+# Every process registers it, and a 0 from those that replay nothing would read as a replay that failed altogether.
+REPLAY_SUCCESS.set(float("nan"))
 
 # ── reconciler ──────────────────────────────────────────────────────────────────────────────────────────────────────
 RECONCILE_COMPARED = Counter("hooktape_reconcile_compared_total",
