@@ -121,6 +121,19 @@ class Jobs:
 
         return self._database.write(work)
 
+    def amend(self, job_id: str, *, who: str | None = None, reason: str | None = None, note: str | None = None) -> bool:
+        """Changes what is said of a job that is planned and not started: who runs it and why; whether it was planned still."""
+        values = {"who": who, "reason": reason, "note": note}
+        return self._database.write(lambda t: t.run(
+            """UPDATE jobs SET who = COALESCE(:who, who), reason = COALESCE(:reason, reason), note = COALESCE(:note, note)
+               WHERE id = :id AND state = 'planned'""",
+            {"id": job_id, **{name: None if text is None else clean(text) for name, text in values.items()}})) == 1  # fmt: skip
+
+    def of_event(self, job_id: str, key: EventKey) -> list[Item]:
+        """The job's item of this event: none, or one."""
+        return self._database.read(lambda t: items.read(
+            t, job_id, "AND day = :day AND id = :id", {"day": key.day, "id": key.id, "limit": 1}))  # fmt: skip
+
     def get(self, job_id: str) -> Job | None:
         """The job, or None."""
         row = self._database.read(lambda t: t.row(f"SELECT {_COLUMNS} FROM jobs WHERE id = :id", {"id": job_id}))

@@ -60,7 +60,7 @@ class Publisher:
         """Records handed over and not yet acknowledged."""
         return len(self._waiting)
 
-    def publish(self, topic: str, value: bytes, *, key: str | None, extra: Mapping[str, str] | headers.Packed,
+    def publish(self, topic: str, value: bytes | None, *, key: str | bytes | None, extra: Mapping[str, str] | headers.Packed,
                 partition: int = -1) -> _Waiting:  # fmt: skip
         """Hands a record to Kafka; the future's result is where it lies.
 
