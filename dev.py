@@ -74,6 +74,7 @@ def setup():
         make_venv()
     say("setting up: installing packages (about 200 MB with Java, Kafka's launcher and PostgreSQL; once)")
     install()
+    fetch_kafka()
     with open(STAMP, "w") as file:
         file.write(wanted)
     say("setting up: done in {:.0f} s".format(time.time() - started))
@@ -105,6 +106,13 @@ def install():
             with open(log) as file:
                 sys.stderr.write("".join(file.readlines()[-15:]))
             stop("the packages could not be installed; the whole output is in " + log)
+
+
+def fetch_kafka():
+    """Kafka's jars, checked against the shipped sums. Here, so that neither the demo nor a test waits for a download."""
+    code = "import sys; from hooktape.local import jars; jars.class_path(jars.default_folder(), lambda t: print(' ', t, file=sys.stderr))"
+    if run([tool("python"), "-c", code]):
+        stop("Kafka's jars could not be fetched: see above.")
 
 
 def fingerprint():

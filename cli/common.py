@@ -26,7 +26,7 @@ def _running_local_kafka(found: settings.Settings) -> str:
         from hooktape.local import kafka
     except ImportError:  # installed without [local]: `Settings.require` will say what to set
         return ""
-    running = kafka.status(found.home)
+    running = kafka.status(found.home / "kafka")
     return running.bootstrap if running else ""
 
 

@@ -1,19 +1,15 @@
 """`hooktape kafka`: the local Kafka, started, stopped and looked at."""
 
-import json
 import time
 
 import click
 
+from hooktape.cli.common import json_option, print_json
 from hooktape.errors import UsageError
-from hooktape.settings import Settings, load
+from hooktape.settings import load
 from hooktape.times import iso
 
 NOT_RUNNING = 3  # DESIGN §7: nothing matched
-
-
-def _settings(context: click.Context) -> Settings:
-    return context.find_object(Settings) or load()
 
 
 def _say(message: str) -> None:
@@ -33,8 +29,7 @@ def command() -> None:
 
 
 @command.command("start")
-@click.pass_context
-def start(context: click.Context) -> None:
+def start() -> None:
     """Starts it (or finds it running) and prints its bootstrap servers. It runs until `hooktape kafka stop`.
 
     \b
@@ -43,7 +38,7 @@ def start(context: click.Context) -> None:
     """
     from hooktape.local import kafka
 
-    settings = _settings(context)
+    settings = load()
     if settings.local_kafka == "container":
         raise UsageError(
             f"HOOKTAPE_LOCAL_KAFKA=container ({settings.origin('local_kafka')}): a container lives only as long as the command "
@@ -57,8 +52,7 @@ def start(context: click.Context) -> None:
 
 
 @command.command("stop")
-@click.pass_context
-def stop(context: click.Context) -> None:
+def stop() -> None:
     """Stops it, whoever uses it. Its data stay.
 
     \b
@@ -67,12 +61,12 @@ def stop(context: click.Context) -> None:
     """
     from hooktape.local import kafka
 
-    home = _settings(context).home / "kafka"
+    home = load().home / "kafka"
     _say("Stopped." if kafka.stop(home) else f"No local Kafka runs in {home}.")
 
 
 @command.command("status")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
     """Whether it runs, and where. Exit status 0 when it answers, 1 when it runs but doesn't answer, 3 when it doesn't run.
@@ -83,7 +77,7 @@ def status(context: click.Context, as_json: bool) -> None:
     """
     from hooktape.local import kafka
 
-    home = _settings(context).home / "kafka"
+    home = load().home / "kafka"
     broker = kafka.status(home)
     answers = broker is not None and kafka.answers(broker.bootstrap, time.monotonic() + 5)
     if as_json:
@@ -91,7 +85,7 @@ def status(context: click.Context, as_json: bool) -> None:
             "bootstrap": broker.bootstrap, "pid": broker.pid, "started": iso(int(broker.started * 1e6)),
             "lifetime": broker.lifetime, "data": str(broker.data), "log": str(broker.log),
         }  # fmt: skip
-        click.echo(json.dumps({"running": broker is not None, "answers": answers, **about}))
+        print_json({"running": broker is not None, "answers": answers, **about})
     elif broker is None:
         click.echo(f"No local Kafka runs in {home}. Start it with `hooktape kafka start`.")
     else:

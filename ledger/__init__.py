@@ -1,1 +1,5 @@
-"""The relational store: outcomes, the catalogue, jobs, cursors, the audit trail. Coordinates and outcomes only, never payloads."""
+"""The relational store: outcomes, the catalogue, replay jobs, cursors, the audit trail.
+
+It holds coordinates and outcomes, never payloads. All of it is reached through `hooktape.ledger.ledger.Ledger`; it never
+speaks to Kafka.
+"""

@@ -26,15 +26,18 @@ class Audit:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def append(self, now: float, who: str, action: str, target: str, reason: str, detail: Mapping[str, Any] | None = None) -> None:
+    def append(self, now: float, who: str, action: str, target: str, reason: str,
+               detail: Mapping[str, Any] | None = None) -> None:  # fmt: skip
         """Adds a deed, on disk when it returns."""
         self._database.write(lambda t: append(t, now, who, action, target, reason, detail or {}))
 
     def list(self, limit: int = 100) -> list[Entry]:
         """The latest first."""
         rows = self._database.read(lambda t: t.rows(
-            "SELECT seq, at, who, action, target, reason, detail FROM audit ORDER BY seq DESC LIMIT :limit", {"limit": limit}))  # fmt: skip
-        return [Entry(*rest, json.loads(detail)) for *rest, detail in rows]
+            "SELECT seq, at, who, action, target, reason, detail FROM audit ORDER BY seq DESC LIMIT :limit",
+            {"limit": limit}))  # fmt: skip
+        return [Entry(seq, at, who, action, target, reason, json.loads(detail))
+                for seq, at, who, action, target, reason, detail in rows]
 
 
 def append(t: Transaction, now: float, who: str, action: str, target: str, reason: str, detail: Mapping[str, Any]) -> None:

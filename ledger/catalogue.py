@@ -1,7 +1,7 @@
 """Where on the tape an event lies, and the searches over that."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from hooktape.ledger import search
@@ -57,6 +57,7 @@ class After(NamedTuple):
 
 _COLUMNS = ("day, id, shop, topic, webhook_id, resource, root, version, triggered_at, received_at, source, kafka_topic, "
             "kafka_partition, kafka_offset, size, copies")  # fmt: skip
+_WIDTH = _COLUMNS.count(",") + 1
 
 
 class Catalogue:
@@ -183,9 +184,11 @@ def _values(row: Entry) -> dict[str, Any]:
 
 
 def _entry(row: tuple[Any, ...], group: str | None) -> Entry:
-    day, id_, *rest = row
-    *event, state, attempts, error_type, error_group, error_message = rest
+    day, id_, *event = row[:_WIDTH]
+    entry = Entry(EventKey(day, id_), *event)
     if group is None:
-        return Entry(EventKey(day, id_), *event)
+        return entry
+    state, attempts, error_type, error_group, error_message = row[_WIDTH:]
     status = Status.PENDING if state in (None, State.RUNNING) else Status[State(state).name]
-    return Entry(EventKey(day, id_), *event, status, attempts or 0, error_type or "", error_group or "", error_message or "")
+    return replace(entry, status=status, attempts=attempts or 0, error_type=error_type or "", error_group=error_group or "",
+                   error_message=error_message or "")  # fmt: skip

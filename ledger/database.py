@@ -8,8 +8,8 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, ClassVar, TypeVar
 
 from hooktape.errors import LedgerError
 
@@ -51,7 +51,7 @@ class Database(ABC):
 
     dialect: str
     """`sqlite` or `postgresql`."""
-    words: Mapping[str, str]
+    words: ClassVar[Mapping[str, str]]
     """What the tokens of the migrations stand for."""
 
     def __init__(self) -> None:
@@ -63,22 +63,30 @@ class Database(ABC):
 
         `durable=False` lets the commit return before it's on disk: it's atomic, survives our death, and may be lost in a
         power cut. `days` are the days that rows are written for: their partitions are made first. `names`: of two
-        transactions that share one, the second begins when the first has ended. `work` may run several times. Raises LedgerUnavailable (nothing was done, or it was and can't be known: safe to repeat) and LedgerError.
+        transactions that share one, the second begins when the first has ended. `work` may run several times.
+
+        Raises LedgerUnavailable (nothing was done, or it was and can't be known: safe to repeat) and LedgerError.
         """
+
+        def begun() -> AbstractContextManager[Transaction]:
+            self._prepare_days(days)
+            return self._begun(write=True, durable=durable, names=names)
+
+        return self._tried(begun, work)
+
+    def read(self, work: Callable[[Transaction], T]) -> T:
+        """Runs `work` on one snapshot of the database, and again when that was lost. Raises as `write` does."""
+        return self._tried(lambda: self._begun(write=False, durable=False), work)
+
+    def _tried(self, begun: Callable[[], AbstractContextManager[Transaction]], work: Callable[[Transaction], T]) -> T:
         with self._lock:
             for _ in range(_TRIES):
-                self._prepare_days(days)
                 try:
-                    with self._begun(write=True, durable=durable, names=names) as transaction:
+                    with begun() as transaction:
                         return work(transaction)
                 except Raced:
                     continue
             raise LedgerError("The ledger's rows kept changing under a transaction: too many writers for the same events.")
-
-    def read(self, work: Callable[[Transaction], T]) -> T:
-        """Runs `work` on one snapshot of the database. Raises as `write` does."""
-        with self._lock, self._begun(write=False, durable=False) as transaction:
-            return work(transaction)
 
     @contextmanager
     def _begun(self, *, write: bool, durable: bool, names: Sequence[str] = ()) -> Iterator[Transaction]:
@@ -91,6 +99,7 @@ class Database(ABC):
                 raise
             self._commit()
 
+    @abstractmethod
     def _prepare_days(self, days: Collection[int]) -> None:
         """Makes the partitions of `days` where there are such things."""
 

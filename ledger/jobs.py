@@ -121,12 +121,26 @@ class Jobs:
 
         return self._database.write(work)
 
+    def amend(self, job_id: str, *, who: str | None = None, reason: str | None = None, note: str | None = None) -> bool:
+        """Changes what is said of a job that is planned and not started: who runs it and why; whether it was planned still."""
+        values = {"who": who, "reason": reason, "note": note}
+        return self._database.write(lambda t: t.run(
+            """UPDATE jobs SET who = COALESCE(:who, who), reason = COALESCE(:reason, reason), note = COALESCE(:note, note)
+               WHERE id = :id AND state = 'planned'""",
+            {"id": job_id, **{name: None if text is None else clean(text) for name, text in values.items()}})) == 1  # fmt: skip
+
+    def of_event(self, job_id: str, key: EventKey) -> list[Item]:
+        """The job's item of this event: none, or one."""
+        return self._database.read(lambda t: items.read(
+            t, job_id, "AND day = :day AND id = :id", {"day": key.day, "id": key.id, "limit": 1}))  # fmt: skip
+
     def get(self, job_id: str) -> Job | None:
         """The job, or None."""
         row = self._database.read(lambda t: t.row(f"SELECT {_COLUMNS} FROM jobs WHERE id = :id", {"id": job_id}))
         return _job(row) if row else None
 
-    def move(self, job_id: str, from_states: Collection[JobState], to_state: JobState, now: float, note: str | None = None) -> bool:
+    def move(self, job_id: str, from_states: Collection[JobState], to_state: JobState, now: float,
+             note: str | None = None) -> bool:  # fmt: skip
         """Moves the job to `to_state` if it's in one of `from_states` at this instant; whether it did.
 
         The first RUNNING sets `started_at`, an end sets `ended_at`; `note` replaces the note. Raises UsageError for a move
@@ -147,12 +161,14 @@ class Jobs:
     def next_items(self, job_id: str, after_seq: int, limit: int) -> list[Item]:
         """The next events that the plan decided to run, in order of `seq`."""
         return self._database.read(lambda t: items.read(
-            t, job_id, "AND seq > :after AND decision = :run", {"after": after_seq, "run": items.RUN, "limit": limit}))  # fmt: skip
+            t, job_id, "AND seq > :after AND decision = :run",
+            {"after": after_seq, "run": items.RUN, "limit": limit}))  # fmt: skip
 
     def published(self, job_id: str, up_to_seq: int) -> None:
         """Notes that every event up to `up_to_seq` that was to run is on Kafka, acknowledged. Never goes back."""
         self._database.write(lambda t: t.run(
-            "UPDATE jobs SET published_seq = :seq WHERE id = :id AND published_seq < :seq", {"seq": up_to_seq, "id": job_id}))  # fmt: skip
+            "UPDATE jobs SET published_seq = :seq WHERE id = :id AND published_seq < :seq",
+            {"seq": up_to_seq, "id": job_id}))  # fmt: skip
 
     def settle(self, job_id: str, outcomes: Sequence[tuple[EventKey, str, str]]) -> int:
         """Gives items an outcome from outside a worker: (key, outcome, error), as `gone` when the record can't be read any

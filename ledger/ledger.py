@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import urlsplit
 
 from hooktape.errors import SettingsError
 from hooktape.ledger.audit import Audit
@@ -74,15 +73,16 @@ class Ledger:
 
 
 def _database(url: str) -> Database:
-    scheme = urlsplit(url).scheme
-    if scheme == "sqlite" and url.startswith("sqlite:///"):
+    scheme, found, _ = url.partition("://")
+    if url.startswith("sqlite:///"):
         path = url.removeprefix("sqlite://")
         # `sqlite:////abs` is the common spelling of an absolute path; `sqlite:///abs` is what ours has always meant.
         return SqliteDatabase(Path("/" + path.lstrip("/")))
-    if scheme in ("postgresql", "postgres"):
+    if found and scheme in ("postgresql", "postgres"):
         # psycopg takes 50 ms to import; a ledger on SQLite needn't pay.
         from hooktape.ledger.postgres import PostgresDatabase
 
         return PostgresDatabase(url)
-    raise SettingsError(f"HOOKTAPE_DATABASE_URL starts with {scheme or 'no scheme'}: the ledger lives at sqlite:///PATH or "
+    start = f"starts with {scheme}://" if found else "has no scheme"
+    raise SettingsError(f"HOOKTAPE_DATABASE_URL {start}: the ledger lives at sqlite:///ABSOLUTE/PATH or "
                         "postgresql://USER@HOST/NAME.")  # fmt: skip

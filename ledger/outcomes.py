@@ -19,7 +19,12 @@ _NEAR = (-1, 0, 1)
 # As much of an error as a list shows; the whole of it is in the dead-letter record.
 _MESSAGE_BYTES = 1024
 
-_LOOK = "SELECT day, id, state, attempts, owner, generation, first_failed_at FROM outcomes WHERE day IN :days AND grp = :grp AND id IN :ids"
+# A worker that died without a word is of no interest after a day: its lease was seconds.
+_FORGOTTEN_SECONDS = 86_400.0
+
+_LOOK = """
+    SELECT day, id, state, attempts, owner, generation, first_failed_at FROM outcomes
+    WHERE day IN :days AND grp = :grp AND id IN :ids"""
 _INSERT = """
     INSERT INTO outcomes (day, grp, id, state, attempts, owner, generation, topic, updated_at)
     VALUES (:day, :grp, :id, :state, :attempts, :owner, :generation, :topic, :now)
@@ -44,6 +49,9 @@ _APPLY = """
     WHERE excluded.version > applied.version"""
 
 
+_Rows = dict[bytes, dict[int, Row]]
+
+
 class Outcomes:
     """Claims and finishes are atomic over all processes; batches of up to some hundreds cost a few statements each."""
 
@@ -60,6 +68,7 @@ class Outcomes:
             t.run("""INSERT INTO owners (grp, owner, lease, alive_until) VALUES (:grp, :owner, :lease, :until)
                      ON CONFLICT (grp, owner) DO UPDATE SET lease = excluded.lease, alive_until = excluded.alive_until""",
                   {"grp": group, "owner": owner, "lease": lease, "until": now + lease})  # fmt: skip
+            t.run("DELETE FROM owners WHERE grp = :grp AND alive_until < :old", {"grp": group, "old": now - _FORGOTTEN_SECONDS})
 
         self._database.write(work, durable=False)
 
@@ -80,18 +89,18 @@ class Outcomes:
             live = _live(t, group, owner, now)
             rows = _rows(t, group, [c.key for c in claims])
             done = _settled(t, claims)
-            before = dict(rows)
+            before = {row.key: row for days in rows.values() for row in days.values()}
             taken: dict[EventKey, Claim] = {}
             answers = []
             for claim in claims:
                 seen = _near(rows, claim.key)
                 verdict, row = decide(seen, claim, owner, live, (claim.generation, claim.key) in done)
                 if verdict is Verdict.RUN:
-                    rows[row.key] = row
+                    rows.setdefault(row.key.id, {})[row.key.day] = row
                     taken[row.key] = claim
                 answers.append(Claimed(claim.key, verdict, row.state, row.attempts, row.first_failed_at, row.generation,
                                        verdict is Verdict.BUSY and row.owner == owner))  # fmt: skip
-            _take(t, group, [(before.get(key), rows[key], claim) for key, claim in sorted(taken.items())], now)
+            _take(t, group, [(before.get(key), rows[key.id][key.day], claim) for key, claim in sorted(taken.items())], now)
             return answers
 
         return self._database.write(work, durable=False, days={c.key.day for c in claims}, names=_names(group, claims))
@@ -123,7 +132,7 @@ class Outcomes:
                 answers.append(running or again)
                 if running and row is not None:
                     ours.append((finish, values | {"day": row.key.day}))
-                    rows[row.key] = replace(row, state=finish.state, attempts=finish.attempts)
+                    rows[row.key.id][row.key.day] = replace(row, state=finish.state, attempts=finish.attempts)
             if _end(t, [values for _, values in ours]) != len(ours):
                 raise Raced
             _follow_up(t, group, [finish for finish, _ in ours])
@@ -206,21 +215,21 @@ def _live(t: Transaction, group: str, owner: str, now: float) -> frozenset[str]:
     return frozenset(name for name, (_, until) in owners.items() if until > now) | {owner}
 
 
-def _rows(t: Transaction, group: str, keys: Sequence[EventKey]) -> dict[EventKey, Row]:
-    """The rows of these events, on their day or the ones beside it."""
+def _rows(t: Transaction, group: str, keys: Sequence[EventKey]) -> _Rows:
+    """The rows of these events, on their day or the ones beside it: id → day → row."""
     by_days: dict[tuple[int, ...], list[bytes]] = {}
     for key in keys:
         by_days.setdefault(tuple(key.day + near for near in _NEAR), []).append(key.id)
-    found = {}
+    found: _Rows = {}
     for days, ids in by_days.items():
-        for day, id_, state, attempts, owner, generation, first_failed_at in t.rows(_LOOK, {"grp": group, "days": days, "ids": ids}):
-            key = EventKey(day, id_)
-            found[key] = Row(key, State(state), attempts, owner, generation, first_failed_at)
+        for day, id_, state, *rest in t.rows(_LOOK, {"grp": group, "days": days, "ids": ids}):
+            found.setdefault(id_, {})[day] = Row(EventKey(day, id_), State(state), *rest)
     return found
 
 
-def _near(rows: Mapping[EventKey, Row], key: EventKey) -> Row | None:
-    return next((row for near in (0, -1, 1) if (row := rows.get(EventKey(key.day + near, key.id)))), None)
+def _near(rows: _Rows, key: EventKey) -> Row | None:
+    days = rows.get(key.id)
+    return None if days is None else next((row for near in (0, -1, 1) if (row := days.get(key.day + near))), None)
 
 
 def _settled(t: Transaction, claims: Sequence[Claim]) -> set[tuple[str, EventKey]]:

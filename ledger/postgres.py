@@ -2,10 +2,10 @@
 
 import re
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from psycopg import errors
@@ -44,8 +44,9 @@ class PostgresTransaction(Transaction):
 
 class PostgresDatabase(Database):
     dialect = "postgresql"
-    words = {"bytes": "BYTEA", "serial": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-             "by_day": "PARTITION BY RANGE (day)", "clustered": ""}  # fmt: skip
+    words: ClassVar[Mapping[str, str]] = {
+        "bytes": "BYTEA", "serial": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+        "by_day": "PARTITION BY RANGE (day)", "clustered": ""}  # fmt: skip
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -100,7 +101,8 @@ class PostgresDatabase(Database):
             state = error.sqlstate or ""
             # Connection, resources, operator's intervention, lock not available: all pass.
             if lost or state[:2] in ("08", "53", "57") or state == "55P03":
-                raise LedgerUnavailable(f"The ledger's PostgreSQL can't be used now: {_brief(error)}. It's safe to try again.") from None
+                message = f"The ledger's PostgreSQL can't be used now: {_brief(error)}. It's safe to try again."
+                raise LedgerUnavailable(message) from None
             raise LedgerError(f"The ledger's PostgreSQL refused a statement: {_brief(error)}.") from error
 
     @contextmanager

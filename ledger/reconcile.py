@@ -95,7 +95,8 @@ class Reconcile:
                ON CONFLICT (shop, family, resource) DO UPDATE SET version = excluded.version, kind = excluded.kind,
                    topic = excluded.topic, high_water = excluded.high_water""",
             [{"shop": r.shop, "family": r.family, "resource": clean(r.resource), "version": r.version, "kind": r.kind,
-              "topic": r.topic, "first_seen": r.first_seen, "high_water": json.dumps(dict(r.high_water))} for r in rows]))  # fmt: skip
+              "topic": r.topic, "first_seen": r.first_seen, "high_water": json.dumps(dict(r.high_water))}
+             for r in rows]))  # fmt: skip
 
     def pending(self, shop: str | None = None, family: str | None = None, seen_before: float | None = None) -> list[Pending]:
         """What is pending, the oldest first; `seen_before`: first seen at or before (epoch seconds)."""
@@ -105,15 +106,16 @@ class Reconcile:
             f"""SELECT shop, family, resource, version, kind, topic, first_seen, high_water FROM reconcile_pending
                 WHERE {" AND ".join(terms) or "1 = 1"} ORDER BY first_seen, shop, family, resource""",
             {"shop": shop, "family": family, "seen": seen_before}))  # fmt: skip
-        return [Pending(*rest, json.loads(high_water)) for *rest, high_water in rows]
+        return [Pending(of, named, resource, version, kind, topic, first_seen, json.loads(high_water))
+                for of, named, resource, version, kind, topic, first_seen, high_water in rows]
 
     def remove_pending(self, rows: Sequence[Pending]) -> int:
         """Forgets these, unless their version was replaced since they were read; how many went."""
         return self._database.write(lambda t: t.many(
             """DELETE FROM reconcile_pending WHERE shop = :shop AND family = :family AND resource = :resource
                AND COALESCE(version, -1) = :version""",
-            [{"shop": r.shop, "family": r.family, "resource": clean(r.resource), "version": -1 if r.version is None else r.version}
-             for r in rows]))  # fmt: skip
+            [{"shop": r.shop, "family": r.family, "resource": clean(r.resource),
+              "version": -1 if r.version is None else r.version} for r in rows]))  # fmt: skip
 
     def intend(self, id_: str, now: float) -> str:
         """Notes that the synthetic event `id_` is about to be recorded. The state before: "new", "intended" or "recorded".
@@ -151,5 +153,6 @@ class Reconcile:
     def reports(self, limit: int = 20) -> list[Report]:
         """The latest first."""
         rows = self._database.read(lambda t: t.rows(
-            "SELECT seq, ended_at, shop, family, report FROM reconcile_reports ORDER BY seq DESC LIMIT :limit", {"limit": limit}))  # fmt: skip
-        return [Report(*rest, json.loads(report)) for *rest, report in rows]
+            "SELECT seq, ended_at, shop, family, report FROM reconcile_reports ORDER BY seq DESC LIMIT :limit",
+            {"limit": limit}))  # fmt: skip
+        return [Report(seq, at, shop, family, json.loads(report)) for seq, at, shop, family, report in rows]

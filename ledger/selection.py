@@ -3,8 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 from hooktape.errors import UsageError
 from hooktape.times import iso, micros, parse_time
@@ -67,23 +70,20 @@ class Selection:
     def from_json(cls, text: str) -> "Selection":
         """Raises UsageError when the text isn't a selection."""
         try:
-            found = json.loads(text)
-            unknown = set(found) - {f.name for f in fields(cls)}
-            if unknown:
+            found = msgspec.json.decode(text, type=dict[str, Any])
+            if unknown := set(found) - {f.name for f in fields(cls)}:
                 raise UsageError(f"A selection has no field {', '.join(sorted(unknown))}.")
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
-            values["clock"] = Clock(values.get("clock", Clock.RECEIVED))
-            values["statuses"] = tuple(Status(s) for s in values.get("statuses", ()))
-            return cls(**values)
-        except (ValueError, TypeError, AttributeError) as error:
+            return msgspec.convert(found, cls)
+        except (msgspec.MsgspecError, UnicodeError) as error:
             raise UsageError(f"This isn't a selection ({error}): {text[:200]}") from None
 
     @classmethod
-    def parse(cls, options: Mapping[str, Any]) -> "Selection":
+    def parse(cls, options: Mapping[str, Any], now: datetime | None = None) -> "Selection":
         """From a command's options or a request's query: names in the singular or the plural, `-` or `_`.
 
         A value is a text or a list of texts; texts may hold several, with commas between; empty ones and None are left
-        out. `since` and `until` are times as `hooktape.times.parse_time` reads them. Raises UsageError.
+        out. `since` and `until` are times as `hooktape.times.parse_time` reads them; `now` is
+        what `2h` counts from (None: the clock). Raises UsageError.
         """
         values: dict[str, Any] = {}
         for name, given in options.items():
@@ -101,7 +101,7 @@ class Selection:
                 values[field_name] = (*values.get(field_name, ()), *words)
         for name in ("since", "until"):
             if name in values:
-                values[name] = micros(parse_time(values[name]))
+                values[name] = micros(parse_time(values[name], now))
         if "clock" in values:
             values["clock"] = _choice(Clock, values["clock"], "clock")
         if "statuses" in values:

@@ -1,11 +1,12 @@
 """SQLite: one file, many processes on one machine."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hooktape.errors import LedgerError, LedgerUnavailable, SettingsError
 from hooktape.ledger.database import Database, Params, Transaction, expand_lists, list_parameters
@@ -40,7 +41,8 @@ class SqliteDatabase(Database):
     """
 
     dialect = "sqlite"
-    words = {"bytes": "BLOB", "serial": "INTEGER PRIMARY KEY", "by_day": "", "clustered": "WITHOUT ROWID"}
+    words: ClassVar[Mapping[str, str]] = {
+        "bytes": "BLOB", "serial": "INTEGER PRIMARY KEY", "by_day": "", "clustered": "WITHOUT ROWID"}  # fmt: skip
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -61,6 +63,9 @@ class SqliteDatabase(Database):
         connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
         return SqliteTransaction(connection)
 
+    def _prepare_days(self, days: Collection[int]) -> None:
+        pass  # one table for all days
+
     def _commit(self) -> None:
         if self._connection is not None:
             self._connection.execute("COMMIT")
@@ -77,7 +82,7 @@ class SqliteDatabase(Database):
             raise LedgerUnavailable(f"The ledger's folder {self._path.parent} can't be made: {error.strerror}.") from error
         connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            _use_wal(connection)
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         except BaseException:
@@ -119,9 +124,22 @@ class SqliteDatabase(Database):
                 self._connection = None
 
 
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Turns the file to WAL. Of processes that do so at once all but one are told "locked" at once, busy timeout or not."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)  # the other one needs a few milliseconds
+
+
 @lru_cache(maxsize=256)
 def _lists(sql: str) -> tuple[str, ...]:
-    return tuple(list_parameters(sql))
+    return tuple(dict.fromkeys(list_parameters(sql)))
 
 
 def _bound(sql: str, params: Params | None) -> tuple[str, Params]:

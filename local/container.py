@@ -40,15 +40,14 @@ def broker(progress: Callable[[str], None]) -> Iterator[str]:
         container.start()
     except DockerException as error:
         raise LocalStackError(
-            f"No Docker engine answers, and HOOKTAPE_LOCAL_KAFKA=container needs one: {error}. Start Docker (or set DOCKER_HOST), "
+            f"No Docker engine answers, and HOOKTAPE_LOCAL_KAFKA=container needs one: {error}. Start Docker, or set DOCKER_HOST, "
             "or unset HOOKTAPE_LOCAL_KAFKA to take the Kafka that comes with pip, or name a broker in HOOKTAPE_KAFKA."
         ) from None
     try:
         if not wait_for(bootstrap, READY_SECONDS):
             lines = b"".join(container.get_logs()).decode(errors="replace").splitlines()[-TAIL_LINES:]
-            raise LocalStackError(
-                f"Kafka in the container {IMAGE} didn't answer within {READY_SECONDS:.0f} s. Its log ends with:\n" + "\n".join(lines)
-            )
+            late = f"Kafka in the container {IMAGE} didn't answer within {READY_SECONDS:.0f} s"
+            raise LocalStackError(f"{late}. Its log ends with:\n" + "\n".join(lines))
         yield bootstrap
     finally:
         container.stop()

@@ -134,7 +134,8 @@ class Guard:
                 return
 
     def _is_detached(self) -> bool:
-        return json.loads((self._home / "state.json").read_text())["lifetime"] == "detached"
+        state: dict[str, Any] = json.loads((self._home / "state.json").read_text())
+        return bool(state["lifetime"] == "detached")
 
 
 def _ending(code: int) -> str:

@@ -7,6 +7,7 @@ of `jgo.build`, which also fetches a JDK of its own to sort the jars into module
 
 import hashlib
 import os
+import shutil
 import tempfile
 import tomllib
 from collections.abc import Callable
@@ -39,7 +40,8 @@ class Jar:
 
 def locked() -> list[Jar]:
     """The jars that the shipped lock names."""
-    return [Jar(**entry) for entry in tomllib.loads(LOCK.read_text())["jar"]]
+    entries = tomllib.loads(LOCK.read_text())["dependencies"]
+    return [Jar(entry["groupId"], entry["artifactId"], entry["version"], entry["sha256"]) for entry in entries]
 
 
 def kafka_version() -> str:
@@ -83,6 +85,8 @@ def check(path: Path, jar: Jar) -> None:
 
 def _fetch(jars: list[Jar], folder: Path, progress: Callable[[str], None]) -> None:
     progress(f"Fetching Apache Kafka {kafka_version()}: {len(jars)} jars, once")
+    for abandoned in folder.glob(".fetch-*"):  # of a process that was killed: we hold the lock, so nobody fetches now
+        shutil.rmtree(abandoned, ignore_errors=True)
     # A repository of its own, beside the cache: jgo writes in place, so an interrupted download would stay behind as a
     # truncated jar in the user's Maven repository and be taken for whole ever after.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
@@ -124,7 +128,8 @@ def downloader(scratch: Path) -> Callable[[Jar], Path]:
             try:
                 return Path(artifact.resolve())
             except (requests.RequestException, RuntimeError, OSError) as error:
-                Path(artifact.cached_path).unlink(missing_ok=True)  # jgo takes what is there for whole
+                if artifact.cached_path is not None:
+                    artifact.cached_path.unlink(missing_ok=True)  # jgo takes what is there for whole
                 if attempt == ATTEMPTS:
                     raise LocalStackError(
                         f"Couldn't fetch {jar.group}:{jar.artifact}:{jar.version}, a part of Apache Kafka, in {ATTEMPTS} "

@@ -5,6 +5,7 @@
 
 import base64
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -26,6 +27,8 @@ from hooktape.settings import Settings
 
 READY_SECONDS = 60.0  # ready after 2 s on an idle machine; a busy laptop or a long recovery gets thirty times that
 PORT_ATTEMPTS = 3  # a free port can be taken between the look and Kafka's bind; three times in a row it isn't chance
+PORTS = range(19_000, 30_000)  # below all systems' ports for outgoing connections (Linux: from 32,768; macOS: 49,152)
+PORT_SECONDS = 1.0  # connections that a broker leaves behind held its port for up to 0.15 s
 MAX_HEAP = "512m"  # DESIGN §11: 380 MB resident with it
 
 
@@ -160,11 +163,16 @@ class Ports:
 
 
 def free_ports() -> Ports:
-    """Two ports that nobody listens on at this moment."""
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return Ports(one.getsockname()[1], two.getsockname()[1])
+    """Two ports that nobody listens on at this moment. Raises LocalStackError when there are none.
+
+    Not those that the kernel hands out for port 0: while the broker restarts, any client's outgoing connection may get its
+    port; one that keeps trying to reconnect even connects to itself, and the port stays taken.
+    """
+    found = (port for port in random.sample(PORTS, len(PORTS)) if _is_free(port))
+    try:
+        return Ports(next(found), next(found))
+    except StopIteration:
+        raise LocalStackError(f"The local Kafka found no free port on 127.0.0.1 from {PORTS.start} to {PORTS[-1]}.") from None
 
 
 def properties(ports: Ports, data: Path) -> dict[str, str]:
@@ -197,8 +205,8 @@ def properties(ports: Ports, data: Path) -> dict[str, str]:
         "broker.heartbeat.interval.ms": "200",
         # Kafka waits 3 s for more members of a new group by default: good for fifty machines, a nuisance here.
         "group.initial.rebalance.delay.ms": "0",
-        # A killed worker's partitions move on after 3 s instead of 45, and a new member gets its share within half a second
-        # instead of 5. librdkafka sends heartbeats from a thread of its own, so a slow handler isn't taken for dead.
+        # A killed worker's partitions moved on after 3.0 to 3.4 s (45 s by default), and who joins learns of its share at its
+        # next heartbeat (5 s by default). librdkafka sends them from a thread of its own: a slow handler isn't taken for dead.
         "group.consumer.session.timeout.ms": "3000",
         "group.consumer.heartbeat.interval.ms": "500",
         # Lower bounds, so that a test or a group's own setting may go down to a second.
@@ -236,8 +244,13 @@ def _ports(home: Path) -> Ports:
     remembered = home / "ports"
     if remembered.exists():
         old = [int(word) for word in remembered.read_text().split()]
-        if len(old) == 2 and all(_is_free(port) for port in old):
-            return Ports(*old)
+        deadline = time.monotonic() + PORT_SECONDS
+        while len(old) == 2:
+            if all(_is_free(port) for port in old):
+                return Ports(*old)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL)
     new = free_ports()
     remembered.write_text(f"{new.broker} {new.controller}\n")
     return new

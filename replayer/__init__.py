@@ -1,1 +1,3 @@
-"""Rewinding: catalogue, plans, jobs, offset reset, dead-letter redrive. It never runs a handler and never moves a live group."""
+"""Rewinds the tape: selects, plans, republishes to one group and accounts for it; resets offsets, redrives dead letters, keeps
+the catalogue. It never runs a handler and never decides an outcome: workers do, and the ledger tells.
+"""

@@ -21,6 +21,8 @@ def _common(settings: Settings) -> dict[str, Any]:
         "bootstrap.servers": bootstrap,
         "client.id": "hooktape",
         "error_cb": _note,
+        # Without the notes that closing a client writes past our log to standard error.
+        "log_level": 5,
         # A broker that comes back is found within a second, not after librdkafka's default of ten.
         "reconnect.backoff.max.ms": 1000,
         **settings.kafka_properties,

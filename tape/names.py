@@ -1,10 +1,11 @@
 """Names of Kafka topics (DESIGN §4): the only place that builds or takes apart one."""
 
+import contextlib
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hooktape.errors import SettingsError
+from hooktape.errors import SettingsError, UsageError
 from hooktape.schemas.topics import OTHER
 from hooktape.times import format_duration, parse_duration
 
@@ -79,11 +80,13 @@ class Names:
         match kind:
             case Kind.LOG:
                 return TopicName(Kind.LOG, shopify=rest)
-            case Kind.DLQ | Kind.REPLAY:
+            case Kind.DLQ | Kind.REPLAY if _GROUP.fullmatch(rest):
                 return TopicName(Kind(kind), group=rest)
             case Kind.RETRY:
                 group, _, delay = rest.rpartition(".")
-                return TopicName(Kind.RETRY, group=group, delay=parse_duration(delay)) if group else None
+                # Somebody else's topic may look like one of ours: it isn't an error, it just isn't ours.
+                with contextlib.suppress(UsageError):
+                    return TopicName(Kind.RETRY, group=group, delay=parse_duration(delay)) if _GROUP.fullmatch(group) else None
         return None
 
 

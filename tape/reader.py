@@ -6,10 +6,12 @@ sound (research: reliability §4.1–4.3).
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from hooktape.errors import NothingMatched, TapeUnavailable
 from hooktape.schemas.event import Coordinates
@@ -19,6 +21,22 @@ from hooktape.tape import clients
 Partition = tuple[str, int]
 RawHeaders = list[tuple[str, str | bytes | None]]
 T = TypeVar("T")
+_SETTLING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
+             KafkaError.REPLICA_NOT_AVAILABLE}  # fmt: skip
+# Leaders settle in tens of milliseconds.
+_SETTLE_PAUSE = 0.05
+
+# Two wanted records of a partition this close are reached by reading on, further ones by a seek: a seek costs a round trip,
+# in which some hundreds of records of 4 KiB arrive.
+_READ_ON = 250
+# Between two questions for a partition's new leader; an election takes tens of milliseconds.
+_MOMENT = 0.05
+# The client's own class methods bear no types.
+_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_LARGE = {"queued.min.messages": 10000}
+# For single records: a fetch brings little that isn't wanted, and one partition at its end doesn't hold up the others.
+_SMALL = {"queued.min.messages": 100, "fetch.message.max.bytes": 512 * 1024, "fetch.wait.max.ms": 5}
 
 
 class Record(NamedTuple):
@@ -50,15 +68,25 @@ class Span(NamedTuple):
     end: int
 
 
+def positions(messages: Iterable[Message]) -> dict[Partition, int]:
+    """How far each partition has been read: behind the last record, or where an end event says that the end is."""
+    found: dict[Partition, int] = {}
+    for message in messages:
+        error, offset = message.error(), message.offset()
+        at_end = error is not None and error.code() == KafkaError._PARTITION_EOF
+        if offset is not None and offset >= 0 and (error is None or at_end):
+            found[message.topic() or "", message.partition() or 0] = offset if at_end else offset + 1
+    return found
+
+
 class Reader:
     """Reads spans of partitions. One thread at a time; `close` it, or use it as a context manager."""
 
     def __init__(self, settings: Settings, timeout: float = 10.0) -> None:
+        self._settings = settings
         self._timeout = timeout
-        # `error`: a span whose beginning has expired meanwhile is noticed in `scan`, not skipped.
-        self._consumer: Consumer = clients.consumer(
-            settings, "hooktape-reader", **{"enable.partition.eof": True, "queued.min.messages": 10000}
-        )
+        self._admin = clients.admin(settings)
+        self._consumers: dict[str, Consumer] = {}
 
     def __enter__(self) -> "Reader":
         return self
@@ -67,106 +95,187 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Ends the client."""
-        self._consumer.close()
+        """Ends the clients."""
+        while self._consumers:
+            self._consumers.popitem()[1].close()
 
     def partitions(self, topics: Iterable[str]) -> list[Partition]:
         """The partitions of those `topics` that exist. Raises TapeUnavailable."""
         wanted = set(topics)
-        known = self._ask(lambda: self._consumer.list_topics(timeout=self._timeout)).topics
+        known = self._ask(lambda: self._admin.list_topics(timeout=self._timeout)).topics
         return [(topic, number) for topic in sorted(wanted & set(known)) for number in sorted(known[topic].partitions)]
+
+    def topics(self) -> list[str]:
+        """The names of all topics on the broker. Raises TapeUnavailable."""
+        return sorted(self._ask(lambda: self._admin.list_topics(timeout=self._timeout)).topics)
 
     def bounds(self, topics: Iterable[str], since_ms: int | None = None) -> dict[Partition, Span]:
         """What lies on `topics` now: from the first offset (or the first appended at or after `since_ms`) to the end.
 
         Partitions that hold nothing there are left out. Raises TapeUnavailable.
         """
-        spans: dict[Partition, Span] = {}
         partitions = self.partitions(topics)
-        starts = self._offsets_at(partitions, since_ms) if since_ms is not None else {}
-        for partition in partitions:
-            low, high = self._ask(lambda p=partition: self._consumer.get_watermark_offsets(TopicPartition(*p), self._timeout))  # type: ignore[misc]
-            start = max(low, starts.get(partition, low))
-            if start < high:
-                spans[partition] = Span(start, high)
-        return spans
+        starts = self._offsets(partitions, _EARLIEST if since_ms is None else OffsetSpec.for_timestamp(since_ms))
+        ends = self._offsets(partitions, _LATEST)
+        # A negative start: nothing was appended that late.
+        return {p: Span(starts[p], ends[p]) for p in partitions if 0 <= starts[p] < ends[p]}
 
     def lows(self, topics: Iterable[str]) -> dict[Partition, int]:
         """The first offset that retention has left of each partition."""
-        return {p: self._ask(lambda p=p: self._consumer.get_watermark_offsets(TopicPartition(*p), self._timeout))[0]  # type: ignore[misc]
-                for p in self.partitions(topics)}  # fmt: skip
+        return self._offsets(self.partitions(topics), _EARLIEST)
 
-    def _offsets_at(self, partitions: list[Partition], since_ms: int) -> dict[Partition, int]:
-        asked = [TopicPartition(topic, number, since_ms) for topic, number in partitions]
-        answers = self._ask(lambda: self._consumer.offsets_for_times(asked, timeout=self._timeout)) if asked else []
-        # Nothing that late: an end offset, which the caller's comparison with the high mark turns into "nothing".
-        return {(a.topic, a.partition): a.offset if a.offset not in (OFFSET_END, -1) else 2**62 for a in answers}
+    def ends(self, topics: Iterable[str]) -> dict[Partition, int]:
+        """The end of each partition, empty ones too: the offset that its next readable record will have."""
+        return self._offsets(self.partitions(topics), _LATEST)
 
-    def scan(self, spans: dict[Partition, Span], batch: int = 500) -> Iterator[list[Record]]:
+    def starts(self, topics: Iterable[str], since_ms: int) -> dict[Partition, int]:
+        """The first offset appended at or after `since_ms`, or the partition's end where nothing was."""
+        partitions = self.partitions(topics)
+        found, ends = self._offsets(partitions, OffsetSpec.for_timestamp(since_ms)), self._offsets(partitions, _LATEST)
+        return {p: found[p] if found[p] >= 0 else ends[p] for p in partitions}
+
+    def _offsets(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+        # One request a broker for all partitions; `get_watermark_offsets` would make one for each.
+        asked = {TopicPartition(*partition): spec for partition in partitions}
+        if not asked:
+            return {}
+        deadline = time.monotonic() + self._timeout
+        while True:
+            answers = self._ask(lambda: self._admin.list_offsets(
+                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._timeout))  # fmt: skip
+            try:
+                return {(tp.topic, tp.partition): future.result().offset for tp, future in answers.items()}
+            except KafkaException as error:
+                # A new topic, or one whose leader is moving: known to every broker in a moment.
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise TapeUnavailable(f"Kafka doesn't answer: {error.args[0].str()}") from None
+                time.sleep(_MOMENT)
+
+    def scan(self, spans: Mapping[Partition, Span], batch: int = 500) -> Iterator[list[Record]]:
         """All records of the spans, in batches; in order within a partition, in no order across.
 
         Raises TapeUnavailable when Kafka stays silent for the timeout, NothingMatched when retention took a span's beginning
         meanwhile (take new bounds).
         """
-        open_spans = dict(spans)
-        if not open_spans:
-            return
-        self._consumer.assign([TopicPartition(t, p, span.start) for (t, p), span in open_spans.items()])
-        try:
-            quiet_since = time.monotonic()
-            while open_spans:
-                records, progressed = self._take(open_spans, batch)
-                if records:
-                    yield records
-                if progressed:
-                    quiet_since = time.monotonic()
-                elif time.monotonic() - quiet_since > self._timeout:
-                    unread = f"{len(open_spans)} partitions were unread"
-                    raise TapeUnavailable(f"Kafka sent nothing for {self._timeout:g} s while {unread}")
-        finally:
-            self._consumer.unassign()
+        return self._sweep(self._consumer("large", _LARGE), {p: deque([span]) for p, span in spans.items()}, batch)
 
-    def _take(self, open_spans: dict[Partition, Span], batch: int) -> tuple[list[Record], bool]:
-        # A first message by poll, the rest without waiting: consume(n, t) would sit out its whole timeout.
-        first = self._consumer.poll(0.1)
-        messages = ([first] if first is not None else []) + (self._consumer.consume(batch, 0) if first is not None else [])
+    def fetch(self, at: Coordinates) -> Record:
+        """The one record at `at`. Raises NothingMatched when retention or compaction took it, TapeUnavailable."""
+        found = self.fetch_many([at])
+        if at not in found:
+            raise NothingMatched(f"there's no record at {at} any more")
+        return found[at]
+
+    def fetch_many(self, places: Iterable[Coordinates]) -> dict[Coordinates, Record]:
+        """The records at these places; those that retention or compaction took are left out. Raises TapeUnavailable.
+
+        What it costs follows from the number of places, not from what lies between them.
+        """
+        wanted = set(places)
+        while True:
+            runs = self._runs(wanted)
+            found: dict[Coordinates, Record] = {}
+            try:
+                for records in self._sweep(self._consumer("small", _SMALL), runs, 500):
+                    found |= {record.at: record for record in records if record.at in wanted}
+            except NothingMatched:
+                continue  # retention took a run's beginning meanwhile: the new low watermark tells
+            return found
+
+    def _runs(self, wanted: Iterable[Coordinates]) -> dict[Partition, deque[Span]]:
+        spans = self.bounds({at.topic for at in wanted})
+        runs: dict[Partition, deque[Span]] = {}
+        for at in sorted(wanted):
+            partition = (at.topic, at.partition)
+            span = spans.get(partition)
+            if span is None or not span.start <= at.offset < span.end:
+                continue
+            queue = runs.setdefault(partition, deque())
+            if queue and at.offset - queue[-1].end < _READ_ON:
+                queue[-1] = Span(queue[-1].start, at.offset + 1)
+            else:
+                queue.append(Span(at.offset, at.offset + 1))
+        return runs
+
+    def first_times(self, places: Mapping[Partition, int]) -> dict[Partition, int]:
+        """The timestamp (ms) of the first record at or after an offset of each partition, where there is one by now."""
+        ends = self.ends({topic for topic, _ in places})
+        spans = {p: deque([Span(offset, ends[p])]) for p, offset in places.items() if offset < ends.get(p, 0)}
+        times: dict[Partition, int] = {}
+        for records in self._sweep(self._consumer("small", _SMALL), spans, 100):
+            for record in records:
+                partition = (record.at.topic, record.at.partition)
+                times.setdefault(partition, record.timestamp_ms)
+                # The first one tells: the rest of the span needn't be read.
+                if partition in spans:
+                    spans[partition][0] = Span(record.at.offset, record.at.offset)
+        return times
+
+    def _consumer(self, name: str, overrides: Mapping[str, int]) -> Consumer:
+        if name not in self._consumers:
+            # `error` (the default of ours): a span whose beginning has expired meanwhile is noticed, not skipped.
+            self._consumers[name] = clients.consumer(self._settings, "hooktape-reader", **{"enable.partition.eof": True, **overrides})
+        return self._consumers[name]
+
+    def _sweep(self, consumer: Consumer, runs: dict[Partition, deque[Span]], batch: int) -> Iterator[list[Record]]:
+        """The records of each partition's runs, which are in ascending order. A run is popped from `runs` when it's read."""
+        if not runs:
+            return
+        consumer.assign([TopicPartition(topic, number, queue[0].start) for (topic, number), queue in runs.items()])
+        try:
+            heard = time.monotonic()
+            while runs:
+                # A first message by poll, the rest without waiting: consume(n, t) would sit out its whole timeout.
+                first = consumer.poll(0.1)
+                messages = [] if first is None else [first, *consumer.consume(batch - 1, 0)]
+                if messages:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > self._timeout:
+                    raise TapeUnavailable(f"Kafka sent nothing for {self._timeout:g} s while {len(runs)} partitions were unread")
+                if records := self._take(messages, runs):
+                    yield records
+                for partition, position in positions(messages).items():
+                    self._advance(consumer, runs, partition, position)
+        finally:
+            consumer.unassign()
+
+    def _take(self, messages: Iterable[Message], runs: dict[Partition, deque[Span]]) -> list[Record]:
         records = []
         for message in messages:
             partition = (message.topic() or "", message.partition() or 0)
             if (error := message.error()) is not None:
-                self._refuse(error, open_spans, partition)
-                continue
-            span = open_spans.get(partition)
-            if span is not None and (message.offset() or 0) < span.end:
+                self._refuse(error, partition)
+            elif partition in runs and runs[partition][0].start <= (message.offset() or 0) < runs[partition][0].end:
                 records.append(Record.of(message))
-        self._close_finished(open_spans)
-        return records, bool(messages)
+        return records
 
-    def _refuse(self, error: KafkaError, open_spans: dict[Partition, Span], partition: Partition) -> None:
-        if error.code() == KafkaError._PARTITION_EOF:
-            open_spans.pop(partition, None)
-        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+    @staticmethod
+    def _refuse(error: KafkaError, partition: Partition) -> None:
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise NothingMatched(f"retention removed the beginning of {partition[0]}/{partition[1]} meanwhile: select again")
-        elif error.fatal() or not error.retriable():
+        if error.code() != KafkaError._PARTITION_EOF and (error.fatal() or not error.retriable()):
             raise TapeUnavailable(f"{partition[0]}/{partition[1]} can't be read: {error.str()}")
 
-    def _close_finished(self, open_spans: dict[Partition, Span]) -> None:
-        for position in self._consumer.position([TopicPartition(t, p) for t, p in open_spans]):
-            span = open_spans[position.topic, position.partition]
-            if position.offset >= span.end:
-                del open_spans[position.topic, position.partition]
-                self._consumer.incremental_unassign([TopicPartition(position.topic, position.partition)])
-
-    def fetch(self, at: Coordinates) -> Record:
-        """The one record at `at`. Raises NothingMatched when retention or compaction took it, TapeUnavailable."""
-        for records in self.scan({(at.topic, at.partition): Span(at.offset, at.offset + 1)}):
-            for record in records:
-                if record.at == at:
-                    return record
-        raise NothingMatched(f"there's no record at {at} any more")
+    @staticmethod
+    def _advance(consumer: Consumer, runs: dict[Partition, deque[Span]], partition: Partition, position: int) -> None:
+        if partition not in runs or position < runs[partition][0].end:
+            return
+        runs[partition].popleft()
+        if runs[partition]:
+            # Also where the next run began within this batch: what was taken of the batch belongs to the former run.
+            consumer.seek(TopicPartition(*partition, runs[partition][0].start))
+        else:
+            del runs[partition]
+            consumer.incremental_unassign([TopicPartition(*partition)])
 
     def _ask(self, question: Callable[[], T]) -> T:
-        try:
-            return question()
-        except KafkaException as error:
-            raise TapeUnavailable(f"Kafka doesn't answer: {error.args[0].str()}") from None
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                return question()
+            except KafkaException as error:
+                said: KafkaError = error.args[0]
+                # A partition just made, or whose leader just moved, answers with these for a moment.
+                if said.code() not in _SETTLING or time.monotonic() > deadline:
+                    raise TapeUnavailable(f"Kafka doesn't answer: {said.str()}") from None
+            time.sleep(_SETTLE_PAUSE)

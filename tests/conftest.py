@@ -5,6 +5,7 @@ a mistake in a pure decision shows in seconds.
 """
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,11 +38,19 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def passable_folder() -> Iterator[Path]:
+    """A temporary folder that other users can be let into. PostgreSQL needs one where tests run as root, since it runs as a
+    user of its own then; above `tmp_path`, every other pytest that starts on the machine shuts its users out again."""
+    with tempfile.TemporaryDirectory(prefix="hooktape-test-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(passable_folder: Path) -> Iterator[str]:
     """The address of the run's PostgreSQL, as psycopg takes it. Tests share its database: make a schema of your own."""
     from hooktape.local import postgres
 
-    server = postgres.start(tmp_path_factory.mktemp("postgres"), lifetime="parent")
+    server = postgres.start(passable_folder / "run", lifetime="parent")
     yield server.url
     server.stop()
 

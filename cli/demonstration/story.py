@@ -19,6 +19,7 @@ from hooktape.cli.demonstration.stage import Stage
 from hooktape.cli.processes import Service, ServiceFailed, stop_all
 from hooktape.errors import HooktapeError, Incomplete
 from hooktape.ledger.ledger import Ledger
+from hooktape.local.shop.cost import PLUS
 from hooktape.local.shop.faults import Faults
 from hooktape.local.shop.server import LocalShop
 from hooktape.schemas import topics as shopify
@@ -116,7 +117,7 @@ async def play(stage: Stage, settings: Settings, home: Path, changes: int, rate:
     port = free_port()
     ingest_url = f"http://127.0.0.1:{port}"
     async with downstream.running() as warehouse, LocalShop(
-        SHOP, seed=7, secrets=(secret,), target=f"{ingest_url}/webhooks", faults=FAULTS, retry_span=8.0
+        SHOP, seed=7, secrets=(secret,), target=f"{ingest_url}/webhooks", faults=FAULTS, plan=PLUS, retry_span=8.0
     ) as shop:
         env = environment(settings, home, shop, secret, warehouse.url)
         scene = Scene(stage, settings, env, home, shop, warehouse, Ledger.open(settings.ledger_url), {}, ingest_url, changes, rate)
@@ -176,7 +177,8 @@ async def _handled(scene: Scene) -> None:
     knives = {event.webhook_id for event in events if event.topic.startswith("products/") and event.json()["product_type"] == "Knife"}
 
     def open_events() -> set[str]:
-        applied, newest = set(), {}
+        applied: set[str] = set()
+        newest: dict[str, int] = {}
         for effect in scene.warehouse.effects:
             applied.add(effect.webhook_id)
             newest[effect.resource] = max(newest.get(effect.resource, 0), effect.version or 0)
@@ -200,7 +202,7 @@ async def _handled(scene: Scene) -> None:
     dead = open_events()
     await scene.until(lambda: sum(g.count for g in scene.ledger.outcomes.error_groups(GROUP)) >= len(dead), "the failing events to be dead")
     for group in scene.ledger.outcomes.error_groups(GROUP):
-        scene.stage.fact("dead letters", f"{group.count:,} products: {group.error_type}: {group.error_message} in the handler", False)
+        scene.stage.fact("dead letters", f"{group.count:,} products: {group.error_type}: {group.message} in the handler", False)
 
 
 async def _bug_fixed(scene: Scene) -> None:

@@ -22,8 +22,8 @@ def migrate(database: Database) -> None:
         transaction.run("CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY)")
         done = {number for (number,) in transaction.rows("SELECT number FROM migrations")}
         if newer := sorted(done - known.keys()):
-            raise LedgerError(f"The ledger's schema is at step {newer[-1]}; this Hooktape knows {max(known)}. "
-                              "A newer Hooktape wrote it: upgrade this one, or point HOOKTAPE_DATABASE_URL elsewhere.")  # fmt: skip
+            raise LedgerError(f"The ledger's schema is at step {newer[-1]}; this Hooktape knows {max(known)}. A newer Hooktape "
+                              "wrote it: upgrade this one, or point HOOKTAPE_DATABASE_URL elsewhere.")  # fmt: skip
         for number, text in known.items():
             if number not in done:
                 for statement in _statements(text, database):

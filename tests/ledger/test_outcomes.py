@@ -216,7 +216,8 @@ def test_the_highest_applied_version_is_kept_per_handler_and_resource(ledger: Le
 def test_failures_are_listed_counted_and_grouped_by_cause(ledger: Ledger) -> None:
     def fail(name: str, topic: str, state: State, cause: str, shop: str, now: float) -> None:
         ledger.outcomes.claim(G, ME, [Claim(key(name), topic)], now)
-        ledger.outcomes.finish(G, ME, [Finish(key(name), state, 3, cause, f"group-{cause}", f"{cause} in {name}", shop=shop)], now)
+        end = Finish(key(name), state, 3, cause, f"group-{cause}", f"{cause} in {name}", shop=shop)
+        ledger.outcomes.finish(G, ME, [end], now)
 
     fail("a", "orders/create", State.DEAD, "KeyError", "one", 5)
     fail("b", "orders/create", State.DEAD, "KeyError", "two", 6)
@@ -267,12 +268,13 @@ def test_texts_that_a_database_refuses_are_made_fit_and_cut(ledger: Ledger) -> N
 
 
 def test_reprocess_windows_are_kept_per_group_and_hold_their_offsets(ledger: Ledger) -> None:
-    ledger.outcomes.add_reprocess(G, "reset-1", [("hooktape.log.orders.create", 0, 10, 20), ("hooktape.log.orders.create", 1, 0, 5)])
-    ledger.outcomes.add_reprocess("mail", "reset-2", [("hooktape.log.orders.create", 0, 0, 1)])
+    log = "hooktape.log.orders.create"
+    ledger.outcomes.add_reprocess(G, "reset-1", [(log, 0, 10, 20), (log, 1, 0, 5)])
+    ledger.outcomes.add_reprocess("mail", "reset-2", [(log, 0, 0, 1)])
     first, second = ledger.outcomes.reprocess(G)
     assert (first.generation, first.partition, second.partition) == ("reset-1", 0, 1)
-    assert [first.holds("hooktape.log.orders.create", 0, offset) for offset in (9, 10, 19, 20)] == [False, True, True, False]
-    assert not first.holds("hooktape.log.orders.create", 1, 10)
+    assert [first.holds(log, 0, offset) for offset in (9, 10, 19, 20)] == [False, True, True, False]
+    assert not first.holds(log, 1, 10)
 
 
 def test_two_processes_share_one_memory(ledger: Ledger, opened: Callable[[], Ledger]) -> None:

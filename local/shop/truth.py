@@ -1,0 +1,112 @@
+"""The ledger of truth: what the shop changed, and what became of each webhook. Pure.
+
+Whoever tests the pipeline compares its effects with this, never with the pipeline's own counters.
+"""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any
+
+from hooktape.local.shop.faults import Fate
+from hooktape.local.shop.model import Change
+
+
+class Outcome(StrEnum):
+    """What became of a webhook in the end."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    """At least one copy got a 2xx."""
+    DROPPED = "dropped"
+    GAVE_UP = "gave_up"
+    """No copy got a 2xx, the last retry included."""
+
+
+@dataclass(slots=True)
+class Delivery:
+    """A change's webhook: what it said, what was planned, what happened. Bodies aren't kept, their digests are.
+
+    `version` in microseconds since the epoch; `answers` holds the status of every attempt of every copy, in order, or
+    the name of the error; `accepted` counts the copies that got a 2xx; `delay` in seconds.
+    """
+
+    number: int
+    topic: str
+    resource: str
+    gid: str
+    version: int | None
+    webhook_id: str
+    event_id: str
+    triggered_at: str
+    sha256: str
+    fate: Fate
+    delay: float = 0.0
+    outcome: Outcome = Outcome.PENDING
+    accepted: int = 0
+    answers: list[int | str] = field(default_factory=list)
+
+
+class Truth:
+    """All deliveries, in the order in which the shop changed."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+
+    def add(self, change: Change, fate: Fate, delay: float = 0.0) -> Delivery:
+        """Writes down a change before anything is sent of it."""
+        delivery = Delivery(
+            change.number, change.topic, change.resource, change.gid, change.version, change.webhook_id, change.event_id,
+            change.triggered_at, sha256(change.body).hexdigest(), fate, delay,
+        )  # fmt: skip
+        self.deliveries.append(delivery)
+        return delivery
+
+    def by_resource(self) -> dict[str, list[Delivery]]:
+        """`order/123` → its changes, oldest first."""
+        found: dict[str, list[Delivery]] = defaultdict(list)
+        for delivery in self.deliveries:
+            found[delivery.resource].append(delivery)
+        return dict(found)
+
+    def latest(self) -> dict[str, Delivery]:
+        """`order/123` → its last change: the state that must be on the tape in the end."""
+        return {delivery.resource: delivery for delivery in self.deliveries}
+
+    def accepted_ids(self) -> set[str]:
+        """The webhook ids that were answered with 2xx: each must be recorded, and handled once."""
+        return {delivery.webhook_id for delivery in self.deliveries if delivery.accepted}
+
+    def missing(self) -> dict[str, Delivery]:
+        """`order/123` → its last change, where no delivered webhook shows that state or a later one.
+
+        Exactly what a reconciler must find: a dropped change that a later delivered one covers is no longer visible in
+        the shop, and several dropped ones of one resource are one state.
+        """
+        missing = {}
+        for resource, changes in self.by_resource().items():
+            last = changes[-1]
+            arrived = [change for change in changes if change.outcome is Outcome.DELIVERED]
+            if last.version is None:
+                covered = any(change.version is None for change in arrived)
+            else:
+                covered = any(change.version is not None and change.version >= last.version for change in arrived)
+            if not covered:
+                missing[resource] = last
+        return missing
+
+    def counts(self) -> dict[str, int]:
+        """The figures for a table: changes, resources, each fate, each outcome, copies accepted, requests, missing."""
+        fates, outcomes = Counter(d.fate for d in self.deliveries), Counter(d.outcome for d in self.deliveries)
+        return {
+            "changes": len(self.deliveries), "resources": len(self.latest()),
+            **{f"fate_{fate}": fates[fate] for fate in Fate}, **{str(outcome): outcomes[outcome] for outcome in Outcome},
+            "accepted": sum(d.accepted for d in self.deliveries), "requests": sum(len(d.answers) for d in self.deliveries),
+            "missing": len(self.missing()),
+        }  # fmt: skip
+
+    def document(self) -> dict[str, Any]:
+        """All of it, for JSON: `counts`, `deliveries`, `missing` (resource → change number)."""
+        return {"counts": self.counts(), "missing": {name: d.number for name, d in self.missing().items()},
+                "deliveries": self.deliveries}  # fmt: skip

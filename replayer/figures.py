@@ -1,0 +1,126 @@
+"""The figures of lag and depth, from the broker's offsets and the ledger alone: a dead worker can't silence its own alarm."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from hooktape import metrics
+from hooktape.ledger.claims import State
+from hooktape.ledger.ledger import Ledger
+from hooktape.replayer.catalogue import log_topics
+from hooktape.schemas import topics as shopify
+from hooktape.settings import Settings
+from hooktape.tape import groups
+from hooktape.tape.names import Names
+from hooktape.tape.reader import Partition, Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """What of a topic a group hasn't committed: how many records, and the age of the oldest in seconds (0: none)."""
+
+    events: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFigures:
+    """One group. `lag`, `waiting` and `dead` are by Shopify topic; `dlq_oldest_seconds` is None with an empty DLQ topic."""
+
+    name: str
+    state: str
+    members: int
+    lag: Mapping[str, Lag] = field(default_factory=dict)
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    dead: Mapping[str, int] = field(default_factory=dict)
+    dlq_oldest_seconds: float | None = None
+
+    @property
+    def dlq_depth(self) -> int:
+        """Dead events that nobody has redriven or discarded."""
+        return sum(self.dead.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """All groups by name, and the records on the tape that the catalogue hasn't read. `at` is epoch seconds."""
+
+    at: float
+    groups: tuple[GroupFigures, ...]
+    catalogue_lag: int
+
+
+def figures(settings: Settings, ledger: Ledger, now: float) -> Figures:
+    """Asks the broker and the ledger. Raises TapeUnavailable, LedgerUnavailable.
+
+    A group's topics are those that it has committed or is assigned now; a partition of them without a commit counts from
+    its beginning, since whoever dies before the first commit must be seen too.
+    """
+    names = Names(settings.topic_prefix)
+    with Reader(settings) as reader:
+        every = reader.topics()
+        logs = log_topics(settings, reader)
+        lows, ends = reader.lows(logs), reader.ends(logs)
+        positions = ledger.catalogue.positions()
+        found = []
+        for name in groups.groups_of(settings, every):
+            group = groups.describe(settings, name)
+            committed = {p: offset for p, offset in groups.committed(settings, name).items() if p in ends}
+            assigned = {p for member in group.members for p in member.partitions if p in ends}
+            behind = pending({*committed} | assigned, committed, lows, ends)
+            lag = _lag(names, behind, ends, reader.first_times(behind), now)
+            failures = ledger.outcomes.failures(name)
+            found.append(GroupFigures(
+                name, group.state, len(group.members), lag, _of(failures, State.WAITING), _of(failures, State.DEAD),
+                _oldest(reader, names.dlq(name), now),
+            ))  # fmt: skip
+    unread = sum(max(0, end - max(positions.get(p, 0), lows.get(p, 0))) for p, end in ends.items())
+    return Figures(now, tuple(found), unread)
+
+
+def pending(known: Iterable[Partition], committed: Mapping[Partition, int], lows: Mapping[Partition, int],
+            ends: Mapping[Partition, int]) -> dict[Partition, int]:  # fmt: skip
+    """The first uncommitted offset of every partition of the topics in `known`; a finished one's is its end."""
+    topics = {topic for topic, _ in known}
+    return {p: min(end, max(committed.get(p, 0), lows[p])) for p, end in ends.items() if p[0] in topics}
+
+
+def _lag(names: Names, behind: Mapping[Partition, int], ends: Mapping[Partition, int], times: Mapping[Partition, int],
+         now: float) -> dict[str, Lag]:  # fmt: skip
+    found: dict[str, Lag] = {}
+    for partition, offset in behind.items():
+        topic = shopify_topic(names, partition[0])
+        so_far = found.get(topic, Lag(0, 0.0))
+        age = max(0.0, now - times[partition] / 1000) if partition in times else 0.0
+        found[topic] = Lag(so_far.events + ends[partition] - offset, max(so_far.seconds, age))
+    return found
+
+
+def shopify_topic(names: Names, kafka_topic: str) -> str:
+    """`hooktape.log.orders.create` → `orders/create`; the log of others is `other`."""
+    parsed = names.parse(kafka_topic)
+    kafka_name = parsed.shopify if parsed else kafka_topic
+    return next((row.topic for row in shopify.table().values() if row.kafka_name == kafka_name), kafka_name)
+
+
+def _of(failures: Mapping[str, Mapping[State, int]], state: State) -> dict[str, int]:
+    return {topic: counts[state] for topic, counts in failures.items() if counts.get(state)}
+
+
+def _oldest(reader: Reader, topic: str, now: float) -> float | None:
+    times = reader.first_times(reader.lows([topic]))
+    return max(0.0, now - min(times.values()) / 1000) if times else None
+
+
+def export(found: Figures) -> None:
+    """Sets the gauges. What has vanished (a group, a topic) is taken away, or its alarm would ring for ever."""
+    for gauge in (metrics.PENDING_SECONDS, metrics.PENDING_EVENTS, metrics.FAILED_EVENTS, metrics.DLQ_DEPTH, metrics.DLQ_OLDEST):
+        gauge.clear()
+    for group in found.groups:
+        for topic, lag in group.lag.items():
+            metrics.PENDING_SECONDS.labels(group.name, topic).set(lag.seconds)
+            metrics.PENDING_EVENTS.labels(group.name, topic).set(lag.events)
+        for topic in {*group.lag, *group.waiting, *group.dead}:
+            metrics.FAILED_EVENTS.labels(group.name, topic).set(group.waiting.get(topic, 0) + group.dead.get(topic, 0))
+        metrics.DLQ_DEPTH.labels(group.name).set(group.dlq_depth)
+        metrics.DLQ_OLDEST.labels(group.name).set(group.dlq_oldest_seconds or 0.0)
+    metrics.CATALOG_LAG.set(found.catalogue_lag)

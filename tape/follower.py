@@ -1,0 +1,68 @@
+"""Records as they're appended: for ever, without a group, from positions that the caller knows."""
+
+from collections.abc import Mapping
+
+from confluent_kafka import KafkaError, TopicPartition
+
+from hooktape import log
+from hooktape.errors import TapeUnavailable
+from hooktape.settings import Settings
+from hooktape.tape import clients
+from hooktape.tape.reader import Partition, Reader, Record, positions
+
+_log = log.get("hooktape.tape")
+
+
+class Follower:
+    """Follows partitions. One thread at a time; `close` it, or use it as a context manager."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._consumer = clients.consumer(settings, "hooktape-follower", **{"enable.partition.eof": True, "queued.min.messages": 10000})
+        self._following: set[Partition] = set()
+
+    def __enter__(self) -> "Follower":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the client."""
+        self._consumer.close()
+
+    def follow(self, starts: Mapping[Partition, int]) -> None:
+        """Follows these partitions too, each from its offset; those that are followed already stay where they are."""
+        new = {partition: offset for partition, offset in starts.items() if partition not in self._following}
+        if new:
+            self._consumer.incremental_assign([TopicPartition(*partition, offset) for partition, offset in new.items()])
+            self._following |= new.keys()
+
+    def restart(self, starts: Mapping[Partition, int]) -> None:
+        """Forgets what it followed and follows these."""
+        self._consumer.unassign()
+        self._following.clear()
+        self.follow(starts)
+
+    def poll(self, timeout: float = 0.5, batch: int = 1000) -> tuple[list[Record], dict[Partition, int]]:
+        """New records, waiting at most `timeout` seconds for a first one, and the next offset of each partition heard of.
+
+        Where retention overtook a position, it goes on from the first record that is left and logs the gap. Raises
+        TapeUnavailable when a partition can't be read for good.
+        """
+        first = self._consumer.poll(timeout)
+        messages = [] if first is None else [first, *self._consumer.consume(batch - 1, 0)]
+        for message in messages:
+            if (error := message.error()) is not None:
+                self._mind(error, (message.topic() or "", message.partition() or 0))
+        return [Record.of(message) for message in messages if message.error() is None], positions(messages)
+
+    def _mind(self, error: KafkaError, partition: Partition) -> None:
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            with Reader(self._settings) as reader:
+                low = reader.lows([partition[0]])[partition]
+            _log.warning("retention overtook a reader; it goes on from what is left", partition=partition, offset=low)
+            self._consumer.incremental_unassign([TopicPartition(*partition)])
+            self._consumer.incremental_assign([TopicPartition(*partition, low)])
+        elif error.code() != KafkaError._PARTITION_EOF and (error.fatal() or not error.retriable()):
+            raise TapeUnavailable(f"{partition[0]}/{partition[1]} can't be followed: {error.str()}")

@@ -1,0 +1,169 @@
+"""What's on the tape, and the searches over it, on both databases."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from hooktape.errors import UsageError
+from hooktape.ledger import search
+from hooktape.ledger.catalogue import After, Entry
+from hooktape.ledger.claims import Claim, Finish, State
+from hooktape.ledger.keys import EventKey, event_id16
+from hooktape.ledger.ledger import Ledger
+from hooktape.ledger.selection import Clock, Selection, Status
+
+from .conftest import DAY
+
+MICROS = 86_400_000_000
+LOG = "hooktape.log.orders.create"
+
+
+def entry(number: int, **other: object) -> Entry:
+    shop, webhook = "one.myshopify.com", f"w{number}"
+    received = DAY * MICROS + number * 1_000_000
+    made = Entry(
+        EventKey(DAY, event_id16(shop, webhook)), shop, "orders/create", webhook, f"order/{number}", f"order/{number}", 5,
+        received - 1000, received, "webhook", LOG, 0, number, 900)  # fmt: skip
+    return replace(made, **other)  # type: ignore[arg-type]
+
+
+def record(ledger: Ledger, *rows: Entry) -> None:
+    seen = ledger.catalogue.positions()
+    ends = {(r.kafka_topic, r.partition): r.offset + 1 for r in sorted(rows, key=lambda r: r.offset)}
+    assert ledger.catalogue.record(rows, ends, {place: seen.get(place) for place in ends})
+
+
+def found(ledger: Ledger, group: str | None = None, **fields: object) -> list[str]:
+    selection = Selection(**fields)  # type: ignore[arg-type]
+    ids = [e.webhook_id for e in ledger.catalogue.find(selection, group)]
+    assert ledger.catalogue.count(selection, group) == len(ids)
+    return ids
+
+
+def test_recorded_events_are_found_with_all_their_fields(ledger: Ledger) -> None:
+    rows = [entry(1), entry(2, resource=None, root=None, version=None, triggered_at=None)]
+    record(ledger, *rows)
+    assert ledger.catalogue.find(Selection()) == rows
+    assert ledger.catalogue.positions() == {(LOG, 0): 3}
+
+
+def test_a_batch_counts_once_however_many_processes_read_it(ledger: Ledger, opened: Callable[[], Ledger]) -> None:
+    other = opened()
+    assert ledger.catalogue.record([entry(1)], {(LOG, 0): 2}, {(LOG, 0): None})
+    assert not other.catalogue.record([entry(1)], {(LOG, 0): 2}, {(LOG, 0): None})
+    assert not other.catalogue.record([entry(1), entry(2)], {(LOG, 0): 3, (LOG, 1): 9}, {(LOG, 0): 1, (LOG, 1): None})
+    assert other.catalogue.positions() == {(LOG, 0): 2}
+    assert other.catalogue.record([entry(2)], {(LOG, 0): 3}, {(LOG, 0): 2})
+    assert [e.copies for e in ledger.catalogue.find(Selection())] == [1, 1]
+
+
+def test_a_second_copy_is_counted_and_the_first_keeps_its_place(ledger: Ledger) -> None:
+    record(ledger, entry(1), entry(1, offset=7))
+    record(ledger, entry(1, offset=9, received_at=DAY * MICROS * 2))
+    assert ledger.catalogue.find(Selection()) == [entry(1, copies=3)]
+
+
+def test_an_event_is_got_by_its_webhook_id_with_or_without_the_shop(ledger: Ledger) -> None:
+    twin = entry(1, shop="two.myshopify.com", key=EventKey(DAY + 3, event_id16("two.myshopify.com", "w1")), offset=4)
+    record(ledger, entry(1), entry(2), twin)
+    assert ledger.catalogue.get("w1", "two.myshopify.com") == [twin]
+    assert sorted(e.shop for e in ledger.catalogue.get("w1")) == ["one.myshopify.com", "two.myshopify.com"]
+    assert ledger.catalogue.get("w9") == ledger.catalogue.get("w9", "one.myshopify.com") == []
+    assert ledger.catalogue.by_id(twin.key.id) == [twin]
+
+
+def test_each_field_of_a_selection_narrows_it(ledger: Ledger) -> None:
+    record(ledger, entry(1), entry(2, topic="orders/updated", shop="two.myshopify.com"),
+           entry(3, topic="products/update", resource="product/3", root="product/3", source="reconciler"),
+           entry(4, topic="refunds/create", resource="refund/8", root="order/1", triggered_at=None))  # fmt: skip
+    assert found(ledger, ids=("w1", "w3", "nothing")) == ["w1", "w3"]
+    assert found(ledger, topics=("orders/*",)) == ["w1", "w2"]
+    assert found(ledger, topics=("*/update", "refunds/create")) == ["w3", "w4"]
+    assert found(ledger, topics=("customers/*",)) == []
+    assert found(ledger, topics=("orders/?reate*",)) == []
+    assert found(ledger, shops=("two.myshopify.com",)) == ["w2"]
+    assert found(ledger, resources=("order/1",)) == ["w1", "w4"]
+    assert found(ledger, sources=("reconciler",)) == ["w3"]
+    second = DAY * MICROS + 2_000_000
+    assert found(ledger, since=second, until=second + 1_000_000) == ["w2"]
+    assert found(ledger, since=second, clock=Clock.TRIGGERED) == ["w3", "w4"]
+    assert found(ledger, topics=("orders/*",), resources=("order/1",), shops=("two.myshopify.com",)) == []
+
+
+def test_a_status_is_a_groups_own(ledger: Ledger) -> None:
+    rows = [entry(n) for n in range(1, 8)]
+    record(ledger, *rows)
+    ledger.outcomes.heartbeat("g", "w", 0, 60)
+    ledger.outcomes.claim("g", "w", [Claim(r.key, r.topic) for r in rows[:6]], 1)
+    states = [State.SUCCEEDED, State.WAITING, State.DEAD, State.STALE, State.DISCARDED]
+    ledger.outcomes.finish("g", "w", [
+        Finish(r.key, s, 2, "KeyError", "cause", "no size") for r, s in zip(rows, states, strict=False)], 2)  # fmt: skip
+    assert found(ledger, "g", statuses=(Status.SUCCEEDED,)) == ["w1"]
+    assert found(ledger, "g", statuses=(Status.WAITING, Status.DEAD)) == ["w2", "w3"]
+    assert found(ledger, "g", statuses=(Status.STALE, Status.DISCARDED)) == ["w4", "w5"]
+    assert found(ledger, "g", statuses=(Status.PENDING,)) == ["w6", "w7"]
+    assert found(ledger, "g", statuses=(Status.PENDING, Status.DEAD)) == ["w3", "w6", "w7"]
+    assert found(ledger, "g", error_group="cause") == ["w2", "w3"]
+    assert found(ledger, "other", statuses=(Status.PENDING,)) == [r.webhook_id for r in rows]
+    third = ledger.catalogue.get("w3", group="g")[0]
+    assert (third.status, third.attempts, third.error_type, third.error_message) == (Status.DEAD, 2, "KeyError", "no size")
+    assert [e.status for e in ledger.catalogue.find(Selection(), "g")][5:] == [Status.PENDING] * 2
+    with pytest.raises(UsageError, match="name the group"):
+        ledger.catalogue.find(Selection(statuses=(Status.DEAD,)))
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_pages_hold_every_event_once_even_where_times_are_equal(ledger: Ledger, newest_first: bool) -> None:
+    rows = [entry(n, received_at=DAY * MICROS + n // 4) for n in range(22)]
+    record(ledger, *rows)
+    read: list[Entry] = []
+    after = None
+    while page := ledger.catalogue.find(Selection(), after=after, limit=5, newest_first=newest_first):
+        read += page
+        after = After.of(page[-1])
+    assert read == sorted(rows, key=lambda r: (r.received_at, r.key.id), reverse=newest_first)
+
+
+def test_what_retention_deleted_is_forgotten_and_a_reset_forgets_all(ledger: Ledger) -> None:
+    record(ledger, *(entry(n) for n in range(1, 6)), entry(9, partition=1, offset=0))
+    assert ledger.catalogue.prune(LOG, 0, 4) == 3
+    assert found(ledger) == ["w4", "w5", "w9"]
+    assert ledger.catalogue.topics() == ["orders/create"]
+    ledger.catalogue.reset()
+    assert (found(ledger), ledger.catalogue.positions(), ledger.catalogue.topics()) == ([], {}, [])
+    record(ledger, entry(1))
+    assert found(ledger) == ["w1"]
+
+
+def test_odd_texts_from_outside_are_kept_as_far_as_they_can_be(ledger: Ledger) -> None:
+    record(ledger, entry(1, resource="order/\0\ud800", topic="odd\0/*"))
+    (kept,) = ledger.catalogue.find(Selection())
+    assert (kept.resource, kept.topic) == ("order/?", "odd/*")
+
+
+@pytest.mark.parametrize(("fields", "index"), [
+    ({"ids": ("w1",)}, "events_webhook"),
+    ({"resources": ("order/1",)}, "events_resource"),
+    ({"shops": ("one.myshopify.com",)}, "events_shop"),
+    ({"topics": ("orders/*",)}, "events_topic"),
+    ({"since": 1, "until": 2}, "events_received"),
+    ({"since": 1, "until": 2, "clock": Clock.TRIGGERED}, "events_triggered"),
+    ({"statuses": (Status.DEAD,)}, "outcomes_failed"),
+    ({"error_group": "cause"}, "outcomes_failed"),
+])  # fmt: skip
+def test_every_kind_of_search_starts_from_an_index_on_sqlite(tmp_path: object, fields: dict[str, object], index: str) -> None:
+    with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        record(ledger, entry(1))
+        group = "g" if "statuses" in fields or "error_group" in fields else None
+
+        def plan(t: search.Transaction) -> str:
+            query = search.compile(t, Selection(**fields), group)  # type: ignore[arg-type]
+            assert query is not None
+            sql, params = query.count()
+            return "\n".join(row[3] for row in t.rows(f"EXPLAIN QUERY PLAN {sql}", params))
+
+        text = ledger._database.read(plan)
+    assert index in text, text
+    assert not re.search(r"^\s*SCAN (?!r$)", text, re.MULTILINE), text

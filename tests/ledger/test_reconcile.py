@@ -1,0 +1,76 @@
+"""The reconciler's memory, leases and the audit trail, on both databases."""
+
+from dataclasses import replace
+
+from hooktape.ledger.ledger import Ledger
+from hooktape.ledger.reconcile import Cursor, Pending
+
+ROW = Pending("one", "orders", "order/1", 500, "update", "orders/updated", 10.0, {"hooktape.log.orders.updated/0": 41})
+
+
+def test_a_cursor_begins_empty_keeps_its_coverage_and_never_goes_back(ledger: Ledger) -> None:
+    assert ledger.reconcile.cursor("one", "orders") == Cursor()
+    assert ledger.reconcile.cover_from("one", "orders", 100) == 100
+    assert ledger.reconcile.cover_from("one", "orders", 50) == 100
+    ledger.reconcile.advance("one", "orders", 300, 7.0)
+    ledger.reconcile.advance("one", "orders", 200, 8.0)
+    assert ledger.reconcile.cursor("one", "orders") == Cursor(100, 300, 8.0)
+    ledger.reconcile.advance("one", "products", 900, 9.0)
+    assert ledger.reconcile.cover_from("one", "products", 1) == 1
+    assert ledger.reconcile.last_success() == {"one": 8.0}
+
+
+def test_a_pending_change_is_replaced_but_keeps_when_it_was_first_seen(ledger: Ledger) -> None:
+    ledger.reconcile.put_pending([ROW, replace(ROW, resource="order/2", first_seen=5.0)])
+    newer = replace(ROW, version=600, kind="delete", first_seen=30.0, high_water={"hooktape.log.orders.updated/0": 50})
+    ledger.reconcile.put_pending([newer])
+    assert ledger.reconcile.pending() == [replace(ROW, resource="order/2", first_seen=5.0), replace(newer, first_seen=10.0)]
+    assert [p.resource for p in ledger.reconcile.pending("one", "orders", seen_before=5.0)] == ["order/2"]
+    assert ledger.reconcile.pending("two") == ledger.reconcile.pending("one", "products") == []
+
+
+def test_a_pending_change_is_not_removed_once_a_newer_one_took_its_place(ledger: Ledger) -> None:
+    deletion = replace(ROW, resource="order/2", version=None)
+    ledger.reconcile.put_pending([replace(ROW, version=600), deletion])
+    assert ledger.reconcile.remove_pending([ROW]) == 0
+    assert ledger.reconcile.remove_pending([replace(ROW, version=600), deletion]) == 2
+    assert ledger.reconcile.pending() == []
+
+
+def test_a_synthetic_event_is_intended_once_and_then_recorded(ledger: Ledger) -> None:
+    assert ledger.reconcile.intend("id-1", 1.0) == "new"
+    assert ledger.reconcile.intend("id-1", 2.0) == "intended"
+    assert ledger.reconcile.intents() == ["id-1"]
+    ledger.reconcile.recorded(["id-1", "id-2"], 3.0)
+    assert ledger.reconcile.intend("id-1", 4.0) == ledger.reconcile.intend("id-2", 4.0) == "recorded"
+    assert ledger.reconcile.intents() == []
+
+
+def test_reports_are_read_the_latest_first(ledger: Ledger) -> None:
+    for number in range(3):
+        ledger.reconcile.add_report(float(number), "one", "orders", {"compared": number})
+    assert [(r.ended_at, r.report) for r in ledger.reconcile.reports(2)] == [(2.0, {"compared": 2}), (1.0, {"compared": 1})]
+
+
+def test_a_lease_has_one_holder_and_each_new_one_a_higher_epoch(ledger: Ledger) -> None:
+    leases = ledger.leases
+    assert leases.acquire("reconciler", "a", 0, 10) == 1
+    assert leases.acquire("reconciler", "b", 5, 10) is None
+    assert leases.acquire("reconciler", "a", 5, 10) == 1
+    assert leases.renew("reconciler", "a", 14, 10)
+    assert leases.acquire("reconciler", "b", 24, 10) == 2
+    assert not leases.renew("reconciler", "a", 25, 10)
+    assert not leases.release("reconciler", "a")
+    assert leases.release("reconciler", "b")
+    assert leases.acquire("reconciler", "b", 26, 10) == 3
+    assert not leases.renew("reconciler", "b", 36, 10)
+    assert leases.acquire("other", "b", 26, 10) == 1
+
+
+def test_the_audit_trail_is_read_the_latest_first(ledger: Ledger) -> None:
+    ledger.audit.append(1.0, "ada", "replay run", "job-1", "fixed the size mapping", {"events": 3})
+    ledger.audit.append(2.0, "bo", "reset", "g", "wrong\0 offsets")
+    second, first = ledger.audit.list()
+    assert (first.who, first.action, first.target, first.detail) == ("ada", "replay run", "job-1", {"events": 3})
+    assert (second.seq > first.seq, second.reason, second.detail) == (True, "wrong offsets", {})
+    assert ledger.audit.list(1) == [second]

@@ -1,0 +1,155 @@
+"""What the replayer's tests share: events on a real tape, and a consumer group in miniature."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from hooktape.errors import HooktapeError
+from hooktape.ledger.claims import Claim, Finish, State, Verdict
+from hooktape.ledger.ledger import Ledger
+from hooktape.schemas import codec, signature
+from hooktape.schemas.event import Coordinates, Event
+from hooktape.settings import Secret, Settings
+from hooktape.tape import clients, headers, topics
+from hooktape.tape.names import Names
+from hooktape.tape.reader import Reader, Record
+
+SECRET = "hush"
+SHOP = "acme.myshopify.com"
+GROUP = "g"
+TOPICS = {"orders/create": "orders.create", "orders/updated": "orders.updated"}
+T0 = 1_790_000_000_000_000  # microseconds: some day in 2026
+
+
+def narrowed(settings: Settings) -> Settings:
+    """Few topics, made; one group."""
+    settings = replace(settings, topics=tuple(TOPICS), shopify_secrets=(Secret(SECRET),))
+    topics.apply(settings, [GROUP])
+    return settings
+
+
+def event(number: int, *, topic: str = "orders/create", resource: int | None = None, version: int | None = None, **fields: Any) -> Event:
+    """The event number so-and-so, a second after the one before."""
+    body = fields.pop("payload", b'{"id": %d, "note": "n%d"}' % (resource or number, number))
+    order = f"order/{resource or number}"
+    defaults = {"webhook_id": f"w{number:06}", "shop": SHOP, "resource": order, "resource_root": order,
+                "received_us": T0 + number * 1_000_000, "triggered_us": T0 + number * 1_000_000, "version_us": version,
+                "hmac": signature.sign(body, SECRET), "secret_id": signature.secret_id(SECRET)}  # fmt: skip
+    return Event(topic=topic, payload=body, **{**defaults, **fields})
+
+
+def record(settings: Settings, events: Iterable[Event | bytes], topic: str | None = None,
+           extra: Mapping[str, str] | None = None) -> None:  # fmt: skip
+    """Puts events on the tape as ingest does, or foreign bytes as somebody else would; waits until they're there."""
+    producer = clients.producer(settings, **{"delivery.timeout.ms": 20000, "queue.buffering.max.messages": 100000})
+    failed: list[object] = []
+    names = Names(settings.topic_prefix)
+    for each in events:
+        if isinstance(each, bytes):
+            producer.produce(topic or names.log("orders.create"), each, b"k")
+            continue
+        packed = headers.pack({**headers.of_event(each), **(extra or {})})
+        producer.produce(topic or names.log(TOPICS[each.topic]), codec.encode(each), each.lane, headers=packed,
+                         on_delivery=lambda error, _: failed.append(error) if error else None)  # fmt: skip
+    producer.flush(20)
+    assert not failed, failed
+
+
+def bury(settings: Settings, ledger: Ledger, events: Iterable[Event], *, redrives: int = 0, cause: str = "KeyError") -> None:
+    """What a worker does with events that can't succeed: a letter in the DLQ topic, then DEAD in the ledger."""
+    events = list(events)
+    for each in events:
+        failure = headers.Failure(3, T0, T0 + 1, "permanent", cause, f"{cause} in {each.webhook_id}", "line 1\nline 2", f"group-{cause}")
+        at = Coordinates(Names(settings.topic_prefix).log(TOPICS[each.topic]), 0, 7)
+        more = {**failure.headers(), **headers.of_origin(at), **({headers.REDRIVES: str(redrives)} if redrives else {})}
+        record(settings, [each], Names(settings.topic_prefix).dlq(GROUP), more)
+    settle(ledger, events, State.DEAD, cause=cause)
+
+
+def settle(ledger: Ledger, events: Iterable[Event], state: State, *, generation: str = "", cause: str = "") -> None:
+    """Gives events an outcome in the group, as a worker would."""
+    now, events = time.time(), list(events)
+    ledger.outcomes.heartbeat(GROUP, "setup", now, 60)
+    claims = [Claim(e.key, e.topic, generation=generation) for e in events]
+    answers = ledger.outcomes.claim(GROUP, "setup", claims, now)
+    assert {a.verdict for a in answers} <= {Verdict.RUN}
+    ends = [Finish(e.key, state, 1, cause, f"group-{cause}" if cause else "", f"{cause} in {e.webhook_id}", generation, None, e.shop)
+            for e in events]  # fmt: skip
+    assert all(ledger.outcomes.finish(GROUP, "setup", ends, now))
+
+
+class Group(threading.Thread):
+    """A worker in miniature: takes the replay lane, claims, runs `handle` (False: it fails for good), finishes."""
+
+    def __init__(self, settings: Settings, url: str, handle: Callable[[Event], bool] = lambda _: True) -> None:
+        super().__init__(daemon=True)
+        self._settings, self._url, self._handle = settings, url, handle
+        self._stop_it = threading.Event()
+        self.runs: list[tuple[str, str]] = []
+        self.records: list[Record] = []
+
+    def __enter__(self) -> "Group":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop_it.set()
+        self.join()
+
+    def run(self) -> None:
+        consumer = clients.consumer(self._settings, GROUP, **{"auto.offset.reset": "earliest"})
+        consumer.subscribe([Names(self._settings.topic_prefix).replay(GROUP)])
+        with Ledger.open(self._url) as ledger:
+            while not self._stop_it.is_set():
+                first = consumer.poll(0.1)
+                messages = [] if first is None else [first, *consumer.consume(200, 0)]
+                if records := [Record.of(m) for m in messages if m.error() is None]:
+                    self._take(ledger, records)
+        consumer.close()
+
+    def _take(self, ledger: Ledger, records: list[Record]) -> None:
+        now = time.time()
+        ledger.outcomes.heartbeat(GROUP, "mini", now, 60)
+        events = [codec.decode(r.value) for r in records]
+        marks = [headers.replay(headers.read(r.headers)) for r in records]
+        self.records += records
+        claims = [Claim(e.key, e.topic, 0, m.id, m.forced) for e, m in zip(events, marks, strict=True) if m]
+        ends, skips = [], []
+        for e, claim, answer in zip(events, claims, ledger.outcomes.claim(GROUP, "mini", claims, now), strict=True):
+            if answer.verdict is Verdict.RUN:
+                self.runs.append((claim.generation, e.webhook_id))
+                fine = self._handle(e)
+                ends.append(Finish(e.key, State.SUCCEEDED if fine else State.DEAD, 1, "" if fine else "ValueError", "",
+                                   "" if fine else "again", claim.generation, None, e.shop))  # fmt: skip
+            elif answer.verdict is Verdict.DONE:
+                skips.append((claim.generation, claim.key, "done", "had succeeded"))
+        ledger.outcomes.finish(GROUP, "mini", ends, now)
+        ledger.outcomes.note_skips(GROUP, skips)
+
+
+def cli(settings: Settings, url: str, *words: str) -> Result:
+    """Runs a command as its entry point does; `exit_code` is the process's."""
+    from hooktape.cli.main import root
+
+    environment = {"HOOKTAPE_KAFKA": settings.kafka, "HOOKTAPE_TOPIC_PREFIX": settings.topic_prefix, "HOOKTAPE_DATABASE_URL": url,
+                   "HOOKTAPE_SHOPIFY_SECRETS": SECRET, "HOOKTAPE_LOG_LEVEL": "error"}  # fmt: skip
+    result = CliRunner().invoke(root, list(words), env=environment, standalone_mode=False)
+    if isinstance(result.exception, HooktapeError):
+        result.exit_code = result.exception.exit_code
+    elif result.exception is not None:
+        raise result.exception
+    elif isinstance(result.return_value, int):
+        result.exit_code = result.return_value
+    return result
+
+
+def in_lane(settings: Settings, topic: str) -> list[Record]:
+    """All records of a topic."""
+    with Reader(settings) as reader:
+        return [record for records in reader.scan(reader.bounds([topic])) for record in records]
+
+

@@ -1,0 +1,45 @@
+"""What the tests of the tape share: topics made at once, records written and waited for."""
+
+from collections.abc import Iterable, Mapping
+
+from confluent_kafka import KafkaError, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from hooktape.settings import Settings
+from hooktape.tape import clients
+
+
+def create(settings: Settings, *names: str, partitions: int = 2, config: Mapping[str, str] | None = None) -> None:
+    """Makes topics and waits until they can be written."""
+    admin = clients.admin(settings)
+    new = [NewTopic(name, partitions, 1, config={"message.timestamp.type": "LogAppendTime", **(config or {})}) for name in names]
+    for future in admin.create_topics(new).values():
+        future.result()
+
+
+def fill(settings: Settings, topic: str, values: Iterable[bytes], partition: int = 0) -> list[tuple[int, int]]:
+    """Writes records; (offset, timestamp in ms) of each."""
+    producer: Producer = clients.producer(settings, **{"delivery.timeout.ms": 10000})
+    places: list[tuple[int, int]] = []
+    errors: list[KafkaError] = []
+
+    def delivered(error: KafkaError | None, message: object) -> None:
+        if error is not None:
+            errors.append(error)
+        else:
+            places.append((message.offset(), message.timestamp()[1]))  # type: ignore[attr-defined]
+
+    for value in values:
+        producer.produce(topic, value, f"k{len(places)}", partition, on_delivery=delivered)
+    producer.flush(10)
+    assert not errors, errors
+    return places
+
+
+def delete_before(settings: Settings, topic: str, partition: int, offset: int) -> None:
+    """What retention does: removes the records below `offset`."""
+    from confluent_kafka import TopicPartition
+
+    admin: AdminClient = clients.admin(settings)
+    for future in admin.delete_records([TopicPartition(topic, partition, offset)]).values():
+        future.result()

@@ -1,0 +1,113 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
+from tests.tape.kit import create
+
+from hooktape.errors import RecordTooLarge, TapeFull, TapeUnavailable
+from hooktape.schemas.event import Coordinates
+from hooktape.settings import MIB, Settings
+from hooktape.tape import clients, headers
+from hooktape.tape.publisher import Publisher
+from hooktape.tape.reader import Reader
+
+
+def test_a_published_record_lies_where_its_future_says(settings: Settings, prefix: str) -> None:
+    create(settings, f"{prefix}.a")
+
+    async def work() -> Coordinates:
+        publisher = Publisher(settings)
+        at = await publisher.publish(f"{prefix}.a", b"body", key="k", extra={headers.SHOP: "s"})
+        await publisher.close()
+        return at
+
+    at = asyncio.run(work())
+    with Reader(settings) as reader:
+        record = reader.fetch(at)
+    assert (record.key, record.value, record.headers) == (b"k", b"body", [(headers.SHOP, b"s")])
+
+
+def test_a_record_larger_than_the_topic_takes_is_refused_and_the_next_one_isnt(settings: Settings, prefix: str) -> None:
+    create(settings, f"{prefix}.a", config={"max.message.bytes": str(MIB)})
+
+    async def work() -> None:
+        publisher = Publisher(settings, **{"compression.type": "none"})
+        with pytest.raises(RecordTooLarge):  # by the client
+            await publisher.publish(f"{prefix}.a", bytes(clients.MAX_RECORD + 1), key=None, extra={})
+        with pytest.raises(RecordTooLarge):  # by the broker
+            await publisher.publish(f"{prefix}.a", bytes(2 * MIB), key=None, extra={})
+        assert (await publisher.publish(f"{prefix}.a", b"small", key=None, extra={})).offset == 0
+        await publisher.close()
+
+    asyncio.run(work())
+
+
+def test_a_full_queue_takes_nothing_and_says_so(tmp_path: Path) -> None:
+    async def work() -> None:
+        publisher = Publisher(Settings(kafka="127.0.0.1:1", home=tmp_path), **{"queue.buffering.max.messages": 3})
+        taken = [publisher.publish("t", b"x", key=None, extra={}) for _ in range(3)]
+        with pytest.raises(TapeFull):
+            await publisher.publish("t", b"x", key=None, extra={})
+        assert publisher.outstanding == 3
+        for future in taken:
+            with pytest.raises(TapeUnavailable):
+                await future
+        await publisher.close()
+
+    asyncio.run(work())
+
+
+def test_a_fatal_error_fails_what_waits_and_a_new_producer_is_built(
+    settings: Settings, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(settings, f"{prefix}.a")
+    real, broken = clients.producer, []
+
+    class Doomed:
+        """A producer that takes records, and at its next poll has failed for good, as librdkafka raises it."""
+
+        def __init__(self) -> None:
+            self.taken = 0
+
+        def produce(self, *_: object, **__: object) -> None:
+            self.taken += 1
+
+        def poll(self, _: float) -> None:
+            if self.taken:
+                raise KafkaException(KafkaError(KafkaError._FATAL, "out of order sequence", fatal=True))
+
+    def build(settings: Settings, **overrides: object) -> Producer | Doomed:
+        if broken:
+            return real(settings, **overrides)
+        broken.append(Doomed())
+        return broken[0]
+
+    monkeypatch.setattr(clients, "producer", build)
+
+    async def work() -> Coordinates:
+        publisher = Publisher(settings)
+        with pytest.raises(TapeUnavailable, match="isn't known"):
+            await publisher.publish(f"{prefix}.a", b"1", key=None, extra={})
+        while True:
+            try:
+                at = await publisher.publish(f"{prefix}.a", b"2", key=None, extra={}, partition=0)
+            except TapeUnavailable:
+                await asyncio.sleep(0.01)
+            else:
+                await publisher.close()
+                return at
+
+    assert asyncio.run(work()) == Coordinates(f"{prefix}.a", 0, 0)
+
+
+def test_closing_flushes_what_was_handed_over(settings: Settings, prefix: str) -> None:
+    create(settings, f"{prefix}.a")
+
+    async def work() -> list[Coordinates]:
+        publisher = Publisher(settings, **{"linger.ms": 200})
+        futures = [publisher.publish(f"{prefix}.a", b"x", key=None, extra={}, partition=0) for _ in range(100)]
+        await publisher.close()
+        return [future.result() for future in futures]
+
+    assert [at.offset for at in asyncio.run(work())] == list(range(100))
