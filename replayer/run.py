@@ -160,7 +160,7 @@ class Runner:
         """What must be sent again: everything from the first that failed, so that a resource's events keep their order."""
         futures = []
         for record in records:
-            while bucket and (wait := bucket.take(time.monotonic())):
+            while bucket and (wait := bucket.take(time.monotonic())):  # noqa: ASYNC110
                 await asyncio.sleep(wait)
             redrives = headers.redrives(headers.read(record.headers)) + 1 if self._job.kind is Kind.REDRIVE else 0
             key = None if record.key is None else record.key.decode()

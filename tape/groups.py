@@ -41,9 +41,8 @@ class Group:
 def describe(settings: Settings, group: str) -> Group:
     """The group now. Raises TapeUnavailable, TapeError."""
     client = clients.admin(settings)
-    future = client.describe_consumer_groups([group], request_timeout=_TIMEOUT)[group]
     try:
-        found = future.result()
+        found = clients.patiently(lambda: client.describe_consumer_groups([group], request_timeout=_TIMEOUT)[group].result())
     except KafkaException as error:
         if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
             return Group(group, "dead", ())
@@ -60,9 +59,9 @@ def describe(settings: Settings, group: str) -> Group:
 def committed(settings: Settings, group: str) -> dict[Partition, int]:
     """Partition → committed offset, of every partition that the group ever committed."""
     client = clients.admin(settings)
-    future = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=_TIMEOUT)[group]
+    asked = [ConsumerGroupTopicPartitions(group)]
     try:
-        answer = future.result()
+        answer = clients.patiently(lambda: client.list_consumer_group_offsets(asked, request_timeout=_TIMEOUT)[group].result())
     except KafkaException as error:
         if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
             return {}
@@ -75,9 +74,18 @@ def alter(settings: Settings, group: str, offsets: Mapping[Partition, int]) -> N
     client = clients.admin(settings)
     partitions = [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
     request = [ConsumerGroupTopicPartitions(group, partitions)]
-    future = client.alter_consumer_group_offsets(request, request_timeout=_TIMEOUT)[group]
+
+    def question() -> ConsumerGroupTopicPartitions:
+        answer: ConsumerGroupTopicPartitions
+        answer = client.alter_consumer_group_offsets(request, request_timeout=_TIMEOUT)[group].result()
+        # The broker refuses partition by partition, also what concerns the whole group.
+        for refused in answer.topic_partitions or ():
+            if clients.is_passing(refused.error):
+                raise KafkaException(refused.error)
+        return answer
+
     try:
-        answer = future.result()
+        answer = clients.patiently(question)
     except KafkaException as error:
         if error.args[0].code() in _LIVE:
             raise NotAllowed(f"group {group} is live: stop its workers first, then reset.") from None
@@ -100,5 +108,5 @@ def groups_of(settings: Settings, names: Iterable[str]) -> list[str]:
 
 def _error(error: KafkaException, what: str) -> TapeError:
     cause = error.args[0]
-    kind = TapeUnavailable if cause.retriable() or cause.code() < 0 else TapeError
+    kind = TapeUnavailable if clients.is_passing(cause) or cause.code() < 0 else TapeError  # below 0: the client's own
     return kind(f"{what}: {cause.str()}")

@@ -25,8 +25,6 @@ T = TypeVar("T")
 # Two wanted records of a partition this close are reached by reading on, further ones by a seek: a seek costs a round trip,
 # in which some hundreds of records of 4 KiB arrive.
 _READ_ON = 250
-# Between two questions for a partition's new leader; an election takes tens of milliseconds.
-_MOMENT = 0.05
 # The client's own class methods bear no types.
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -135,17 +133,12 @@ class Reader:
         asked = {TopicPartition(*partition): spec for partition in partitions}
         if not asked:
             return {}
-        deadline = time.monotonic() + self._timeout
-        while True:
-            answers = self._ask(lambda: self._admin.list_offsets(
-                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._timeout))  # fmt: skip
-            try:
-                return {(tp.topic, tp.partition): future.result().offset for tp, future in answers.items()}
-            except KafkaException as error:
-                # A new topic, or one whose leader is moving: known to every broker in a moment.
-                if not error.args[0].retriable() or time.monotonic() > deadline:
-                    raise TapeUnavailable(f"Kafka doesn't answer: {error.args[0].str()}") from None
-                time.sleep(_MOMENT)
+
+        def question() -> dict[Partition, int]:
+            answers = self._admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._timeout)
+            return {(tp.topic, tp.partition): future.result().offset for tp, future in answers.items()}
+
+        return self._ask(lambda: clients.patiently(question, self._timeout))
 
     def scan(self, spans: Mapping[Partition, Span], batch: int = 500) -> Iterator[list[Record]]:
         """All records of the spans, in batches; in order within a partition, in no order across.
