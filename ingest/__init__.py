@@ -1,1 +1,1 @@
-"""HTTP to tape: verifies a webhook and records it. It never parses a body to accept it, and answers 2xx only after the write is durable."""
+"""HTTP → verify → tape. It records what Shopify signed and answers; it never reads the tape, the ledger or a body's meaning."""

@@ -24,6 +24,8 @@ def _common(settings: Settings) -> dict[str, Any]:
         "bootstrap.servers": bootstrap,
         "client.id": "hooktape",
         "error_cb": _note,
+        # Without the notes that closing a client writes past our log to standard error.
+        "log_level": 5,
         # A broker that comes back is found within a second, not after librdkafka's default of ten.
         "reconnect.backoff.max.ms": 1000,
         **settings.kafka_properties,
@@ -86,7 +88,7 @@ def admin(settings: Settings) -> AdminClient:
 # librdkafka sets it for transactions only.
 _PASSING = frozenset({
     KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
-    KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.STALE_MEMBER_EPOCH, KafkaError._WAIT_COORD,
 })  # fmt: skip
 # Between two tries; an election takes tens of milliseconds.
 _MOMENT = 0.05

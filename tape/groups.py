@@ -3,7 +3,14 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupState,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 
 from hooktape.errors import NotAllowed, TapeError, TapeUnavailable
 from hooktape.settings import Settings
@@ -56,17 +63,32 @@ def describe(settings: Settings, group: str) -> Group:
     return Group(group, state.name.lower(), members)
 
 
-def committed(settings: Settings, group: str) -> dict[Partition, int]:
-    """Partition → committed offset, of every partition that the group ever committed."""
-    client = clients.admin(settings)
-    asked = [ConsumerGroupTopicPartitions(group)]
+def committed(settings: Settings, group: str, partitions: Iterable[Partition] | None = None) -> dict[Partition, int]:
+    """Partition → committed offset, of `partitions` (None: of every topic) where the group ever committed.
+
+    Asked by a consumer that never joins: an admin client crashes the process when the group's coordinator has moved or is
+    still loading, since librdkafka then looks for the consumer that an admin client hasn't got (librdkafka#5040, open).
+    Raises TapeUnavailable, TapeError.
+    """
+    client = clients.consumer(settings, group)
     try:
-        answer = clients.patiently(lambda: client.list_consumer_group_offsets(asked, request_timeout=_TIMEOUT)[group].result())
+        if partitions is None:
+            known = client.list_topics(timeout=_TIMEOUT).topics
+            partitions = [(topic, number) for topic in known if not topic.startswith("__") for number in known[topic].partitions]
+        answer = committed_by(client, [TopicPartition(topic, number) for topic, number in partitions])
     except KafkaException as error:
-        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-            return {}
         raise _error(error, f"the offsets of group {group} can't be read") from None
-    return {(tp.topic, tp.partition): tp.offset for tp in answer.topic_partitions or () if tp.offset >= 0 and not tp.error}
+    finally:
+        client.close()
+    return {(tp.topic, tp.partition): tp.offset for tp in answer if tp.offset >= 0 and not tp.error}
+
+
+def committed_by(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    """What the consumer's group committed, metadata included; a coordinator that has moved or is still loading is waited for.
+
+    On the thread that owns the consumer. Raises KafkaException after 15 s.
+    """
+    return clients.patiently(lambda: consumer.committed(partitions, timeout=_TIMEOUT), _TIMEOUT) if partitions else []
 
 
 def alter(settings: Settings, group: str, offsets: Mapping[Partition, int]) -> None:

@@ -14,21 +14,26 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from hooktape import log, metrics
-from hooktape.errors import RecordTooLarge, TapeError, TapeFull, TapeUnavailable
+from hooktape.errors import RecordTooLarge, TapeError, TapeFull, TapeUnavailable, TopicMissing
 from hooktape.schemas.event import Coordinates
 from hooktape.settings import Settings
 from hooktape.tape import clients, headers
 
 _log = log.get("hooktape.tape")
 _Waiting = asyncio.Future[Coordinates]
+_ACKNOWLEDGED = metrics.PUBLISH_SECONDS.labels("acknowledged")
+_FAILED = metrics.PUBLISH_SECONDS.labels("failed")
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE}
+_NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
+# Kafka's largest partition number: no topic has it.
+_NO_PARTITION = 2**31 - 1
 # Between two tries to build a producer after a fatal error: long enough not to spin, short beside Shopify's 5 s.
 _REBUILD_PAUSE = 0.5
 
@@ -55,12 +60,13 @@ class Publisher:
         """Records handed over and not yet acknowledged."""
         return len(self._waiting)
 
-    def publish(self, topic: str, value: bytes, *, key: str | None, extra: Mapping[str, str] | headers.Packed,
+    def publish(self, topic: str, value: bytes | None, *, key: str | bytes | None, extra: Mapping[str, str] | headers.Packed,
                 partition: int = -1) -> _Waiting:  # fmt: skip
         """Hands a record to Kafka; the future's result is where it lies.
 
-        The future raises TapeUnavailable (not acknowledged in time), RecordTooLarge, TapeFull (the bounded queue is full:
-        nothing was taken) or TapeError. Never blocks, never raises by itself. A cancelled future doesn't recall the record.
+        The future raises TapeUnavailable (not acknowledged in time), RecordTooLarge, TopicMissing, TapeFull (the bounded queue
+        is full: nothing was taken) or TapeError. Never blocks, never raises by itself. A cancelled future doesn't
+        recall the record.
         """
         future: _Waiting = self._loop.create_future()
         producer = self._producer
@@ -107,7 +113,7 @@ class Publisher:
     def _settle(self, reports: list[tuple[_Waiting, KafkaError | None, Coordinates | None, float]]) -> None:
         for future, error, at, seconds in reports:
             self._waiting.discard(future)
-            metrics.PUBLISH_SECONDS.labels("acknowledged" if error is None else "failed").observe(seconds)
+            (_ACKNOWLEDGED if error is None else _FAILED).observe(seconds)
             if future.done():
                 continue
             if at is not None:
@@ -134,6 +140,32 @@ class Publisher:
             _log.error("the producer can't be rebuilt yet", error=str(error))
             self._closing.wait(_REBUILD_PAUSE)
 
+    async def warm_up(self, topics: Iterable[str], within: float) -> None:
+        """Learns where the partitions of `topics` are and connects, so that the first record doesn't pay for it (0.5–1 s).
+
+        Writes nothing: a record for a partition that can't exist makes librdkafka ask for the topic and then fails here. Raises
+        TapeUnavailable when that takes longer than `within` seconds.
+        """
+        producer = self._producer
+        if producer is None:
+            raise TapeUnavailable("the producer failed and is being rebuilt")
+        answered: set[asyncio.Future[None]] = set()
+
+        def learnt(future: asyncio.Future[None], error: KafkaError | None, message: Message) -> None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_done, future)
+
+        for topic in topics:
+            future: asyncio.Future[None] = self._loop.create_future()
+            # A topic that's known already refuses the partition at once.
+            with contextlib.suppress(KafkaException):
+                producer.produce(topic, b"", partition=_NO_PARTITION, on_delivery=partial(learnt, future))
+                answered.add(future)
+        if answered:
+            _, silent = await asyncio.wait(answered, timeout=within)
+            if silent:
+                raise TapeUnavailable(f"Kafka didn't tell about {len(silent)} topics within {within:g} s")
+
     async def flush(self, within: float) -> None:
         """Waits until everything handed over is settled. Raises TapeUnavailable after `within` seconds."""
         if self._waiting:
@@ -151,7 +183,14 @@ class Publisher:
         self._producer = None
 
 
+def _done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 def _as_error(error: KafkaError, topic: str = "") -> TapeError:
+    if error.code() in _NO_TOPIC:
+        return TopicMissing(f"Kafka has no topic {topic}. Run `hooktape topics apply`.".replace("topic .", "such topic."))
     if error.code() in _TOO_LARGE:
         return RecordTooLarge(f"a record {f'for {topic} ' if topic else ''}is larger than the topic takes: {error.str()}")
     return TapeUnavailable(f"Kafka didn't acknowledge the record: {error.str()}")

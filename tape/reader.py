@@ -21,6 +21,10 @@ from hooktape.tape import clients
 Partition = tuple[str, int]
 RawHeaders = list[tuple[str, str | bytes | None]]
 T = TypeVar("T")
+_SETTLING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
+             KafkaError.REPLICA_NOT_AVAILABLE}  # fmt: skip
+# Leaders settle in tens of milliseconds.
+_SETTLE_PAUSE = 0.05
 
 # Two wanted records of a partition this close are reached by reading on, further ones by a seek: a seek costs a round trip,
 # in which some hundreds of records of 4 KiB arrive.
@@ -258,7 +262,13 @@ class Reader:
             consumer.incremental_unassign([TopicPartition(*partition)])
 
     def _ask(self, question: Callable[[], T]) -> T:
-        try:
-            return question()
-        except KafkaException as error:
-            raise TapeUnavailable(f"Kafka doesn't answer: {error.args[0].str()}") from None
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                return question()
+            except KafkaException as error:
+                said: KafkaError = error.args[0]
+                # A partition just made, or whose leader just moved, answers with these for a moment.
+                if said.code() not in _SETTLING or time.monotonic() > deadline:
+                    raise TapeUnavailable(f"Kafka doesn't answer: {said.str()}") from None
+            time.sleep(_SETTLE_PAUSE)

@@ -77,7 +77,14 @@ class LedgerUnavailable(LedgerError):
 
 
 class AdminApiError(HooktapeError):
-    """The Admin API refused a request. Do: check the shop's token, scopes and status as the message says."""
+    """The Admin API refused a request. Do: check the shop's token, scopes and status as the message says.
+
+    `reason` is one word for reports: unauthorized, payment_required, forbidden, locked, api_version, throttled …
+    """
+
+    def __init__(self, message: str, *, reason: str = "refused") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class LocalStackError(HooktapeError):

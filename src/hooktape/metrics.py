@@ -5,7 +5,19 @@ shops or resources on a hot counter. Figures about lag and depth are exported by
 offsets and the ledger, never by the workers: a dead worker must not silence its own alarm.
 """
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest, start_http_server
+import os
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    start_http_server,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
 
 # Up to Shopify's 5 s and a little beyond: a request slower than that was cut off by Shopify.
 _REQUEST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 4.5, 5, 10)
@@ -38,9 +50,11 @@ RELABELLED = Counter("hooktape_relabelled_total",
 UNPROVISIONED = Counter("hooktape_unprovisioned_total",
     "Events recorded in the log of other topics. Do: add the topic to HOOKTAPE_TOPICS and run `hooktape topics apply`.")
 BREAKER_OPEN = Gauge("hooktape_breaker_open",
-    "1 while ingest answers 503 at once because Kafka didn't acknowledge. Do: look at the broker.")
+    "1 while ingest answers 503 at once because Kafka didn't acknowledge. Do: look at the broker.",
+    multiprocess_mode="livemax")
 IN_FLIGHT_BYTES = Gauge("hooktape_in_flight_bytes",
-    "Bytes of bodies waiting for their acknowledgement. Do: near the bound, Kafka is slower than the traffic.")
+    "Bytes of bodies waiting for their acknowledgement. Do: near the bound, Kafka is slower than the traffic.",
+    multiprocess_mode="livesum")
 
 # ── consumers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 PROCESSED = Counter("hooktape_processed_total",
@@ -88,6 +102,8 @@ REPLAY_EVENTS = Counter("hooktape_replay_events_total",
     "Events handed to a group again, and what became of them.", ["outcome"])
 REPLAY_SUCCESS = Gauge("hooktape_replay_success_ratio",
     "Succeeded or already done, of all selected events of the last ended replay. Do: below 1, see `hooktape replay show`.")
+# Every process registers it, and a 0 from those that replay nothing would read as a replay that failed altogether.
+REPLAY_SUCCESS.set(float("nan"))
 
 # ── reconciler ──────────────────────────────────────────────────────────────────────────────────────────────────────
 RECONCILE_COMPARED = Counter("hooktape_reconcile_compared_total",
@@ -112,5 +128,12 @@ def serve(port: int, host: str = "127.0.0.1") -> int:
 
 
 def exposition() -> tuple[bytes, str]:
-    """The body and content type of `/metrics`, for processes that serve HTTP anyway."""
-    return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+    """The body and content type of `/metrics`, for processes that serve HTTP anyway.
+
+    With PROMETHEUS_MULTIPROC_DIR set (`hooktape ingest --workers`), the sum over all processes that count there.
+    """
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -1,0 +1,69 @@
+"""`hooktape status`: one screen, from the broker's offsets and the ledger, so that it's true also when every service is dead."""
+
+import time
+from typing import Any
+
+import click
+
+from hooktape.cli import common
+from hooktape.ledger.ledger import Ledger
+from hooktape.replayer.catalogue import log_topics
+from hooktape.replayer.figures import Figures, figures
+from hooktape.settings import Settings
+from hooktape.tape.reader import Reader
+from hooktape.times import format_duration
+
+# Long enough for a shop with a webhook a minute to show a rate, short enough to see a flood.
+_RATE_SECONDS = 300
+
+
+@click.command()
+@common.json_option
+def command(as_json: bool) -> None:
+    """One screen: what comes in, who is behind by how much, what failed, when each shop was last reconciled.
+
+    Example: hooktape status --json
+    """
+    settings = common.load()
+    settings.require("kafka", "the offsets are asked of it")
+    now = time.time()
+    with Ledger.open(settings.ledger_url) as ledger:
+        found = figures(settings, ledger, now)
+        screen = summary(found, _arrived(settings, now), ledger.reconcile.last_success(), now)
+    if as_json:
+        common.print_json(screen)
+        return
+    click.echo(f"tape       {screen['arrived']:,} events in the last {format_duration(_RATE_SECONDS)} ({screen['rate']:.1f}/s); "
+               f"the catalogue is {screen['catalogue_lag']:,} behind")  # fmt: skip
+    common.print_table(screen["groups"], ["group", "state", "workers", "topic", "behind", "oldest", "waiting", "dead"],
+                       "groups     none yet: `hooktape consume` makes one")  # fmt: skip
+    for row in screen["reconciled"]:
+        click.echo(f"reconciled {common.clean(row['shop'])} {row['ago']} ago")
+    if not screen["reconciled"]:
+        click.echo("reconciled never: `hooktape reconcile --once`")
+    if any(row["dead"] for row in screen["groups"]):
+        click.echo("\ndead events: `hooktape dlq groups --group …` says why, `hooktape dlq redrive` sends them again once it's fixed", err=True)
+
+
+def summary(found: Figures, arrived: int, reconciled: dict[str, float], now: float) -> dict[str, Any]:
+    """The screen as data: a row for each group and topic that has anything to say; pure."""
+    rows = []
+    for group in found.groups:
+        topics = sorted({*group.lag, *group.waiting, *group.dead})
+        busy = [t for t in topics if group.waiting.get(t) or group.dead.get(t) or (t in group.lag and group.lag[t].events)]
+        for topic in busy or ["all"]:
+            lag = group.lag.get(topic)
+            rows.append({
+                "group": group.name, "state": group.state, "workers": group.members, "topic": topic,
+                "behind": lag.events if lag else 0, "oldest": f"{lag.seconds:.0f}s" if lag else "0s",
+                "waiting": group.waiting.get(topic, 0), "dead": group.dead.get(topic, 0),
+            })  # fmt: skip
+    ages = [{"shop": shop, "ago": f"{max(0.0, now - at):.0f}s", "at": at} for shop, at in sorted(reconciled.items())]
+    return {"arrived": arrived, "rate": arrived / _RATE_SECONDS, "catalogue_lag": found.catalogue_lag, "groups": rows, "reconciled": ages}
+
+
+def _arrived(settings: Settings, now: float) -> int:
+    """Records appended to the logs in the last minutes, from offsets alone."""
+    with Reader(settings) as reader:
+        spans = reader.bounds(log_topics(settings, reader), since_ms=int((now - _RATE_SECONDS) * 1000))
+    return sum(span.end - span.start for span in spans.values())

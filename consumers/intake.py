@@ -1,0 +1,233 @@
+"""What comes in: which topics to read, which record belongs to which handler, and what has become of its offset."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import Counter, Histogram
+
+from hooktape import metrics
+from hooktape.consumers.app import App, Handler
+from hooktape.consumers.births import BEGINNING
+from hooktape.consumers.lanes import Shares
+from hooktape.consumers.options import Options
+from hooktape.consumers.source import Commits, Fetched, Plan, Source
+from hooktape.consumers.task import Home, Rank, Task
+from hooktape.consumers.tracker import WINDOW, Tracker
+from hooktape.errors import NotOurs, Reject, TopicMissing
+from hooktape.ledger.claims import State
+from hooktape.ledger.windows import Window
+from hooktape.schemas import topics as shopify
+from hooktape.schemas.event import Coordinates, Event, Replay
+from hooktape.settings import Settings
+from hooktape.tape import headers, topics
+from hooktape.tape.names import Names
+
+_OUTCOMES = {State.SUCCEEDED: "succeeded", State.STALE: "stale", State.WAITING: "retried", State.DEAD: "dead"}
+# librdkafka prefetches so many records per partition. Retry and replay partitions get paused, which throws that away.
+_PREFETCH, _SIDE_PREFETCH = 2000, 100
+
+Dead = tuple[Fetched, NotOurs]
+
+
+async def _gone(event: Event) -> None:
+    raise Reject(f"the app has no handler for {event.topic} any more")
+
+
+_GONE = Handler("(no handler)", _gone, (), 1, True, False, 30.0, None, True)
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """The metrics of one topic, looked up once: `labels()` on each event costs as much as the rest of its accounting."""
+
+    seconds: Histogram
+    outcomes: Mapping[State, Counter]
+
+
+class Intake:
+    """The fetched and unclaimed events, and the offsets of all."""
+
+    def __init__(self, app: App, settings: Settings, options: Options) -> None:
+        self._app, self._settings, self._options = app, settings, options
+        self.windows: list[Window] = []
+        """Offset ranges to run again, done or not."""
+        self.start_seconds: Histogram = metrics.START_SECONDS.labels(app.group)
+        self._trackers = {rank: Tracker() for rank in Rank}
+        self._backlog: dict[Rank, deque[Task]] = {rank: deque() for rank in Rank}
+        self._shares = Shares()
+        self._held: set[Home] = set()
+        self._meters: dict[str, Meter] = {}
+        self._logs: tuple[str, ...] = ()
+
+    # ── what to read ────────────────────────────────────────────────────────────────────────────────────────────────
+    def check_topics(self) -> None:
+        """Finds the log topics to read. Raises TopicMissing that names what isn't there; TapeUnavailable."""
+        names, table = Names(self._settings.topic_prefix), shopify.table()
+        wanted = {topic: names.log(table[topic].kafka_name) for topic in self._app.handlers if topic in table}
+        found = topics.look(self._settings, [*wanted.values()])
+        logs = [name for name in wanted.values() if name in found]
+        # What isn't provisioned, or is newer than our table, arrives in the log of other topics.
+        if len(logs) < len(self._app.handlers):
+            logs.append(names.other)
+        own = list(topics.of_group(self._settings, self._app.group))
+        missing = sorted({*own, names.other} - set(topics.look(self._settings, [*own, names.other])))
+        if missing:
+            raise TopicMissing(f"group {self._app.group} needs topics that Kafka hasn't: {', '.join(missing[:5])}. Run "
+                               f"`hooktape topics apply --group {self._app.group}`.")  # fmt: skip
+        self._logs = tuple(logs)
+
+    def plans(self) -> list[Plan]:
+        """One plan for each consumer."""
+        group, options, names = self._app.group, self._options, Names(self._settings.topic_prefix)
+        log: dict[str, float | None] = dict.fromkeys(self._logs)
+        retry: dict[str, float | None] = {names.retry(group, delay): delay for delay in self._settings.retry_delays}
+        replay: dict[str, float | None] = {names.replay(group): None}
+        wants = frozenset(self._app.handlers)
+        return [
+            Plan(group, log, Rank.LIVE, options.start, options.buffer, _PREFETCH, wants, names.other, options.revoke_within),
+            Plan(names.retry_group(group), retry, Rank.RETRY, BEGINNING, options.side_buffer, _SIDE_PREFETCH,
+                 revoke_within=options.revoke_within),
+            Plan(names.replay_group(group), replay, Rank.REPLAY, BEGINNING, options.side_buffer, _SIDE_PREFETCH,
+                 revoke_within=options.revoke_within),
+        ]  # fmt: skip
+
+    # ── records in, tasks out ───────────────────────────────────────────────────────────────────────────────────────
+    def take(self, source: Source, records: Iterable[Fetched]) -> list[Dead]:
+        """Queues a batch's events; returns the records that can't be read."""
+        tracker, backlog, handlers = self._trackers[source.plan.rank], self._backlog[source.plan.rank], self._app.handlers
+        live = source.plan.rank is Rank.LIVE
+        dead: list[Dead] = []
+        for record in records:
+            home, event = record.home, record.event
+            if not tracker.add(home, record.offset):
+                continue
+            if event is None:
+                if record.error is not None:
+                    dead.append((record, record.error))
+                else:
+                    tracker.finish(home, record.offset)
+                continue
+            handler = handlers.get(event.topic)
+            if handler is None:
+                if live:
+                    tracker.finish(home, record.offset)
+                    continue
+                # It failed or was replayed while its topic had a handler: silently dropping it would lose it.
+                handler = _GONE
+            task = Task(home, record.offset, event, event.key, handler, event.lane if handler.ordered else None, home.rank,
+                        record.message)  # fmt: skip
+            if live:
+                task.origin = Coordinates(home.topic, home.partition, record.offset)
+                if self.windows:
+                    self._mark_window(task)
+            else:
+                self._mark(task)
+            event.at, event.replay = task.origin, task.replay
+            backlog.append(task)
+        source.held = tracker.incomplete
+        return dead
+
+    def next(self) -> Task | None:
+        """The next event to claim, by the ranks' shares."""
+        for rank in self._shares.order():
+            backlog = self._backlog[rank]
+            if backlog:
+                self._shares.spend(rank)
+                return backlog.popleft()
+        return None
+
+    def drop_abandoned(self) -> None:
+        """Forgets unclaimed events of partitions that have gone."""
+        for rank, backlog in self._backlog.items():
+            self._backlog[rank] = deque(task for task in backlog if not task.abandoned)
+
+    def provenance(self, record: Fetched) -> tuple[Coordinates, Replay | None]:
+        """Where a record lies on the tape, and the replay that it belongs to."""
+        read = headers.read(record.message.headers())  # type: ignore[arg-type]
+        return headers.origin(read, Coordinates(record.home.topic, record.home.partition, record.offset)), headers.replay(read)
+
+    def _mark(self, task: Task) -> None:
+        read = headers.read(task.message.headers())
+        task.origin = headers.origin(read, Coordinates(task.home.topic, task.home.partition, task.offset))
+        task.replay = headers.replay(read)
+        if task.replay is not None:
+            task.generation, task.forced = task.replay.id, task.replay.forced
+        failure = headers.failure(read)
+        if failure is not None and task.rank is Rank.RETRY:
+            task.attempts, task.first_failed = failure.attempts, failure.first_failed_us / 1e6
+
+    def _mark_window(self, task: Task) -> None:
+        for window in reversed(self.windows):
+            if window.holds(task.home.topic, task.home.partition, task.offset):
+                task.generation, task.forced = window.generation, True
+                task.replay = Replay(window.generation, "the group's offsets were reset", "", True)
+                return
+
+    # ── offsets ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def open(self, source: Source, homes: list[Home]) -> None:
+        """Assignments begin."""
+        for home in homes:
+            self._trackers[source.plan.rank].open(home)
+
+    def close(self, homes: list[Home]) -> None:
+        """Assignments have ended."""
+        for home in homes:
+            self._trackers[home.rank].close(home)
+            self._held.discard(home)
+
+    def finish(self, home: Home, offset: int) -> None:
+        """A record needs no more."""
+        self._trackers[home.rank].finish(home, offset)
+
+    def jump(self, home: Home, offset: int) -> None:
+        """Records before `offset` are gone."""
+        self._trackers[home.rank].jump(home, offset)
+
+    def commits(self, source: Source) -> Commits:
+        """What has changed since this was last asked."""
+        return self._trackers[source.plan.rank].commits()
+
+    def snapshot(self, source: Source | None, homes: list[Home] | None = None) -> Commits:
+        """What to commit now for `homes`, or for all of a source."""
+        if source is not None:
+            tracker = self._trackers[source.plan.rank]
+            return tracker.snapshot(tracker.homes())
+        found: Commits = {}
+        for home in homes or []:
+            found |= self._trackers[home.rank].snapshot([home])
+        return found
+
+    @property
+    def incomplete(self) -> int:
+        """Events fetched and not finished."""
+        return sum(tracker.incomplete for tracker in self._trackers.values())
+
+    def update_held(self, sources: list[Source]) -> None:
+        """Tells the sources how much is held, so that they fetch on."""
+        for source in sources:
+            source.held = self._trackers[source.plan.rank].incomplete
+            source.wake()
+
+    def hold_windows(self, sources: list[Source]) -> None:
+        """Stops fetching partitions whose window of unfinished offsets is nearly full, and resumes at half."""
+        for source in sources:
+            tracker = self._trackers[source.plan.rank]
+            for home in tracker.homes():
+                window = tracker.window(home)
+                if window > WINDOW * 5 // 8 and home not in self._held:
+                    self._held.add(home)
+                    source.hold(home, True)
+                elif window < WINDOW // 2 and home in self._held:
+                    self._held.discard(home)
+                    source.hold(home, False)
+
+    def meter(self, topic: str) -> Meter:
+        """The metrics of a topic that has a handler: a bounded set."""
+        found = self._meters.get(topic)
+        if found is None:
+            group, processed = self._app.group, metrics.PROCESSED
+            counters: dict[State, Any] = {state: processed.labels(group, topic, name) for state, name in _OUTCOMES.items()}
+            found = self._meters[topic] = Meter(metrics.PROCESSING_SECONDS.labels(group, topic), counters)
+        return found

@@ -1,0 +1,192 @@
+"""Who runs next: one FIFO per key with one event in flight, limits per handler and per process, shares per rank.
+
+    add ──▶ waiting ──the one before ended──▶ ready ──start──▶ running ──end──▶ (gone; the next of the lane is ready)
+                                               ▲ ▲               │
+                                               │ └── cooled ◀────┤ start, but the handler's shop is cooling
+                                               └──── parked ◀────┤ postpone(until): keeps the lane, frees the slot
+                                                                 └─ hold ──▶ held ──release──▶ (gone)
+
+Pure: `now` comes in, tasks come out. Any clock that doesn't run backwards will do.
+"""
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Hashable
+from math import inf
+
+from hooktape.consumers.task import Bounds, Rank, Task
+
+# Starts per round when every rank has work. Live goes first, and a replay of millions still moves.
+_SHARES = {Rank.LIVE: 16, Rank.RETRY: 4, Rank.REPLAY: 1}
+# What cools longer than this belongs in a retry topic: cooling events fill the bounded buffer and would stop everyone's intake.
+LONGEST_COOLING = 60.0
+
+
+class Shares:
+    """Takes turns by weight: the lowest rank first, each as often as its share in a round, nobody never."""
+
+    def __init__(self) -> None:
+        self._credit = dict(_SHARES)
+
+    def order(self) -> list[Rank]:
+        """Ranks to try, best first: those with credit, then the spent ones (used only where no other has work)."""
+        return [r for r in Rank if self._credit[r] > 0] + [r for r in Rank if self._credit[r] <= 0]
+
+    def spend(self, rank: Rank) -> None:
+        """Records a start. Taking from a spent rank means that the others had nothing: a new round begins."""
+        if self._credit[rank] <= 0:
+            self._credit = dict(_SHARES)
+        self._credit[rank] -= 1
+
+
+class Lanes:
+    """All events that wait or run in a process. At most `limit` run at once."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.running = 0
+        self.ready = 0
+        """Events that could start if a slot were free (some of them may be cooling)."""
+        self.held = 0
+        """Events on their way to a retry or dead-letter topic."""
+        self._shares = Shares()
+        self._waiting: dict[Hashable, deque[Task]] = {}
+        self._ready: dict[Rank, dict[Bounds, deque[Task]]] = {rank: {} for rank in Rank}
+        self._running: dict[Bounds, int] = {}
+        self._parked: list[tuple[float, int, Task]] = []
+        self._cooling: dict[tuple[Bounds, str], float] = {}
+        self._numbers = itertools.count()
+
+    def __len__(self) -> int:
+        return self.running + self.ready + self.held + len(self._parked) + sum(map(len, self._waiting.values()))
+
+    def add(self, task: Task) -> None:
+        """Queues an event behind all of its key that came before."""
+        if task.lane is not None:
+            waiting = self._waiting.get(task.lane)
+            if waiting is not None:
+                waiting.append(task)
+                return
+            self._waiting[task.lane] = deque()
+        self._make_ready(task)
+
+    def start(self, now: float) -> Task | None:
+        """The next event to run, which now counts as running; None when nothing may start."""
+        self._wake(now)
+        if self.running >= self.limit or not self.ready:
+            return None
+        for rank in self._shares.order():
+            task = self._pick(rank, now)
+            if task is not None:
+                self._shares.spend(rank)
+                self.occupy(task.handler)
+                return task
+        return None
+
+    def end(self, task: Task) -> None:
+        """A running event has ended: its slot and its lane are free."""
+        self.vacate(task.handler)
+        self._free_lane(task)
+
+    def hold(self, task: Task) -> None:
+        """A running event is on its way elsewhere: its slot is free, its lane isn't until `release`."""
+        self.vacate(task.handler)
+        self.held += 1
+
+    def release(self, task: Task) -> None:
+        """A held event has arrived elsewhere: its lane is free."""
+        self.held -= 1
+        self._free_lane(task)
+
+    def postpone(self, task: Task, until: float) -> None:
+        """A running event waits until `until` at the head of its lane, without its slot."""
+        self.vacate(task.handler)
+        self._park(task, until)
+
+    def occupy(self, handler: Bounds) -> None:
+        """Takes a slot for something that isn't an event of ours any more: a thread that outlives its time-out."""
+        self.running += 1
+        self._running[handler] = self._running.get(handler, 0) + 1
+
+    def vacate(self, handler: Bounds) -> None:
+        """A slot is free."""
+        self.running -= 1
+        self._running[handler] -= 1
+
+    def cool(self, handler: Bounds, scope: str, now: float, seconds: float) -> None:
+        """Nothing of `scope` (a shop; "" is everything of the handler) starts before `now + seconds`, at most a minute."""
+        until = now + min(seconds, LONGEST_COOLING)
+        self._cooling[handler, scope] = max(until, self._cooling.get((handler, scope), 0.0))
+
+    def wake_at(self) -> float | None:
+        """When `start` may have something that it hasn't now, apart from what ends and is added; None: never."""
+        return self._parked[0][0] if self._parked else None
+
+    def drop_abandoned(self) -> None:
+        """Forgets the events that are another worker's now and haven't started."""
+        for waiting in self._waiting.values():
+            if any(task.abandoned for task in waiting):
+                kept = [task for task in waiting if not task.abandoned]
+                waiting.clear()
+                waiting.extend(kept)
+        self._parked, parked = [], self._parked
+        for entry in parked:
+            if entry[2].abandoned:
+                self._free_lane(entry[2])
+            else:
+                heapq.heappush(self._parked, entry)
+        for queues in self._ready.values():
+            for queue in list(queues.values()):
+                for task in [task for task in queue if task.abandoned]:
+                    queue.remove(task)
+                    self.ready -= 1
+                    self._free_lane(task)
+
+    def _pick(self, rank: Rank, now: float) -> Task | None:
+        queues = self._ready[rank]
+        for handler in list(queues):
+            queue = queues[handler]
+            if self._running.get(handler, 0) >= handler.concurrency:
+                continue
+            while queue:
+                task = queue.popleft()
+                self.ready -= 1
+                until = self._cool_until(task, now) if self._cooling else 0.0
+                if until > now:
+                    self._park(task, until)
+                    continue
+                # The handler goes to the back of the row: of two busy ones, each gets its turn.
+                queues[handler] = queues.pop(handler)
+                return task
+        return None
+
+    def _cool_until(self, task: Task, now: float) -> float:
+        until = 0.0
+        for scope in ("", task.event.shop):
+            moment = self._cooling.get((task.handler, scope), -inf)
+            if moment > now:
+                until = max(until, moment)
+            elif moment != -inf:
+                del self._cooling[task.handler, scope]
+        return until
+
+    def _wake(self, now: float) -> None:
+        while self._parked and self._parked[0][0] <= now:
+            self._make_ready(heapq.heappop(self._parked)[2])
+
+    def _make_ready(self, task: Task) -> None:
+        self._ready[task.rank].setdefault(task.handler, deque()).append(task)
+        self.ready += 1
+
+    def _park(self, task: Task, until: float) -> None:
+        heapq.heappush(self._parked, (until, next(self._numbers), task))
+
+    def _free_lane(self, task: Task) -> None:
+        if task.lane is None:
+            return
+        waiting = self._waiting[task.lane]
+        if waiting:
+            self._make_ready(waiting.popleft())
+        else:
+            del self._waiting[task.lane]

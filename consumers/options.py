@@ -1,0 +1,28 @@
+"""How a worker runs: what isn't a setting of the project but a knob of one worker."""
+
+from dataclasses import dataclass
+
+from hooktape.consumers.births import BEGINNING, Start
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Times in seconds."""
+
+    start: Start = BEGINNING
+    """Where a group begins on log topics that it has never committed. Its own topics always from their beginning."""
+    in_flight: int = 1000
+    """Handlers that run at once in this process, whatever their own limits add up to."""
+    buffer: int = 5000
+    """Log records held in memory; fetching stops there and goes on at half. Shopify's bodies are mostly under 10 KiB."""
+    side_buffer: int = 500
+    """The same for retry topics, and for the replay lane."""
+    quick_tries: int = 2
+    """Tries in the lane, before a retry topic; 0 turns them off."""
+    lease: float = 10.0
+    """How long after a worker's sudden death nobody takes over what it was running. Below Kafka's session time-out (45 s by
+    default), or the partition's next owner has to wait."""
+    revoke_within: float = 10.0
+    """How long a rebalance waits for events that run. The broker waits for five minutes (max.poll.interval.ms)."""
+    stop_within: float = 25.0
+    """Kubernetes kills 30 s after SIGTERM."""

@@ -1,0 +1,141 @@
+"""Runs handlers: async ones on the loop, plain ones in threads, each with its time-out.
+
+Each slot is one asyncio task that runs event after event: making a task per event would cost more than everything else a
+worker does for it. A sweeper cancels what is overdue; a timer per event would, again, cost too much.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from hooktape import log
+from hooktape.consumers.app import Handler
+from hooktape.consumers.classify import HandlerTimeout
+from hooktape.consumers.task import Task
+
+_log = log.get("hooktape.consumers")
+Ended = Callable[[Task, BaseException | None, float], None]
+"""Called on the loop: the event, its error or None, seconds in the handler."""
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    task: Task | None = None
+    started: float = 0.0
+    deadline: float = 0.0
+    overdue: bool = False
+    waiting: "asyncio.Future[None] | None" = None
+    inbox: deque[Task] = field(default_factory=deque)
+    runner: "asyncio.Task[None] | None" = None
+
+
+class Runner:
+    """Slots for one process. `ended` gets every result. `stuck`: a thread has timed out and goes on, so its slot isn't free
+    before `freed` says so."""
+
+    def __init__(self, ended: Ended, stuck: Callable[[Handler], None], freed: Callable[[Handler], None]) -> None:
+        self._ended, self._stuck, self._freed = ended, stuck, freed
+        self._loop = asyncio.get_running_loop()
+        self._idle: list[_Slot] = []
+        self._slots: list[_Slot] = []
+        self._pools: dict[Handler, ThreadPoolExecutor] = {}
+
+    def run(self, task: Task) -> None:
+        """Starts an event. The caller keeps to the handler's concurrency."""
+        slot = self._idle.pop() if self._idle else self._new()
+        slot.inbox.append(task)
+        if slot.waiting is not None and not slot.waiting.done():
+            slot.waiting.set_result(None)
+
+    def sweep(self, now: float) -> None:
+        """Ends what is overdue; `now` by time.monotonic(). To be called several times a second."""
+        for slot in self._slots:
+            if slot.task is not None and now > slot.deadline and not slot.overdue and slot.runner is not None:
+                slot.overdue = True
+                slot.runner.cancel()
+
+    async def close(self) -> None:
+        """Cancels all that runs; nothing is reported for it."""
+        runners = [slot.runner for slot in self._slots if slot.runner is not None]
+        for slot in self._slots:
+            slot.overdue = False
+        for runner in runners:
+            runner.cancel()
+        if runners:
+            await asyncio.wait(runners, timeout=1.0)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _new(self) -> _Slot:
+        slot = _Slot()
+        self._slots.append(slot)
+        slot.runner = self._loop.create_task(self._serve(slot), context=contextvars.Context())
+        return slot
+
+    async def _serve(self, slot: _Slot) -> None:
+        clean = True
+        while clean:
+            if not slot.inbox:
+                self._idle.append(slot)
+                slot.waiting = self._loop.create_future()
+                await slot.waiting
+                slot.waiting = None
+            task = slot.inbox.popleft()
+            error = await self._one(slot, task)
+            seconds = time.monotonic() - slot.started
+            slot.task, slot.overdue = None, False
+            # The slot began with an empty context. What a handler has bound in it mustn't colour the next event: a new slot.
+            clean = not contextvars.copy_context()
+            if not clean:
+                self._slots.remove(slot)
+            self._ended(task, error, seconds)
+
+    async def _one(self, slot: _Slot, task: Task) -> BaseException | None:
+        handler = task.handler
+        assert isinstance(handler, Handler)
+        slot.started = time.monotonic()
+        slot.deadline = slot.started + handler.timeout
+        slot.task = task
+        try:
+            if handler.is_async:
+                await handler.function(task.event)
+            else:
+                await self._in_thread(handler, task)
+        except asyncio.CancelledError as error:
+            if not slot.overdue:
+                if slot.runner is not None and slot.runner.cancelling():
+                    raise
+                return error  # the handler's own: a task that it awaited was cancelled
+            return HandlerTimeout(f"{handler.name} took longer than its timeout of {handler.timeout:g} s")
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is a result
+            return error
+        finally:
+            if slot.overdue and slot.runner is not None:
+                slot.runner.uncancel()
+        return None
+
+    async def _in_thread(self, handler: Handler, task: Task) -> None:
+        pool = self._pools.get(handler)
+        if pool is None:
+            pool = self._pools[handler] = ThreadPoolExecutor(handler.concurrency, f"hooktape-{handler.name}")
+        # A context of its own: what a handler binds there (a log's fields, say) mustn't colour the next event's.
+        future = pool.submit(contextvars.Context().run, handler.function, task.event)
+        try:
+            await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            # A thread can't be killed. It keeps its place in the pool, so it keeps its slot, until it ends by itself.
+            if not future.cancel() and not future.done():
+                _log.error("a handler's thread outlives its time-out; its result will be ignored", handler=handler.name,
+                           event=str(task.event))  # fmt: skip
+                self._stuck(handler)
+                future.add_done_callback(lambda _: self._free_later(handler))
+            raise
+
+    def _free_later(self, handler: Handler) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._freed, handler)

@@ -1,0 +1,94 @@
+"""A worker inside one's own event loop, for tests, the demo and embedding; and whether a group has anything left to do."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from hooktape.consumers.app import App
+from hooktape.consumers.options import Options
+from hooktape.consumers.worker import Worker
+from hooktape.errors import Incomplete
+from hooktape.ledger.ledger import Ledger
+from hooktape.settings import Settings
+from hooktape.tape import clients, groups, topics
+from hooktape.tape.publisher import Publisher
+from hooktape.tape.reader import Partition
+
+_LOOK_EVERY = 0.05
+
+
+class Running(Worker):
+    """A worker with a way to wait until its group has caught up."""
+
+    async def idle(self, within: float = 60.0, retries: bool = True) -> None:
+        """Returns when this group has finished every record on its topics, retries that aren't due yet included (unless
+        `retries` is False), whichever worker did it.
+
+        Raises what ended the worker, or Incomplete after `within` seconds, saying what is left.
+        """
+        end = time.monotonic() + within
+        while True:
+            if self.failed.done():
+                self.failed.result()
+            left: dict[Partition, int] = {}
+            if self.quiet or not retries:
+                self.commit()
+                left = await asyncio.to_thread(lag, self, retries)
+                if not left and self.quiet:
+                    return
+            if time.monotonic() > end:
+                raise Incomplete(f"group {self.app.group} isn't idle after {within:g} s: {self.describe()}, behind on {left}")
+            await asyncio.sleep(_LOOK_EVERY)
+
+
+def lag(worker: Worker, retries: bool = True) -> dict[Partition, int]:
+    """Partition → records that the group hasn't committed, where there are any. Blocks for some milliseconds.
+
+    Committed offsets are read before the ends: what moves on to a retry topic is on it before its own offset is committed.
+    """
+    settings, admin = worker.settings, clients.admin(worker.settings)
+    behind: dict[Partition, int] = {}
+    plans = [plan for plan in worker.plans if retries or not any(plan.topics.values())]
+    known = admin.list_topics(timeout=10).topics
+    partitions = {plan.group: [(t, p) for t in plan.topics if t in known for p in known[t].partitions] for plan in plans}
+    committed = {group: groups.committed(settings, group, owned) for group, owned in partitions.items()}
+    for group, owned in partitions.items():
+        ends = admin.list_offsets({TopicPartition(*p): OffsetSpec.latest() for p in owned})  # type: ignore[no-untyped-call]
+        for tp, future in ends.items():
+            end, at = future.result().offset, committed[group].get((tp.topic, tp.partition), 0)
+            if at < end:
+                behind[tp.topic, tp.partition] = end - at
+    return behind
+
+
+@contextlib.asynccontextmanager
+async def running(
+    app: App,
+    settings: Settings,
+    ledger_url: str | None = None,
+    options: Options | None = None,
+    *,
+    make: Callable[..., Consumer] = clients.consumer,
+    publisher: Publisher | None = None,
+) -> AsyncIterator[Running]:
+    """A worker of `app` on the running loop, stopped at the block's end. The ledger is the settings' unless named.
+
+    Makes the group's own topics where they're missing. Raises TapeUnavailable, TopicMissing, LedgerError; `make` and
+    `publisher` stand in for the client in tests.
+    """
+    await asyncio.to_thread(topics.apply, settings, [app.group])
+    ledger = await asyncio.to_thread(Ledger.open, ledger_url or settings.ledger_url)
+    own = publisher or Publisher(settings)
+    worker = Running(app, settings, ledger, own, options or Options(), make)
+    try:
+        await worker.start()
+        yield worker
+    finally:
+        await worker.stop()
+        if publisher is None:
+            await own.close()
+        ledger.close()

@@ -1,0 +1,98 @@
+"""The reconciler's look at the tape: records of one shop and family, from a time to the end as it is when asked."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+from hooktape import log
+from hooktape.errors import NothingMatched, NotOurs
+from hooktape.reconciler.coverage import Coverage
+from hooktape.reconciler.families import Family
+from hooktape.schemas import topics as shopify
+from hooktape.settings import Settings
+from hooktape.tape import headers
+from hooktape.tape.names import Names
+from hooktape.tape.reader import Partition, Reader, Record, Span
+from hooktape.tape.wire import Wire
+
+_log = log.get("hooktape.reconciler")
+# Retention may take a span's beginning between asking for bounds and reading them; a second time in a row is very bad luck.
+_TRIES = 3
+T = TypeVar("T")
+
+
+class TapeView:
+    """Reads coverage. Calls from several threads take turns. `close` it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._names = Names(settings.topic_prefix)
+        self._reader = Reader(settings)
+        self._wire = Wire(settings)
+        self._turn = threading.Lock()
+
+    def close(self) -> None:
+        """Ends the client."""
+        with self._turn:
+            self._reader.close()
+
+    def coverage(self, shop: str, family: Family, since_us: int) -> Coverage:
+        """What the tape holds of the family, from the records appended at or after `since_us` to its end now.
+
+        Raises TapeUnavailable; NothingMatched when retention keeps overtaking the reader.
+        """
+
+        def read() -> Coverage:
+            coverage, spans = Coverage(), self._bounds(family, since_us)
+            for records in self._reader.scan(spans):
+                for record in records:
+                    self._take(record, shop, family, coverage)
+            coverage.marks = {f"{topic}/{number}": span.end for (topic, number), span in spans.items()}
+            return coverage
+
+        return self._again(read)
+
+    def beginnings(self, shops: Iterable[str], family: Family) -> Mapping[str, int]:
+        """Shop → when the broker appended the oldest record of it that is on the tape (microseconds); absent: none is."""
+        wanted = set(shops)
+
+        def read() -> dict[str, int]:
+            first: dict[str, int] = {}
+            for records in self._reader.scan(self._bounds(family, None)):
+                for record in records:
+                    found = headers.read(record.headers)
+                    shop = found.get(headers.SHOP, "")
+                    if shop in wanted and self._of(record, found, family):
+                        first[shop] = min(first.get(shop, 2**62), record.timestamp_ms * 1000)
+            return first
+
+        return self._again(read)
+
+    def _bounds(self, family: Family, since_us: int | None) -> dict[Partition, Span]:
+        logs = {self._names.log(shopify.table()[topic].kafka_name) for topic in family.topics}
+        since_ms = None if since_us is None else max(0, since_us // 1000)
+        return self._reader.bounds([*sorted(logs), self._names.other], since_ms)
+
+    def _of(self, record: Record, found: headers.Headers, family: Family) -> bool:
+        return record.at.topic != self._names.other or found.get(headers.TOPIC) in family.topics
+
+    def _take(self, record: Record, shop: str, family: Family, coverage: Coverage) -> None:
+        found = headers.read(record.headers)
+        if found.get(headers.SHOP) != shop or not self._of(record, found, family):
+            return
+        try:
+            event = self._wire.decode(record.value)
+        except NotOurs as error:
+            # It proves nothing about any resource; whoever plays the tape dead-letters it.
+            _log.warning("a record on the tape isn't ours", at=str(record.at), error=str(error))
+            return
+        if event.shop == shop:
+            coverage.fold(event, family.delete)
+
+    def _again(self, read: Callable[[], T]) -> T:
+        with self._turn:
+            for _ in range(_TRIES - 1):
+                try:
+                    return read()
+                except NothingMatched:
+                    continue
+            return read()

@@ -1,0 +1,46 @@
+"""The event that stands for a webhook that never came: pure, the same for the same state whoever builds it and when."""
+
+import uuid
+from collections.abc import Iterable
+
+import msgspec
+
+from hooktape.reconciler.bodies import Body
+from hooktape.reconciler.coverage import SOURCE
+from hooktape.reconciler.families import Family
+from hooktape.reconciler.moves import Missing
+from hooktape.schemas import resources
+from hooktape.schemas import topics as shopify
+from hooktape.schemas.event import Event
+from hooktape.tape.names import Names
+
+# Whose names the ids are, for UUID version 5: a UUID is what handlers and their databases expect of a webhook's id.
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "reconciler.hooktape.dev")
+
+
+def build(shop: str, family: Family, item: Missing, api_version: str, received_us: int) -> Event:
+    """The synthetic event for a missing state; `received_us` is now. No signature: the Admin API's token vouches for it."""
+    body = family.body(item.node)
+    payload = msgspec.json.encode(body)
+    found = resources.find(item.topic, payload)
+    return Event(
+        webhook_id=webhook_id(shop, family, item, body), shop=shop, topic=item.topic, payload=payload, received_us=received_us,
+        api_version=api_version, resource=found.name, resource_root=found.root, version_us=found.version,
+        triggered_us=item.row.version, source=SOURCE,
+    )  # fmt: skip
+
+
+def webhook_id(shop: str, family: Family, item: Missing, body: Body) -> str:
+    """One id for one state of one resource: shop, family, global id, version, and a digest of a few stable fields.
+
+    The family's update topic stands for all of its topics: whether a state is told as a creation or as an update may
+    change between two tries, and both must not be recorded.
+    """
+    digest = [body.get(name) for name in family.digest]
+    text = msgspec.json.encode([shop, family.update, item.row.gid, item.row.version, digest]).decode()
+    return str(uuid.uuid5(_NAMESPACE, text))
+
+
+def kafka_topic(names: Names, provisioned: Iterable[str], topic: str) -> str:
+    """Where a webhook of `topic` is recorded, and so its synthetic twin: its own log, or the log of other topics."""
+    return names.log(shopify.table()[topic].kafka_name) if topic in set(provisioned) else names.other

@@ -1,0 +1,103 @@
+"""`hooktape reconcile` as a user types it."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from hooktape.cli.reconcile import command
+from hooktape.errors import HooktapeError
+from hooktape.ledger.ledger import Ledger
+from hooktape.local.shop.server import LocalShop
+from hooktape.settings import Settings
+
+from .conftest import Clock, deliver, on_tape
+from .test_reconciler import begun, changes_of, opened
+
+
+def environment(settings: Settings, shop: LocalShop, tmp_path: Path, **more: str) -> dict[str, str]:
+    return {
+        **os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src"), "HOOKTAPE_KAFKA": settings.kafka,
+        "HOOKTAPE_TOPIC_PREFIX": settings.topic_prefix, "HOOKTAPE_TOPICS": ",".join(settings.topics),
+        "HOOKTAPE_SHOP_TOKENS": f"{shop.domain}={shop.token}", "HOOKTAPE_ADMIN_URL": shop.admin_url,
+        "HOOKTAPE_DATABASE_URL": f"sqlite:///{tmp_path / 'ledger.db'}", "HOOKTAPE_RECONCILE_LAG": "0s",
+        "HOOKTAPE_RECONCILE_INTERVAL": "200ms", **more,
+    }  # fmt: skip
+
+
+async def ran(env: dict[str, str], *arguments: str) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "hooktape", "reconcile", *arguments, env=env,
+                                                   stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)  # fmt: skip
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what another process brings about."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - it's in a database or on Kafka, and sets no event here
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.kafka
+@pytest.mark.anyio
+async def test_once_prints_the_report_and_now_records_without_grace(tape: Settings, ledger: Ledger, tmp_path: Path) -> None:
+    clock: Clock = begun()
+    async with opened(clock, seed=21) as shop:
+        env = environment(tape, shop, tmp_path)
+        assert (await ran(env, "--once"))[0] == 0
+        await deliver(tape, changes_of(shop, clock, 20)[:-1])
+
+        code, out, err = await ran(env, "--once")
+        assert (code, on_tape(tape)) == (0, []), err
+        assert "1 may still come, 0 were recorded" in out
+
+        code, out, err = await ran(env, "--now", "--json")
+        assert code == 0, err
+        assert sum(report["tally"]["recorded"] for report in json.loads(out)["reports"]) == 1
+        assert len(on_tape(tape)) == 1
+
+        code, _, err = await ran({**env, "HOOKTAPE_SHOP_TOKENS": f"{shop.domain}=revoked"}, "--once")
+        assert code == 1
+        assert "the token isn't accepted" in err
+        assert "revoked" not in err
+
+
+@pytest.mark.kafka
+@pytest.mark.anyio
+async def test_the_service_makes_pass_after_pass_until_it_is_told_to_stop(tape: Settings, ledger: Ledger, tmp_path: Path) -> None:
+    clock: Clock = begun()
+    async with opened(clock, seed=22) as shop:
+        env = environment(tape, shop, tmp_path, HOOKTAPE_RECONCILE_GRACE="0ms")
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "hooktape", "reconcile", env=env)
+        await until(lambda: len(ledger.reconcile.reports()) >= 3)
+        before, changes = clock.now, changes_of(shop, clock, 20)
+        # Their time comes once all but one are on the tape: without a grace period nothing may be late.
+        after, clock.now = clock.now, before
+        await deliver(tape, changes[:-1])
+        clock.now = after
+        await until(lambda: bool(on_tape(tape)))
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+        assert len(on_tape(tape)) == 1
+        assert ledger.reconcile.pending() == []
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["--topic", "carts/update"], "can't be reconciled"),
+    (["--since", "1h", "--until", "2h"], "--since must be before --until"),
+    (["--shop", "other.myshopify.com"], "has no token for other.myshopify.com"),
+])  # fmt: skip
+def test_wrong_arguments_are_refused_with_exit_code_2(arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOKTAPE_SHOP_TOKENS", "one.myshopify.com=t")
+    monkeypatch.setenv("HOOKTAPE_KAFKA", "127.0.0.1:1")
+    result = CliRunner().invoke(command, arguments, standalone_mode=False)
+    assert isinstance(result.exception, HooktapeError)
+    assert says in str(result.exception)
+    assert result.exception.exit_code == 2

@@ -1,0 +1,264 @@
+"""The pure pass: what is never called missing, what always is, and that a second look finds nothing new."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hooktape.ledger.reconcile import Cursor, Pending
+from hooktape.reconciler import core
+from hooktape.reconciler.coverage import Coverage
+from hooktape.reconciler.families import FAMILIES
+from hooktape.reconciler.moves import (
+    Advance,
+    Count,
+    Counted,
+    Fetch,
+    Fetched,
+    Forget,
+    List,
+    Listed,
+    Options,
+    ReadTape,
+    Record,
+    Recorded,
+    Remember,
+    Row,
+    Taped,
+)
+from hooktape.schemas.event import Event
+
+S = core.SECOND
+SHOP = "one.myshopify.com"
+ORDERS = FAMILIES["orders"]
+T0 = 1_767_225_600 * S
+
+
+def row(number: int, version: int, created: int = T0) -> Row:
+    return Row(f"order/{number}", f"gid://shopify/Order/{number}", version, created)
+
+
+def event(number: int, version: int, source: str = "webhook", topic: str = "orders/updated") -> Event:
+    return Event(webhook_id=f"{number}-{version}-{source}", shop=SHOP, topic=topic, payload=b"{}", received_us=version + S,
+                 resource=f"order/{number}", version_us=version, source=source)  # fmt: skip
+
+
+@dataclass
+class World:
+    """What a pass asks, answered from memory: a shop, a tape, and the ledger's rows."""
+
+    rows: dict[int, Row] = field(default_factory=dict)
+    tape: list[Event] = field(default_factory=list)
+    pending: dict[str, Pending] = field(default_factory=dict)
+    cursor: Cursor = field(default_factory=lambda: Cursor(T0))
+    counts: list[int] = field(default_factory=list)
+    page: int = 3
+    recorded: list[str] = field(default_factory=list)
+    topics: dict[str, str] = field(default_factory=dict)
+    windows: list[str] = field(default_factory=list)
+    on_fetch: list[Event] = field(default_factory=list)
+
+    def passed(self, shop_now: int, grace: float = 0.0, now: float = 0.0, **options: int) -> core.State:
+        looked = Options(overlap=10, lag=0, grace=grace, retention=30 * 86400, **options)
+        state, actions = core.begin(SHOP, ORDERS, self.cursor, T0, list(self.pending.values()), looked, now=now, shop_now=shop_now)
+        for _ in range(10_000):
+            found = None
+            for action in actions:
+                found = self.answer(action, state)
+            if found is None:
+                return state
+            state, actions = core.step(state, found)
+        raise AssertionError("the pass doesn't end")
+
+    def answer(self, action: object, state: core.State) -> object:
+        listed = [r for r in self.rows.values() if state.window.start <= r.version < state.window.end]
+        match action:
+            case Count(query):
+                self.windows.append(query)
+                return Counted(self.counts.pop(0) if self.counts else len(listed), True)
+            case List(_, after):
+                start = int(after or 0)
+                end = start + self.page
+                # Wider than asked for: a filter of the API's that includes its bound.
+                shown = sorted([*listed, row(999, state.window.end)], key=lambda r: r.gid)
+                return Listed(tuple(shown[start:end]), str(end) if end < len(shown) else None)
+            case ReadTape():
+                coverage = Coverage(marks={"log/0": len(self.tape)})
+                for one in self.tape:
+                    coverage.fold(one, ORDERS.delete)
+                return Taped(coverage)
+            case Fetch(gids):
+                by_gid = {r.gid: r for r in self.rows.values()}
+                self.tape += self.on_fetch
+                return Fetched({gid: (by_gid[gid], {}) if gid in by_gid else None for gid in gids})
+            case Record(items):
+                for item in items:
+                    self.recorded.append(item.row.resource)
+                    self.topics[item.row.resource] = item.topic
+                    self.tape.append(event(int(item.row.resource[6:]), item.row.version, "reconciler"))
+                return Recorded(frozenset(item.row.resource for item in items))
+            case Remember(rows):
+                self.pending |= {r.resource: r for r in rows}
+            case Forget(rows):
+                for r in rows:
+                    self.pending.pop(r.resource)
+            case Advance(position):
+                self.cursor = replace(self.cursor, position=position)
+        return None
+
+
+changes = st.lists(st.tuples(st.integers(1, 12), st.integers(0, 50), st.sampled_from(["arrives", "dropped", "late"])), max_size=40)
+
+
+def play(steps: Sequence[tuple[int, int, str]]) -> tuple[World, list[Event]]:
+    """A shop after these changes, the events that arrived, and those still on their way. Changes of one second tie."""
+    world, late = World(), []
+    for number, second, fate in sorted(steps, key=lambda s: s[1]):
+        version = T0 + second * S
+        world.rows[number] = row(number, version, world.rows[number].created if number in world.rows else version)
+        if fate == "arrives":
+            world.tape.append(event(number, version))
+        elif fate == "late":
+            late.append(event(number, version))
+    return world, late
+
+
+@given(changes)
+def test_exactly_the_resources_whose_newest_state_is_not_on_the_tape_are_recorded(steps: list[tuple[int, int, str]]) -> None:
+    world, _ = play(steps)
+    newest = {r.resource: r.version for r in world.rows.values()}
+    held = {name: max((e.version_us or 0 for e in world.tape if e.resource == name), default=0) for name in newest}
+    state = world.passed(T0 + 60 * S)
+    assert sorted(world.recorded) == sorted(name for name in newest if held[name] < newest[name])
+    assert core.tally(state).shown == len(newest)
+    assert world.pending == {}
+
+
+@given(changes)
+def test_a_second_pass_over_the_same_window_records_nothing(steps: list[tuple[int, int, str]]) -> None:
+    world, _ = play(steps)
+    world.passed(T0 + 60 * S)
+    before = list(world.recorded)
+    world.passed(T0 + 60 * S, since=T0)
+    world.passed(T0 + 65 * S)
+    assert world.recorded == before
+
+
+@given(changes)
+def test_what_arrives_within_the_grace_is_never_recorded(steps: list[tuple[int, int, str]]) -> None:
+    world, late = play([(n, second, "late" if fate == "dropped" else fate) for n, second, fate in steps])
+    first = world.passed(T0 + 60 * S, grace=100, now=60)
+    waiting = core.tally(first).pending
+    world.tape += late
+    state = world.passed(T0 + 161 * S, grace=100, now=161)
+    assert world.recorded == []
+    assert world.pending == {}
+    assert core.tally(state).late == waiting
+
+
+@given(changes, st.lists(st.integers(1, 70), max_size=6))
+def test_passes_at_any_moments_leave_no_change_out(steps: list[tuple[int, int, str]], moments: list[int]) -> None:
+    world = World()
+    timeline = sorted(steps, key=lambda s: s[1])
+    for moment in [*sorted(moments), 80]:
+        while timeline and timeline[0][1] < moment:
+            number, second, fate = timeline.pop(0)
+            version = T0 + second * S
+            world.rows[number] = row(number, version, version)
+            if fate == "arrives":
+                world.tape.append(event(number, version))
+        world.passed(T0 + moment * S)
+    held = {e.resource: 0 for e in world.tape}
+    for e in world.tape:
+        held[e.resource] = max(held[e.resource], e.version_us or 0)
+    assert all(held.get(r.resource, 0) >= r.version for r in world.rows.values())
+    assert len(world.recorded) == len(set(zip(world.recorded, [e.version_us for e in world.tape if e.source == "reconciler"],
+                                              strict=True)))  # fmt: skip
+
+
+def test_a_webhook_that_comes_while_it_is_confirmed_wins() -> None:
+    world, _ = play([(1, 5, "dropped")])
+    world.on_fetch = [event(1, T0 + 5 * S)]
+    state = world.passed(T0 + 60 * S)
+    assert world.recorded == []
+    assert core.tally(state).late == 1
+
+
+def test_a_newer_state_waits_out_a_grace_of_its_own_and_keeps_when_it_was_first_seen() -> None:
+    world, _ = play([(1, 5, "dropped")])
+    world.passed(T0 + 10 * S, grace=30, now=10)
+    world.rows[1] = row(1, T0 + 38 * S)
+    world.passed(T0 + 41 * S, grace=30, now=41)
+    assert world.recorded == []
+    assert (world.pending["order/1"].first_seen, world.pending["order/1"].version) == (10, T0 + 38 * S)
+    world.passed(T0 + 69 * S, grace=30, now=69)
+    assert world.recorded == ["order/1"]
+
+
+def test_what_the_api_no_longer_knows_is_gone_and_not_recorded() -> None:
+    world, _ = play([(1, 5, "dropped")])
+    world.passed(T0 + 10 * S, grace=30, now=10)
+    del world.rows[1]
+    state = world.passed(T0 + 60 * S, grace=30, now=60)
+    assert (core.tally(state).gone, world.recorded, world.pending) == (1, [], {})
+
+
+@pytest.mark.parametrize(
+    ("created", "known", "topic"), [(5, False, "orders/create"), (5, True, "orders/updated"), (-5, False, "orders/updated")]
+)
+def test_a_resource_new_to_the_tape_and_created_since_recording_began_is_told_as_created(created: int, known: bool, topic: str) -> None:
+    world = World(rows={1: row(1, T0 + 20 * S, T0 + created * S)})
+    world.tape = [event(1, T0 + 6 * S)] if known else []
+    world.passed(T0 + 60 * S)
+    assert world.topics == {"order/1": topic}
+
+
+def test_counts_that_disagree_halve_the_window_and_never_move_the_cursor_past_what_agreed() -> None:
+    world, _ = play([(1, 5, "arrives"), (2, 50, "arrives")])
+    world.counts = [4, 4]  # Shopify counts one more than it lists
+    state = world.passed(T0 + 60 * S)
+    assert state.complete
+    assert world.cursor.position == T0 + 30 * S
+
+
+def test_counts_that_never_agree_leave_the_cursor_and_still_record_what_is_seen_to_be_missing() -> None:
+    world, _ = play([(1, 1, "dropped")])
+    world.counts = [9] * 20
+    state = world.passed(T0 + 60 * S)
+    assert not state.complete
+    assert world.cursor.position is None
+    assert world.recorded == ["order/1"]
+
+
+def test_a_window_by_hand_that_begins_beyond_the_cursor_leaves_no_gap_behind_it() -> None:
+    world, _ = play([(1, 5, "dropped"), (2, 40, "dropped")])
+    world.passed(T0 + 60 * S, since=T0 + 30 * S)
+    assert world.recorded == ["order/2"]
+    assert world.cursor.position is None
+
+
+def test_the_search_quotes_utc_times_and_asks_for_whole_days_of_customers() -> None:
+    world = World()
+    world.passed(T0 + 3600 * S)
+    assert world.windows[0] == "updated_at:>='2026-01-01T00:00:00Z' updated_at:<'2026-01-01T01:00:00Z'"
+    options = Options(overlap=10, lag=0, grace=0, retention=30 * 86400)
+    state, _ = core.begin(SHOP, FAMILIES["customers"], Cursor(T0), T0, [], options, now=0, shop_now=T0 + 3600 * S)
+    assert core.search(state) == "updated_at:>='2025-12-31T00:00:00Z' updated_at:<'2026-01-03T00:00:00Z'"
+
+
+def test_a_window_never_reaches_beyond_coverage_retention_or_what_the_api_shows() -> None:
+    options = Options(overlap=600, lag=60, grace=0, retention=30 * 86400)
+    now = T0 + 400 * core.DAY
+    assert core.window(Cursor(T0, now - core.DAY), T0, options, now, None).start == now - core.DAY - 600 * S
+    assert core.window(Cursor(T0), T0, options, now, None).start == now - 29 * core.DAY
+    assert core.window(Cursor(T0), T0, replace(options, retention=1e9), now, 60).start == now - 60 * core.DAY
+    assert core.window(Cursor(T0), now - 5 * S, options, now, None).empty
+
+
+def test_an_input_that_nothing_asked_for_is_refused() -> None:
+    options = Options(overlap=10, lag=0, grace=0, retention=30 * 86400)
+    state, _ = core.begin(SHOP, ORDERS, Cursor(T0), T0, [], options, now=0, shop_now=T0 + 60 * S)
+    with pytest.raises(TypeError, match="Taped while counting"):
+        core.step(state, Taped(Coverage()))
