@@ -26,9 +26,10 @@ from hooktape.settings import Settings
 @click.option("--now", is_flag=True, help="No grace period, for after a known outage. Implies --once.")
 @click.option("--dry-run", is_flag=True, help="Compare and report; record nothing, move no cursor. Implies --once.")
 @click.option("--metrics-port", type=int, help="Answer /metrics on this port.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Where to listen for scrapes.")
 @common.json_option
 def command(once: bool, shops: tuple[str, ...], topics: tuple[str, ...], names: tuple[str, ...], since: str | None,
-            until: str | None, now: bool, dry_run: bool, metrics_port: int | None, as_json: bool) -> None:  # fmt: skip
+            until: str | None, now: bool, dry_run: bool, metrics_port: int | None, metrics_host: str, as_json: bool) -> None:  # fmt: skip
     """Compare the Admin API with the tape, and record what Shopify never sent as events with source "reconciler".
 
     What looks missing waits out a grace period (HOOKTAPE_RECONCILE_GRACE), is fetched again by id, and is recorded once.
@@ -50,7 +51,7 @@ def command(once: bool, shops: tuple[str, ...], topics: tuple[str, ...], names: 
     if start is not None and end is not None and start >= end:
         raise UsageError("--since must be before --until.")
     if metrics_port is not None:
-        metrics.serve(metrics_port)
+        metrics.serve(metrics_port, metrics_host)
     chosen = [shop.lower() for shop in shops]
     if not (once or dry_run or now or since or until):
         asyncio.run(_serve(settings, chosen, families))

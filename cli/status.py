@@ -42,7 +42,7 @@ def command(as_json: bool) -> None:
     if not screen["reconciled"]:
         click.echo("reconciled never: `hooktape reconcile --once`")
     if any(row["dead"] for row in screen["groups"]):
-        click.echo("\ndead events: `hooktape dlq groups --group …` says why, `hooktape dlq redrive` sends them again once it's fixed", err=True)
+        click.echo("\nfor the dead: `hooktape dlq groups --group …` says why, `hooktape dlq redrive` sends them again", err=True)
 
 
 def summary(found: Figures, arrived: int, reconciled: dict[str, float], now: float) -> dict[str, Any]:

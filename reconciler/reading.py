@@ -1,5 +1,6 @@
 """The reconciler's look at the tape: records of one shop and family, from a time to the end as it is when asked."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
@@ -18,6 +19,8 @@ from hooktape.tape.wire import Wire
 _log = log.get("hooktape.reconciler")
 # Retention may take a span's beginning between asking for bounds and reading them; a second time in a row is very bad luck.
 _TRIES = 3
+# Microseconds from a change to its record within which it was delivered at once: seconds as a rule; retries take longer.
+_PROMPT = 60_000_000
 T = TypeVar("T")
 
 
@@ -52,20 +55,33 @@ class TapeView:
         return self._again(read)
 
     def beginnings(self, shops: Iterable[str], family: Family) -> Mapping[str, int]:
-        """Shop → when the broker appended the oldest record of it that is on the tape (microseconds); absent: none is."""
+        """Shop → when the tape of the family begins for it (microseconds): its oldest record; absent: there's none.
+
+        In Shopify's time, since that is what changes are compared in: when the record's change was triggered. A delivery that
+        took long (a retry) tells nothing of when recording began, so that then the time of its recording counts.
+        """
         wanted = set(shops)
 
         def read() -> dict[str, int]:
-            first: dict[str, int] = {}
+            first: dict[str, Record] = {}
             for records in self._reader.scan(self._bounds(family, None)):
                 for record in records:
                     found = headers.read(record.headers)
                     shop = found.get(headers.SHOP, "")
                     if shop in wanted and self._of(record, found, family):
-                        first[shop] = min(first.get(shop, 2**62), record.timestamp_ms * 1000)
-            return first
+                        first[shop] = min(first.get(shop, record), record, key=lambda r: r.timestamp_ms)
+            return {shop: self._begin(record) for shop, record in first.items()}
 
         return self._again(read)
+
+    def _begin(self, record: Record) -> int:
+        recorded = record.timestamp_ms * 1000
+        with contextlib.suppress(NotOurs):
+            event = self._wire.decode(record.value)
+            changed = event.version_us if event.version_us is not None else event.triggered_us
+            if changed is not None and 0 <= recorded - changed <= _PROMPT:
+                return changed
+        return recorded
 
     def _bounds(self, family: Family, since_us: int | None) -> dict[Partition, Span]:
         logs = {self._names.log(shopify.table()[topic].kafka_name) for topic in family.topics}

@@ -163,8 +163,9 @@ def _done(reader: Reader, wire: Wire, ledger: Ledger, group: str, moves: Iterabl
 
 
 def refuse_live(settings: Settings, group: str) -> None:
-    """Raises NotAllowed that names the members of the group, also of the one that takes its retries."""
-    for name in (group, f"{group}.retry"):
+    """Raises NotAllowed that names the members of the group, also of those under which its workers take retries and replays."""
+    names = Names(settings.topic_prefix)
+    for name in (group, names.retry_group(group), names.replay_group(group)):
         if (found := groups.describe(settings, name)).live:
             members = ", ".join(f"{m.client} at {m.host}" for m in found.members[:5]) + (" …" if len(found.members) > 5 else "")
             raise NotAllowed(f"Group {name} is live: {len(found.members)} members ({members}). Stop its workers first, then reset.")

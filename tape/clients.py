@@ -87,8 +87,10 @@ def admin(settings: Settings) -> AdminClient:
 # A new topic, a leader or a coordinator that is moving: known in a moment. `KafkaError.retriable()` isn't asked, since
 # librdkafka sets it for transactions only.
 _PASSING = frozenset({
-    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
-    KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.STALE_MEMBER_EPOCH, KafkaError._WAIT_COORD,
+    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.REPLICA_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.STALE_MEMBER_EPOCH,
+    KafkaError._WAIT_COORD,
 })  # fmt: skip
 # Between two tries; an election takes tens of milliseconds.
 _MOMENT = 0.05

@@ -21,10 +21,6 @@ from hooktape.tape import clients
 Partition = tuple[str, int]
 RawHeaders = list[tuple[str, str | bytes | None]]
 T = TypeVar("T")
-_SETTLING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
-             KafkaError.REPLICA_NOT_AVAILABLE}  # fmt: skip
-# Leaders settle in tens of milliseconds.
-_SETTLE_PAUSE = 0.05
 
 # Two wanted records of a partition this close are reached by reading on, further ones by a seek: a seek costs a round trip,
 # in which some hundreds of records of 4 KiB arrive.

@@ -214,11 +214,13 @@ async def _bug_fixed(scene: Scene) -> None:
     since = iso(min(event.received_us for event in await asyncio.to_thread(scene.tape)))
     plan = await asyncio.to_thread(scene.hooktape, "replay", "plan", "--group", GROUP, "--topic", "products/*", "--since", since,
                                    "--status", "dead")  # fmt: skip
-    scene.stage.fact("planned", ", ".join(f"{count:,} {decision}" for decision, count in plan["decisions"].items()))
+    scene.stage.fact("planned", ", ".join(f"{count:,} {decision}" for decision, count in plan["decisions"].items() if count))
     ran = await asyncio.to_thread(scene.hooktape, "replay", "run", plan["id"], "--reason", "shelf for knives deployed", "--yes")
     account = ran["account"]
-    scene.stage.fact("replayed", ", ".join(f"{count:,} {outcome}" for outcome, count in account["outcomes"].items() if count)
-                     + f" = {plan['total']:,} planned", bool(account["adds_up"]))  # fmt: skip
+    parts = {"succeeded": account["succeeded"], "failed again": account["failed_again"], "in flight": account["in_flight"],
+             "not handed over": account["not_sent"], **account["skipped"], **account["not_run"]}  # fmt: skip
+    told = ", ".join(f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in parts.items() if count)
+    scene.stage.fact("replayed", f"{told} = {plan['selected']:,} planned", account["adds_up"] and not account["failed_again"])
 
 
 async def _reconciled(scene: Scene) -> None:
@@ -252,7 +254,7 @@ async def _reconciled(scene: Scene) -> None:
 
 
 def _sum(report: dict[str, Any], field: str) -> int:
-    return sum(int(row[field]) for row in report["rows"])
+    return sum(int(row["tally"][field]) for row in report["reports"])
 
 
 def free_port() -> int:

@@ -73,7 +73,7 @@ async def running() -> AsyncIterator[Warehouse]:
     listener.bind(("127.0.0.1", 0))
     listener.listen(256)
     warehouse.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server = _Guest(uvicorn.Config(warehouse.app, http="httptools", lifespan="off", log_config=None, access_log=False))
+    server = _Guest(uvicorn.Config(warehouse.app, interface="asgi3", http="httptools", lifespan="off", log_config=None, access_log=False))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield warehouse

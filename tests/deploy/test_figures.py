@@ -15,6 +15,7 @@ import yaml
 from prometheus_client import REGISTRY
 
 import hooktape.metrics  # noqa: F401  (registers every figure)
+from hooktape.ingest.outcome import Outcome
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy/prometheus"
@@ -90,6 +91,11 @@ def test_alerts_ask_only_for_figures_that_exist(rules: list[dict[str, Any]]) -> 
         name, labels = re.fullmatch(r"(\w+)\{(.*)\}", fed).groups()  # type: ignore[union-attr]
         if name != "up":
             assert set(re.findall(r"(\w+)=", labels)) - {"job", "instance"} == known[name], fed
+
+
+def test_the_outcomes_that_alerts_speak_of_are_those_of_ingest(rules: list[dict[str, Any]]) -> None:
+    spoken_of = {word for rule in rules for words in re.findall(r'outcome=~?"([^"]+)"', rule["expr"]) for word in words.split("|")}
+    assert spoken_of == {outcome.label for outcome in (Outcome.NOT_DURABLE, Outcome.OVERLOADED, Outcome.BAD_SIGNATURE)}
 
 
 def test_the_dashboard_asks_only_for_figures_that_exist(dashboard: dict[str, Any], panels: list[dict[str, Any]]) -> None:
@@ -184,7 +190,7 @@ def test_every_hooktape_command_of_an_action_is_one_that_hooktape_takes(
 ) -> None:
     absent = set()
     for rule in rules:
-        for words in map(shlex.split, typed(rule)):
+        for words in (shlex.split(line.partition(" > ")[0]) for line in typed(rule)):
             try:
                 if words[0] == "hooktape" and not check(words[1:]):
                     absent.add(words[1])

@@ -179,6 +179,25 @@ async def test_a_first_run_on_an_old_shop_records_nothing_older_than_the_tape(ta
         assert all(report.complete for report in reports)
 
 
+async def test_coverage_begins_with_the_oldest_record_in_shopifys_time_but_not_with_that_of_a_late_retry(
+    tape: Settings, ledger: Ledger
+) -> None:
+    now = float(int(time.time()))
+    clock = Clock(now - 500)
+    async with opened(clock, seed=14) as shop:
+        settings = pointed_at(tape, shop)
+        late = next(change for change in changes_of(shop, clock, 40) if change.topic == "orders/create")
+        clock.now = now - 5
+        prompt = next(change for change in changes_of(shop, clock, 12) if change.topic == "products/create")
+        clock.now = now + 5
+        await deliver(settings, [late, prompt])
+
+        await passed(settings, ledger, clock, shop.domain)
+
+        assert (ledger.reconcile.cursor(shop.domain, "orders").coverage_from or 0) >= now * 1_000_000
+        assert ledger.reconcile.cursor(shop.domain, "products").coverage_from == prompt.version
+
+
 async def test_a_dry_run_reports_the_same_and_changes_nothing(tape: Settings, ledger: Ledger) -> None:
     clock = begun()
     async with opened(clock, seed=9) as shop:

@@ -104,7 +104,7 @@ def test_without_reprocessing_nothing_is_marked_and_forward_there_is_nothing_to_
         assert _committed(consumed) == reader.ends([Names(consumed.topic_prefix).log("orders.create")])
 
 
-@pytest.mark.parametrize(("protocol", "suffix"), [("classic", ""), ("consumer", ""), ("consumer", ".retry")])
+@pytest.mark.parametrize(("protocol", "suffix"), [("classic", ""), ("consumer", ""), ("consumer", ".retry"), ("consumer", ".replay")])
 def test_a_live_group_is_refused_by_its_members_names(
     consumed: Settings, ledger: Ledger, url: str, protocol: str, suffix: str
 ) -> None:
