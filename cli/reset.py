@@ -15,7 +15,7 @@ from hooktape.times import micros, parse_duration, parse_time
 @click.command()
 @group_option
 @click.option("--topic", multiple=True, help="Shopify's name (orders/create) or Kafka's; repeatable.")
-@click.option("--all-topics", is_flag=True, help="Every topic that the group has committed.")
+@click.option("--all-topics", is_flag=True, help="Every log topic that the group has committed.")
 @click.option("--to-earliest", is_flag=True, help="To the first record that retention has left.")
 @click.option("--to-latest", is_flag=True, help="To the end: what lies between is skipped.")
 @click.option("--to-datetime", help="To the first record appended at or after this time (ISO 8601).")

@@ -64,7 +64,7 @@ def figures(settings: Settings, ledger: Ledger, now: float) -> Figures:
         found = []
         for name in groups.groups_of(settings, every):
             group = groups.describe(settings, name)
-            committed = {p: offset for p, offset in groups.committed(settings, name).items() if p in ends}
+            committed = groups.committed(settings, name, ends)
             assigned = {p for member in group.members for p in member.partitions if p in ends}
             behind = pending({*committed} | assigned, committed, lows, ends)
             lag = _lag(names, behind, ends, reader.first_times(behind), now)

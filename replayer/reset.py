@@ -16,7 +16,7 @@ from hooktape.schemas import topics as shopify
 from hooktape.schemas.event import EventKey
 from hooktape.settings import Settings
 from hooktape.tape import groups
-from hooktape.tape.names import Names, check_group
+from hooktape.tape.names import Kind, Names, check_group
 from hooktape.tape.reader import Partition, Reader, Span
 from hooktape.tape.wire import Wire
 
@@ -117,13 +117,18 @@ def kafka_topics(settings: Settings, wanted: Iterable[str]) -> list[str]:
 
 def plan(settings: Settings, ledger: Ledger, group: str, topics: Sequence[str] | None, target: Target, *, count_done: bool = True,
          progress: Callable[[int, int], None] | None = None) -> Reset:  # fmt: skip
-    """Reads and decides; changes nothing. `topics` None: all that the group has committed.
+    """Reads and decides; changes nothing. `topics` None: the whole tape, as far as the group has committed it.
 
     Raises NothingMatched when there's no such topic, UsageError, TapeUnavailable.
     """
     check_group(group)
     committed = groups.committed(settings, group)
-    chosen = {topic for topic, _ in committed} if topics is None else set(kafka_topics(settings, topics))
+    if topics is None:
+        # Not the replay lane or the retry topics: what lies in them has had its turn.
+        names = Names(settings.topic_prefix)
+        chosen = {topic for topic, _ in committed if (parsed := names.parse(topic)) and parsed.kind is Kind.LOG}
+    else:
+        chosen = set(kafka_topics(settings, topics))
     with Reader(settings) as reader:
         ends = reader.ends(chosen)
         if missing := chosen - {topic for topic, _ in ends}:
@@ -158,8 +163,9 @@ def _done(reader: Reader, wire: Wire, ledger: Ledger, group: str, moves: Iterabl
 
 
 def refuse_live(settings: Settings, group: str) -> None:
-    """Raises NotAllowed that names the members of the group, also of the one that takes its retries."""
-    for name in (group, f"{group}.retry"):
+    """Raises NotAllowed that names the members of the group, also of those under which its workers take retries and replays."""
+    names = Names(settings.topic_prefix)
+    for name in (group, names.retry_group(group), names.replay_group(group)):
         if (found := groups.describe(settings, name)).live:
             members = ", ".join(f"{m.client} at {m.host}" for m in found.members[:5]) + (" …" if len(found.members) > 5 else "")
             raise NotAllowed(f"Group {name} is live: {len(found.members)} members ({members}). Stop its workers first, then reset.")

@@ -35,6 +35,8 @@ T = TypeVar("T")
 _BATCH = 500
 # How often a runner looks whether it was paused or cancelled, and at the account.
 _LOOK = 0.25
+# How often progress is told: an account counts every item of the job.
+_SHOW = 1.0
 # Kafka doesn't acknowledge: tries for about a minute (each waits for the producer's own 2 s), then gives the job up for later.
 _TRIES = 20
 # What of a record's own headers stays on a replayed one.
@@ -114,6 +116,7 @@ class Runner:
     async def _publish_all(self, publisher: Publisher, reader: Reader) -> None:
         bucket = Bucket(self._job.rate, time.monotonic()) if self._job.rate else None
         after = (await self._look())[0].published_seq
+        look_at = time.monotonic() + _SHOW
         reading = asyncio.create_task(self._read(reader, after))
         try:
             while await self._may_go_on():
@@ -124,7 +127,9 @@ class Runner:
                 reading = asyncio.create_task(self._read(reader, after))
                 await self._publish(publisher, items, records, bucket)
                 await self._do(lambda seq=after: self._ledger.jobs.published(self._job.id, seq))  # type: ignore[misc]
-                await self._look()
+                if self._report and time.monotonic() > look_at:
+                    await self._look()
+                    look_at = time.monotonic() + _SHOW
         finally:
             # Not cancelled: a thread is inside the reader, which is closed next.
             await asyncio.gather(reading, return_exceptions=True)
@@ -160,7 +165,7 @@ class Runner:
         """What must be sent again: everything from the first that failed, so that a resource's events keep their order."""
         futures = []
         for record in records:
-            while bucket and (wait := bucket.take(time.monotonic())):
+            while bucket and (wait := bucket.take(time.monotonic())):  # noqa: ASYNC110
                 await asyncio.sleep(wait)
             redrives = headers.redrives(headers.read(record.headers)) + 1 if self._job.kind is Kind.REDRIVE else 0
             key = None if record.key is None else record.key.decode()

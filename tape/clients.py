@@ -1,8 +1,10 @@
 """librdkafka clients with the settings that the guarantees lean on, each with its reason."""
 
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from hooktape import log
@@ -13,6 +15,7 @@ MAX_RECORD = 8 * MIB
 """Largest record in bytes: `max.message.bytes` of every topic and the producer's bound. Shopify's bodies exceed Kafka's 1 MB."""
 
 _log = log.get("hooktape.tape")
+T = TypeVar("T")
 
 
 def _common(settings: Settings) -> dict[str, Any]:
@@ -81,10 +84,40 @@ def admin(settings: Settings) -> AdminClient:
     return AdminClient(_common(settings))
 
 
+# A new topic, a leader or a coordinator that is moving: known in a moment. `KafkaError.retriable()` isn't asked, since
+# librdkafka sets it for transactions only.
+_PASSING = frozenset({
+    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.REPLICA_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.STALE_MEMBER_EPOCH,
+    KafkaError._WAIT_COORD,
+})  # fmt: skip
+# Between two tries; an election takes tens of milliseconds.
+_MOMENT = 0.05
+
+
+def is_passing(error: KafkaError | None) -> bool:
+    """Whether the same question will be answered in a moment."""
+    return error is not None and error.code() in _PASSING
+
+
+def patiently(question: Callable[[], T], timeout: float = 10.0) -> T:
+    """The answer to an admin request, asked again for at most `timeout` seconds while a leader or coordinator is moving.
+
+    Raises KafkaException.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return question()
+        except KafkaException as error:
+            if not is_passing(error.args[0]) or time.monotonic() > deadline:
+                raise
+        time.sleep(_MOMENT)
+
+
 def check_reachable(settings: Settings, timeout: float = 5.0) -> None:
     """Raises TapeUnavailable when no broker answers within `timeout` seconds."""
-    from confluent_kafka import KafkaException
-
     client = admin(settings)
     try:
         client.list_topics(timeout=timeout)

@@ -1,6 +1,5 @@
 """Consumer groups from outside: who is in one, what it has committed, how far behind it is, and moving its offsets."""
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -19,8 +18,6 @@ from hooktape.tape import clients
 from hooktape.tape.reader import Partition
 
 _TIMEOUT = 15.0
-_MOVING = {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-           KafkaError.STALE_MEMBER_EPOCH, KafkaError._WAIT_COORD}  # fmt: skip
 _LIVE = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP, KafkaError.REBALANCE_IN_PROGRESS}
 
 
@@ -51,9 +48,8 @@ class Group:
 def describe(settings: Settings, group: str) -> Group:
     """The group now. Raises TapeUnavailable, TapeError."""
     client = clients.admin(settings)
-    future = client.describe_consumer_groups([group], request_timeout=_TIMEOUT)[group]
     try:
-        found = future.result()
+        found = clients.patiently(lambda: client.describe_consumer_groups([group], request_timeout=_TIMEOUT)[group].result())
     except KafkaException as error:
         if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
             return Group(group, "dead", ())
@@ -92,15 +88,7 @@ def committed_by(consumer: Consumer, partitions: list[TopicPartition]) -> list[T
 
     On the thread that owns the consumer. Raises KafkaException after 15 s.
     """
-    end = time.monotonic() + _TIMEOUT
-    while partitions:
-        try:
-            return consumer.committed(partitions, timeout=_TIMEOUT)
-        except KafkaException as error:
-            if error.args[0].code() not in _MOVING or time.monotonic() > end:
-                raise
-            time.sleep(0.05)
-    return []
+    return clients.patiently(lambda: consumer.committed(partitions, timeout=_TIMEOUT), _TIMEOUT) if partitions else []
 
 
 def alter(settings: Settings, group: str, offsets: Mapping[Partition, int]) -> None:
@@ -108,9 +96,18 @@ def alter(settings: Settings, group: str, offsets: Mapping[Partition, int]) -> N
     client = clients.admin(settings)
     partitions = [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
     request = [ConsumerGroupTopicPartitions(group, partitions)]
-    future = client.alter_consumer_group_offsets(request, request_timeout=_TIMEOUT)[group]
+
+    def question() -> ConsumerGroupTopicPartitions:
+        answer: ConsumerGroupTopicPartitions
+        answer = client.alter_consumer_group_offsets(request, request_timeout=_TIMEOUT)[group].result()
+        # The broker refuses partition by partition, also what concerns the whole group.
+        for refused in answer.topic_partitions or ():
+            if clients.is_passing(refused.error):
+                raise KafkaException(refused.error)
+        return answer
+
     try:
-        answer = future.result()
+        answer = clients.patiently(question)
     except KafkaException as error:
         if error.args[0].code() in _LIVE:
             raise NotAllowed(f"group {group} is live: stop its workers first, then reset.") from None
@@ -133,5 +130,5 @@ def groups_of(settings: Settings, names: Iterable[str]) -> list[str]:
 
 def _error(error: KafkaException, what: str) -> TapeError:
     cause = error.args[0]
-    kind = TapeUnavailable if cause.retriable() or cause.code() < 0 else TapeError
+    kind = TapeUnavailable if clients.is_passing(cause) or cause.code() < 0 else TapeError  # below 0: the client's own
     return kind(f"{what}: {cause.str()}")

@@ -21,10 +21,6 @@ from hooktape.tape import clients
 Partition = tuple[str, int]
 RawHeaders = list[tuple[str, str | bytes | None]]
 T = TypeVar("T")
-_SETTLING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART,
-             KafkaError.REPLICA_NOT_AVAILABLE}  # fmt: skip
-# Leaders settle in tens of milliseconds.
-_SETTLE_PAUSE = 0.05
 
 # Two wanted records of a partition this close are reached by reading on, further ones by a seek: a seek costs a round trip,
 # in which some hundreds of records of 4 KiB arrive.
@@ -137,17 +133,12 @@ class Reader:
         asked = {TopicPartition(*partition): spec for partition in partitions}
         if not asked:
             return {}
-        deadline = time.monotonic() + self._timeout
-        while True:
-            answers = self._ask(lambda: self._admin.list_offsets(
-                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._timeout))  # fmt: skip
-            try:
-                return {(tp.topic, tp.partition): future.result().offset for tp, future in answers.items()}
-            except KafkaException as error:
-                # A new topic, or one whose leader is moving: known to every broker in a moment.
-                if error.args[0].code() not in _SETTLING or time.monotonic() > deadline:
-                    raise TapeUnavailable(f"Kafka doesn't answer: {error.args[0].str()}") from None
-                time.sleep(_SETTLE_PAUSE)
+
+        def question() -> dict[Partition, int]:
+            answers = self._admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._timeout)
+            return {(tp.topic, tp.partition): future.result().offset for tp, future in answers.items()}
+
+        return self._ask(lambda: clients.patiently(question, self._timeout))
 
     def scan(self, spans: Mapping[Partition, Span], batch: int = 500) -> Iterator[list[Record]]:
         """All records of the spans, in batches; in order within a partition, in no order across.

@@ -4,9 +4,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from click.testing import CliRunner, Result
+from confluent_kafka import Producer
 
 from hooktape.errors import HooktapeError
 from hooktape.ledger.claims import Claim, Finish, State, Verdict
@@ -42,17 +44,24 @@ def event(number: int, *, topic: str = "orders/create", resource: int | None = N
     return Event(topic=topic, payload=body, **{**defaults, **fields})
 
 
+@cache
+def _producer(kafka: str) -> Producer:
+    # One for the whole run: a new one waits half a second for its id from the broker.
+    more = {"delivery.timeout.ms": 20000, "queue.buffering.max.messages": 100000, "log_level": 0}
+    return clients.producer(Settings(kafka=kafka), **more)
+
+
 def record(settings: Settings, events: Iterable[Event | bytes], topic: str | None = None,
-           extra: Mapping[str, str] | None = None) -> None:  # fmt: skip
+           extra: Callable[[Event], Mapping[str, str]] = lambda _: {}) -> None:  # fmt: skip
     """Puts events on the tape as ingest does, or foreign bytes as somebody else would; waits until they're there."""
-    producer = clients.producer(settings, **{"delivery.timeout.ms": 20000, "queue.buffering.max.messages": 100000})
+    producer = _producer(settings.kafka)
     failed: list[object] = []
     names = Names(settings.topic_prefix)
     for each in events:
         if isinstance(each, bytes):
             producer.produce(topic or names.log("orders.create"), each, b"k")
             continue
-        packed = headers.pack({**headers.of_event(each), **(extra or {})})
+        packed = headers.pack({**headers.of_event(each), **extra(each)})
         producer.produce(topic or names.log(TOPICS[each.topic]), codec.encode(each), each.lane, headers=packed,
                          on_delivery=lambda error, _: failed.append(error) if error else None)  # fmt: skip
     producer.flush(20)
@@ -61,12 +70,14 @@ def record(settings: Settings, events: Iterable[Event | bytes], topic: str | Non
 
 def bury(settings: Settings, ledger: Ledger, events: Iterable[Event], *, redrives: int = 0, cause: str = "KeyError") -> None:
     """What a worker does with events that can't succeed: a letter in the DLQ topic, then DEAD in the ledger."""
-    events = list(events)
-    for each in events:
+    events, names = list(events), Names(settings.topic_prefix)
+
+    def letter(each: Event) -> dict[str, str]:
         failure = headers.Failure(3, T0, T0 + 1, "permanent", cause, f"{cause} in {each.webhook_id}", "line 1\nline 2", f"group-{cause}")
-        at = Coordinates(Names(settings.topic_prefix).log(TOPICS[each.topic]), 0, 7)
-        more = {**failure.headers(), **headers.of_origin(at), **({headers.REDRIVES: str(redrives)} if redrives else {})}
-        record(settings, [each], Names(settings.topic_prefix).dlq(GROUP), more)
+        at = Coordinates(names.log(TOPICS[each.topic]), 0, 7)
+        return {**failure.headers(), **headers.of_origin(at), **({headers.REDRIVES: str(redrives)} if redrives else {})}
+
+    record(settings, events, names.dlq(GROUP), letter)
     settle(ledger, events, State.DEAD, cause=cause)
 
 

@@ -18,9 +18,8 @@ from hooktape.settings import Settings
 from tests.replayer.kit import GROUP, cli, event, record, settle
 from tests.tape.kit import delete_before
 
-candidates = st.builds(
-    Candidate, st.none() | st.sampled_from(State), st.booleans(), st.none() | st.integers(0, 5), st.none() | st.integers(0, 5), st.integers(0, 5)
-)
+versions = st.none() | st.integers(0, 5)
+candidates = st.builds(Candidate, st.none() | st.sampled_from(State), st.booleans(), versions, versions, st.integers(0, 5))
 
 
 @pytest.mark.parametrize(

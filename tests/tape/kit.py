@@ -1,6 +1,7 @@
 """What the tests of the tape share: topics made at once, records written and waited for."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -17,9 +18,15 @@ def create(settings: Settings, *names: str, partitions: int = 2, config: Mapping
         future.result()
 
 
+@cache
+def _producer(kafka: str) -> Producer:
+    # One for the whole run: a new one waits half a second for its id from the broker.
+    return clients.producer(Settings(kafka=kafka), **{"delivery.timeout.ms": 10000, "log_level": 0})
+
+
 def fill(settings: Settings, topic: str, values: Iterable[bytes], partition: int = 0) -> list[tuple[int, int]]:
     """Writes records; (offset, timestamp in ms) of each."""
-    producer: Producer = clients.producer(settings, **{"delivery.timeout.ms": 10000})
+    producer = _producer(settings.kafka)
     places: list[tuple[int, int]] = []
     errors: list[KafkaError] = []
 

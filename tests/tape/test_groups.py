@@ -1,11 +1,11 @@
 import time
 
 import pytest
-from tests.tape.kit import create, fill
 
 from hooktape.errors import NotAllowed
 from hooktape.settings import Settings
 from hooktape.tape import clients, groups
+from tests.tape.kit import create, fill
 
 
 def test_a_group_that_nobody_ever_used_is_dead_and_has_no_offsets(settings: Settings, prefix: str) -> None:

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
-from tests.tape.kit import create
 
 from hooktape.errors import RecordTooLarge, TapeFull, TapeUnavailable
 from hooktape.schemas.event import Coordinates
@@ -11,6 +10,7 @@ from hooktape.settings import MIB, Settings
 from hooktape.tape import clients, headers
 from hooktape.tape.publisher import Publisher
 from hooktape.tape.reader import Reader
+from tests.tape.kit import create
 
 
 def test_a_published_record_lies_where_its_future_says(settings: Settings, prefix: str) -> None:

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import TopicPartition
-from tests.tape.kit import create, delete_before, fill
 
 from hooktape.errors import NothingMatched, TapeUnavailable
 from hooktape.schemas.event import Coordinates
@@ -11,6 +10,7 @@ from hooktape.settings import Settings
 from hooktape.tape import clients
 from hooktape.tape.follower import Follower
 from hooktape.tape.reader import Reader, Record, Span
+from tests.tape.kit import create, delete_before, fill
 
 
 @pytest.fixture
