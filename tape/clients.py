@@ -24,6 +24,8 @@ def _common(settings: Settings) -> dict[str, Any]:
         "bootstrap.servers": bootstrap,
         "client.id": "hooktape",
         "error_cb": _note,
+        # Its own log would be twenty lines a second to standard error while a broker is away; `error_cb` says it once.
+        "log_level": 2,
         # Without the notes that closing a client writes past our log to standard error.
         "log_level": 5,
         # A broker that comes back is found within a second, not after librdkafka's default of ten.

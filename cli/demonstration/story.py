@@ -17,7 +17,7 @@ from hooktape.cli.demonstration import warehouse as downstream
 from hooktape.cli.demonstration.judge import Verdict, judge
 from hooktape.cli.demonstration.stage import Stage
 from hooktape.cli.processes import Service, ServiceFailed, stop_all
-from hooktape.errors import HooktapeError, Incomplete
+from hooktape.errors import HooktapeError, Incomplete, TapeUnavailable
 from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop.cost import PLUS
 from hooktape.local.shop.faults import Faults
@@ -25,7 +25,7 @@ from hooktape.local.shop.server import LocalShop
 from hooktape.schemas import topics as shopify
 from hooktape.schemas.event import Event
 from hooktape.settings import Settings
-from hooktape.tape import topics
+from hooktape.tape import groups, topics
 from hooktape.tape.names import Names
 from hooktape.tape.reader import Reader
 from hooktape.tape.wire import Wire
@@ -123,6 +123,9 @@ async def play(stage: Stage, settings: Settings, home: Path, changes: int, rate:
         scene = Scene(stage, settings, env, home, shop, warehouse, Ledger.open(settings.ledger_url), {}, ingest_url, changes, rate)
         try:
             await asyncio.to_thread(_start, scene, port)
+            await scene.until(lambda: _joined(settings), "the worker to join its group")
+            # The tape begins here: what is older is no concern of the reconciler's.
+            await asyncio.to_thread(scene.hooktape, "reconcile", "--once", "--shop", SHOP)
             await _changes(scene)
             await _handled(scene)
             await _bug_fixed(scene)
@@ -144,6 +147,13 @@ def _start(scene: Scene, port: int) -> None:
     scene.services["ingest"] = ingest
     scene.services["worker"] = _worker(scene)
     ingest.wait_for(f"{scene.ingest_url}/readyz")
+
+
+def _joined(settings: Settings) -> bool:
+    try:
+        return groups.describe(settings, GROUP).live
+    except TapeUnavailable:
+        return False  # the group's coordinator is still being set up
 
 
 def _worker(scene: Scene, fixed: bool = False) -> Service:
@@ -173,7 +183,7 @@ async def _changes(scene: Scene) -> None:
 
 
 async def _handled(scene: Scene) -> None:
-    events = await asyncio.to_thread(scene.tape)
+    events = list({event.webhook_id: event for event in await asyncio.to_thread(scene.tape)}.values())
     knives = {event.webhook_id for event in events if event.topic.startswith("products/") and event.json()["product_type"] == "Knife"}
 
     def open_events() -> set[str]:
@@ -243,9 +253,8 @@ async def _reconciled(scene: Scene) -> None:
     synthetic = {event.resource for event in await asyncio.to_thread(scene.tape) if event.source == "reconciler"}
     dropped = scene.shop.truth.counts()["dropped"]
     scene.stage.fact("late, not missing", f"{late:,} changes whose webhook came within the grace period")
-    scene.stage.fact("reconciled", f"{recorded:,} newest states recorded, exactly those that were dropped; "
-                     f"{dropped - len(missing):,} of the {dropped:,} dropped changes were followed by one that arrived",
-                     synthetic == missing.keys())  # fmt: skip
+    scene.stage.fact("reconciled", f"{recorded:,} newest states, exactly those that had been dropped", synthetic == missing.keys())
+    scene.stage.fact("", f"({dropped - len(missing):,} of the {dropped:,} dropped changes were followed by one that arrived)")
     again = await asyncio.to_thread(scene.hooktape, "reconcile", "--once", "--shop", SHOP)
     scene.stage.fact("run again", f"{_sum(again, 'recorded')} recorded", _sum(again, "recorded") == 0)
     wanted = {(name, change.version) for name, change in missing.items()}
