@@ -127,10 +127,14 @@ class Custody:
 
     async def _work(self) -> None:
         try:
-            while self._claims or self._finishes or self._skips:
-                skips, self._skips = self._skips, []
-                job = _Job(_take(self._finishes), skips, _take(self._claims))
-                self._settle(job, await self._insist(job))
+            current = self._launch()
+            while current is not None:
+                job, answer = current
+                done = await self._insist(job, answer)
+                # The next batch goes to the database before this one's answers are dealt with here.
+                current = self._launch()
+                self._settle(job, done)
+                current = current or self._launch()
         except asyncio.CancelledError:
             raise
         # A refusal by the database, or a bug: either ends the worker, nothing is finished, nothing is lost.
@@ -140,17 +144,25 @@ class Custody:
             self._busy = None
         self._after()
 
-    async def _insist(self, job: _Job) -> _Done:
+    def _launch(self) -> "tuple[_Job, asyncio.Future[_Done]] | None":
+        if not (self._claims or self._finishes or self._skips):
+            return None
+        skips, self._skips = self._skips, []
+        job = _Job(_take(self._finishes), skips, _take(self._claims))
+        return job, self._loop.run_in_executor(self._thread, self._perform, job)
+
+    async def _insist(self, job: _Job, answer: "asyncio.Future[_Done]") -> _Done:
         """Repeats until the database has answered: each part may be done twice without harm."""
         tries = 0
         while True:
             try:
-                return await self.ask(lambda _: self._perform(job))
+                return await answer
             except LedgerUnavailable as error:
                 pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
                 _log.warning("the ledger can't be reached: events wait", error=str(error), again_in=pause)
                 tries += 1
                 await asyncio.sleep(pause)
+                answer = self._loop.run_in_executor(self._thread, self._perform, job)
 
     def _settle(self, job: _Job, done: _Done) -> None:
         self.finishing -= len(job.finishes)

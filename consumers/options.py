@@ -24,5 +24,5 @@ class Options:
     default), or the partition's next owner has to wait."""
     revoke_within: float = 10.0
     """How long a rebalance waits for events that run. The broker waits for five minutes (max.poll.interval.ms)."""
-    stop_within: float = 25.0
-    """Kubernetes kills 30 s after SIGTERM."""
+    stop_within: float = 15.0
+    """Docker kills 10 s after SIGTERM unless told otherwise, Kubernetes 30 s."""

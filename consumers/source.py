@@ -309,7 +309,7 @@ class Source:
             event, fault = None, None
             if key[0] != other or self._wanted(message):
                 try:
-                    event = decode(message.value())  # type: ignore[arg-type]
+                    event = decode(message.value())
                 except NotOurs as refusal:
                     fault = refusal
                 except TapeError as refusal:
@@ -330,7 +330,7 @@ class Source:
                 command = self._mailbox.get_nowait()
                 self._stopping = command if isinstance(command, _Stop) else None
             try:
-                return self._wire.decode(message.value()), None  # type: ignore[arg-type]
+                return self._wire.decode(message.value()), None
             except NotOurs as refusal:
                 return None, refusal
             except TapeUnavailable as still:

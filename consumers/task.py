@@ -48,9 +48,9 @@ class Home:
         return self.topic, self.partition
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Task:
-    """One event on its way through the worker."""
+    """One event on its way through the worker. It has no `repr` of its own: it would show the body."""
 
     home: Home
     offset: int

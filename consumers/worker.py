@@ -77,7 +77,9 @@ class Worker:
         self._leaving: list[tuple[list[Home], Future[Commits], float]] = []
         self._sources: list[Source] = []
         self._ahead = 2 * sum(h.concurrency for h in set(app.handlers.values()))
-        self._ended_lately = 0
+        self._finished_before = 0
+        self.finished = 0
+        """Events that have ended in the ledger by this worker since it started."""
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
         self._stopping = False
@@ -375,7 +377,7 @@ class Worker:
         if of := stale_key(task):
             self._applied.leave(of)
         self._intake.finish(task.home, task.offset)
-        self._ended_lately += 1
+        self.finished += 1
         self._intake.meter(task.event.topic).outcomes[end.state].inc()
         if not kept:
             _log.warning("the event had been taken over by another worker: its lease ran out here", event=str(task.event))
@@ -396,8 +398,8 @@ class Worker:
             if not self._stopping:
                 # A second's work at the pace of the last tick; never less than two for each slot.
                 least = 2 * sum(h.concurrency for h in set(self.app.handlers.values()))
-                self._ahead = min(max(least, self._ahead // 2, int(self._ended_lately / _TICK)), max(_AHEAD, least))
-                self._ended_lately = 0
+                self._ahead = min(max(least, self._ahead // 2, int((self.finished - self._finished_before) / _TICK)), max(_AHEAD, least))
+                self._finished_before = self.finished
                 self._intake.hold_windows(self._sources)
                 self._let_go()
             if now - committed >= _COMMIT_EVERY:

@@ -32,6 +32,10 @@ def make_event(number: int = 0, *, topic: str = "orders/create", shop: str = "a.
                  triggered_us=now, resource=found.name, resource_root=found.root, version_us=found.version, **fields)  # type: ignore[arg-type]  # fmt: skip
 
 
+# A test's events must get there, however busy the machine is.
+_PATIENT = {"linger.ms": 5, "queue.buffering.max.messages": 1_000_000, "delivery.timeout.ms": 60_000, "request.timeout.ms": 30_000}
+
+
 class Tape:
     """Puts events on the log, and reads what came of them."""
 
@@ -41,7 +45,7 @@ class Tape:
 
     def record(self, events: Iterable[Event], topic: str | None = None, extra: dict[str, str] | None = None) -> None:
         """Writes events to their logs, or to the Kafka topic `topic`."""
-        producer = clients.producer(self.settings, **{"linger.ms": 5, "queue.buffering.max.messages": 1_000_000})
+        producer = clients.producer(self.settings, **_PATIENT)
         known = table()
         for event in events:
             where = topic or self.names.log(known[event.topic].kafka_name)
@@ -52,7 +56,7 @@ class Tape:
 
     def write(self, topic: str, value: bytes | None, key: bytes | None = None, extra: headers.Packed | None = None) -> None:
         """Writes one raw record."""
-        producer = clients.producer(self.settings)
+        producer = clients.producer(self.settings, **_PATIENT)
         producer.produce(topic, value, key, headers=extra or [])
         assert producer.flush(30) == 0
 
