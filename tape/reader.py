@@ -138,7 +138,7 @@ class Reader:
             answers = self._admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._timeout)
             return {(tp.topic, tp.partition): future.result().offset for tp, future in answers.items()}
 
-        return self._ask(lambda: clients.patiently(question, self._timeout))
+        return self._ask(question)
 
     def scan(self, spans: Mapping[Partition, Span], batch: int = 500) -> Iterator[list[Record]]:
         """All records of the spans, in batches; in order within a partition, in no order across.
@@ -258,13 +258,7 @@ class Reader:
             consumer.incremental_unassign([TopicPartition(*partition)])
 
     def _ask(self, question: Callable[[], T]) -> T:
-        deadline = time.monotonic() + self._timeout
-        while True:
-            try:
-                return question()
-            except KafkaException as error:
-                said: KafkaError = error.args[0]
-                # A partition just made, or whose leader just moved, answers with these for a moment.
-                if said.code() not in _SETTLING or time.monotonic() > deadline:
-                    raise TapeUnavailable(f"Kafka doesn't answer: {said.str()}") from None
-            time.sleep(_SETTLE_PAUSE)
+        try:
+            return clients.patiently(question, self._timeout)
+        except KafkaException as error:
+            raise TapeUnavailable(f"Kafka doesn't answer: {error.args[0].str()}") from None
