@@ -259,6 +259,7 @@ class Reader:
 
     def _ask(self, question: Callable[[], T]) -> T:
         try:
+            # A partition just made, or whose leader just moved, isn't ready for a moment.
             return clients.patiently(question, self._timeout)
         except KafkaException as error:
             raise TapeUnavailable(f"Kafka doesn't answer: {error.args[0].str()}") from None
