@@ -65,12 +65,16 @@ def _once(settings: Settings, ledger: Ledger, cataloguer: Cataloguer, as_json: b
 
 def _figures(settings: Settings, ledger: Ledger, cataloguer: Cataloguer, stop: threading.Event) -> None:
     prune_at = time.monotonic()
+    replays: figures.Replays | None = None
     while not stop.is_set():
         try:
+            replays = replays or figures.Replays(ledger)
             figures.export(figures.figures(settings, ledger, time.time()))
+            replays.export()
             if time.monotonic() >= prune_at:
                 cataloguer.prune(time.time())
                 prune_at = time.monotonic() + _PRUNE_SECONDS
         except (TapeError, LedgerError) as error:
+            figures.forget()
             _log.warning("the figures couldn't be had", error=str(error))
         stop.wait(_EXPORT_SECONDS)

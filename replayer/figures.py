@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from hooktape import metrics
 from hooktape.ledger.claims import State
+from hooktape.ledger.items import Account
+from hooktape.ledger.jobs import ENDED, Job
 from hooktape.ledger.ledger import Ledger
 from hooktape.replayer.catalogue import log_topics
 from hooktape.schemas import topics as shopify
@@ -113,8 +115,7 @@ def _oldest(reader: Reader, topic: str, now: float) -> float | None:
 
 def export(found: Figures) -> None:
     """Sets the gauges. What has vanished (a group, a topic) is taken away, or its alarm would ring for ever."""
-    for gauge in (metrics.PENDING_SECONDS, metrics.PENDING_EVENTS, metrics.FAILED_EVENTS, metrics.DLQ_DEPTH, metrics.DLQ_OLDEST):
-        gauge.clear()
+    forget()
     for group in found.groups:
         for topic, lag in group.lag.items():
             metrics.PENDING_SECONDS.labels(group.name, topic).set(lag.seconds)
@@ -124,3 +125,45 @@ def export(found: Figures) -> None:
         metrics.DLQ_DEPTH.labels(group.name).set(group.dlq_depth)
         metrics.DLQ_OLDEST.labels(group.name).set(group.dlq_oldest_seconds or 0.0)
     metrics.CATALOG_LAG.set(found.catalogue_lag)
+
+
+# Not run, and nothing to worry about: it had succeeded, or a newer version of its resource had.
+_FINE = {"done", "already_done", "superseded"}
+
+
+class Replays:
+    """Exports how replays ended. Here and not in the process that runs one: that is gone before anybody scrapes it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        # Counted by the process before this one: a counter starts from zero, as Prometheus expects.
+        self._counted = {job.id for job in self._ended()}
+
+    def _ended(self) -> list[Job]:
+        # More than can end between two looks.
+        return self._ledger.jobs.list(200, states=ENDED)
+
+    def export(self) -> None:
+        """Counts the jobs that ended since the last look; the ratio is the last one's. Raises LedgerUnavailable."""
+        ended = sorted((job for job in self._ended() if job.id not in self._counted), key=lambda job: job.ended_at or 0)
+        for job in ended:
+            account = self._ledger.jobs.account(job.id)
+            outcomes = {"succeeded": account.succeeded, "failed_again": account.failed_again,
+                        "missing": account.in_flight + account.not_sent, **account.skipped}  # fmt: skip
+            for outcome, number in outcomes.items():
+                metrics.REPLAY_EVENTS.labels(outcome).inc(number)
+            metrics.REPLAY_SUCCESS.set(success_ratio(account))
+            self._counted.add(job.id)
+
+
+def success_ratio(account: Account) -> float:
+    """Succeeded, done before or superseded, of all selected; 1 for a job that selected nothing."""
+    fine = sum(number for why, number in (*account.skipped.items(), *account.not_run.items()) if why in _FINE)
+    return (account.succeeded + fine) / account.selected if account.selected else 1.0
+
+
+def forget() -> None:
+    """Takes all gauges of lag and depth away: figures that can't be had must not go on saying what was true before."""
+    for gauge in (metrics.PENDING_SECONDS, metrics.PENDING_EVENTS, metrics.FAILED_EVENTS, metrics.DLQ_DEPTH, metrics.DLQ_OLDEST):
+        gauge.clear()
+    metrics.CATALOG_LAG.set(float("nan"))

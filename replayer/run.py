@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from hooktape import log, metrics
+from hooktape import log
 from hooktape.errors import Incomplete, NotAllowed, TapeUnavailable
 from hooktape.ledger.items import Account, Item
 from hooktape.ledger.jobs import ENDED, Job, JobState, Kind
@@ -110,7 +110,6 @@ class Runner:
         if (await self._state()) is JobState.VERIFYING:
             await self._verify()
         job, account = await self._look()
-        _count(account)
         return job, account
 
     async def _publish_all(self, publisher: Publisher, reader: Reader) -> None:
@@ -227,19 +226,6 @@ def shortfall(account: Account) -> str:
         if number:
             parts.append(f"{number} {words}")
     return ", ".join(parts)
-
-
-def success_ratio(account: Account) -> float:
-    """Succeeded or done before, of all selected."""
-    return (account.succeeded + account.not_run.get("done", 0) + account.skipped.get("done", 0)) / max(1, account.selected)
-
-
-def _count(account: Account) -> None:
-    outcomes = {"succeeded": account.succeeded, "failed_again": account.failed_again, "in_flight": account.in_flight,
-                **account.skipped}  # fmt: skip
-    for outcome, number in outcomes.items():
-        metrics.REPLAY_EVENTS.labels(outcome).inc(number)
-    metrics.REPLAY_SUCCESS.set(success_ratio(account))
 
 
 async def run(settings: Settings, ledger: Ledger, job_id: str, *, patience: float = 60.0,
