@@ -5,7 +5,6 @@ import signal
 import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import click
 
@@ -31,25 +30,29 @@ def command(app: str | None, group: str | None, forward: str | None, port: int) 
     """
     if app and forward:
         raise UsageError("give either MODULE:APP or --forward URL, not both.")
-    if forward and not group:
-        raise UsageError("--forward needs --group: the name under which deliveries are remembered.")
+    if bool(forward) != bool(group):
+        raise UsageError("--forward URL and --group go together: the group is the name under which deliveries are remembered.")
     try:
         from hooktape.local import kafka
     except ImportError as error:
         raise click.UsageError(f"`up` needs the local stack: pip install 'hooktape[local]' ({error}).") from None
     found = settings.load()
     log.configure(found.log_level, found.log_format)
+    if app:
+        from hooktape.consumers.app import load
+
+        group = load(app).group
     found.require("shopify_secrets", "webhooks are verified with it")
     with kafka.broker(found, progress=lambda text: click.echo(text, err=True)) as broker:
         click.echo(f"Kafka at {broker.bootstrap} ({broker.origin})", err=True)
         here = replace(found, kafka=broker.bootstrap)
-        _run(here, _commands(here, app, group, forward, port), Path(found.home) / "logs", port)
+        _run(here, _commands(here, app, group, forward, port), group, port)
 
 
 def _commands(found: settings.Settings, app: str | None, group: str | None, forward: str | None, port: int) -> dict[str, list[str]]:
     commands = {"ingest": ["ingest", "--port", str(port)], "catalog": ["catalog"]}
     if app:
-        commands["worker"] = ["consume", app, *(["--group", group] if group else [])]
+        commands["worker"] = ["consume", app]
     elif forward and group:
         commands["worker"] = ["consume", "--group", group, "--forward", forward]
     if found.shop_tokens:
@@ -57,10 +60,10 @@ def _commands(found: settings.Settings, app: str | None, group: str | None, forw
     return commands
 
 
-def _run(found: settings.Settings, commands: dict[str, list[str]], logs: Path, port: int) -> None:
+def _run(found: settings.Settings, commands: dict[str, list[str]], group: str | None, port: int) -> None:
     from hooktape.tape import topics
 
-    topics.apply(found)
+    topics.apply(found, [group] if group else [])
     env = {**os.environ, "HOOKTAPE_KAFKA": found.kafka}
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -68,7 +71,7 @@ def _run(found: settings.Settings, commands: dict[str, list[str]], logs: Path, p
     services: list[Service] = []
     try:
         for name, words in commands.items():
-            services.append(Service(name, words, env, logs / f"{name}.log", _echo))
+            services.append(Service(name, words, env, found.home / "logs" / f"{name}.log", _echo))
         if port:
             services[0].wait_for(f"http://127.0.0.1:{port}/readyz")
             click.echo(f"ready: POST http://127.0.0.1:{port}/webhooks (try: hooktape send orders/create). Ctrl-C stops.", err=True)

@@ -24,10 +24,8 @@ def _common(settings: Settings) -> dict[str, Any]:
         "bootstrap.servers": bootstrap,
         "client.id": "hooktape",
         "error_cb": _note,
-        # Its own log would be twenty lines a second to standard error while a broker is away; `error_cb` says it once.
+        # Its own log goes past ours to standard error, twenty lines a second while a broker is away; `error_cb` tells us.
         "log_level": 2,
-        # Without the notes that closing a client writes past our log to standard error.
-        "log_level": 5,
         # A broker that comes back is found within a second, not after librdkafka's default of ten.
         "reconnect.backoff.max.ms": 1000,
         **settings.kafka_properties,
