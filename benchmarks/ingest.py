@@ -102,10 +102,10 @@ def serving(system: str, settings: Settings) -> Iterator[str]:
         process.wait()
 
 
-def measure(url: str, lua: Path, connections: int, seconds: float) -> dict[str, float]:
+def measure(url: str, lua: Path, connections: int, seconds: int) -> dict[str, float]:
     """One wrk run; its `done` function's figures and the rate."""
     threads = 1 if connections == 1 else 2
-    command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "6s", "-s", str(lua), url]
+    command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--timeout", "6s", "-s", str(lua), url]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     figures: dict[str, float] = json.loads(output[output.rindex("{") :])
     return {**figures, "rate": figures["requests"] / figures["us"] * 1e6}
@@ -114,7 +114,7 @@ def measure(url: str, lua: Path, connections: int, seconds: float) -> dict[str, 
 def main() -> None:
     """Runs every system with every size and number of connections; prints a table, adds to the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--connections", default="1,64,256")
     parser.add_argument("--sizes", default="1,4,64", help="KiB of body")
     parser.add_argument("--systems", default=",".join(SYSTEMS))

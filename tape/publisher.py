@@ -1,5 +1,10 @@
 """The one publisher: an asyncio face on librdkafka's producer. A record's future is done when Kafka acknowledged it.
 
+What is published while a wave of records is unacknowledged waits here, and becomes the next wave. So a slow broker gets few large
+requests instead of many small ones, and librdkafka is kept out of a busy loop: with idempotence on, it takes the records in
+flight to a partition for requests and sends no further one while there are five (rdkafka_broker.c: `RD_KAFKA_IDEMP_MAX_INFLIGHT -
+inflight`), but goes on looking, without a pause, at those that wait. Measured at 64 connections on a slow disk: 25 to 45 % of a core.
+
 One thread polls; the delivery reports of a poll wake the loop once, together. `AIOProducer` isn't used: it drops headers and
 holds a lone record for seconds (research: ingest §0.1).
 
@@ -16,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -28,6 +33,8 @@ from hooktape.tape import clients, headers
 
 _log = log.get("hooktape.tape")
 _Waiting = asyncio.Future[Coordinates]
+# A wave that isn't answered whole by then (one of several brokers is gone) holds up the others no longer.
+_WAVE_SECONDS = 0.1
 _ACKNOWLEDGED = metrics.PUBLISH_SECONDS.labels("acknowledged")
 _FAILED = metrics.PUBLISH_SECONDS.labels("failed")
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE}
@@ -36,6 +43,29 @@ _NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
 _NO_PARTITION = 2**31 - 1
 # Between two tries to build a producer after a fatal error: long enough not to spin, short beside Shopify's 5 s.
 _REBUILD_PAUSE = 0.5
+
+
+class _Record(NamedTuple):
+    future: _Waiting
+    start: float
+    topic: str
+    value: bytes
+    key: str | None
+    partition: int
+    headers: headers.Packed
+
+
+class _Wave:
+    """Records handed over together, until all of them are reported or the timer has run out."""
+
+    __slots__ = ("timer", "unanswered")
+
+    def __init__(self, timer: asyncio.TimerHandle) -> None:
+        self.timer = timer
+        self.unanswered = 0
+
+
+_Report = tuple[_Waiting, _Wave, KafkaError | None, Coordinates | None, float]
 
 
 class Publisher:
@@ -50,7 +80,10 @@ class Publisher:
         self._loop = asyncio.get_running_loop()
         self._producer: Producer | None = clients.producer(settings, **overrides)
         self._waiting: set[_Waiting] = set()
-        self._reports: list[tuple[_Waiting, KafkaError | None, Coordinates | None, float]] = []
+        self._queue: list[_Record] = []
+        self._wave: _Wave | None = None
+        self._scheduled = False
+        self._reports: list[_Report] = []
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="hooktape-publisher", daemon=True)
         self._thread.start()
@@ -69,27 +102,56 @@ class Publisher:
         recall the record.
         """
         future: _Waiting = self._loop.create_future()
-        producer = self._producer
-        if producer is None:
-            future.set_exception(TapeUnavailable("the producer failed and is being rebuilt"))
-            return future
         packed = extra if isinstance(extra, list) else headers.pack(extra)
-        try:
-            producer.produce(topic, value, key, partition, on_delivery=partial(self._delivered, future, time.perf_counter()),
-                             headers=packed)  # fmt: skip
-        except BufferError:
-            future.set_exception(TapeFull("the producer's queue is full: Kafka takes less than comes in"))
-        except KafkaException as error:
-            future.set_exception(_as_error(error.args[0], topic))
-        else:
-            self._waiting.add(future)
+        self._queue.append(_Record(future, time.perf_counter(), topic, value, key, partition, packed))
+        self._waiting.add(future)
+        if self._wave is None and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._send)
         return future
 
-    def _delivered(self, future: _Waiting, start: float, error: KafkaError | None, message: Message) -> None:
+    def _send(self) -> None:
+        """Hands everything that waits to librdkafka, as one wave."""
+        self._scheduled = False
+        records, self._queue = self._queue, []
+        producer = self._producer
+        if producer is None:
+            for record in records:
+                self._refuse(record, TapeUnavailable("the producer failed and is being rebuilt"))
+            return
+        wave = self._wave = _Wave(self._loop.call_later(_WAVE_SECONDS, self._next))
+        for record in records:
+            try:
+                producer.produce(record.topic, record.value, record.key, record.partition, headers=record.headers,
+                                 on_delivery=partial(self._delivered, record.future, wave, record.start))  # fmt: skip
+                wave.unanswered += 1
+            except BufferError:
+                self._refuse(record, TapeFull("the producer's queue is full: Kafka takes less than comes in"))
+            except KafkaException as error:
+                self._refuse(record, _as_error(error.args[0], record.topic))
+        if not wave.unanswered:
+            self._next()
+
+    def _next(self) -> None:
+        """Ends the wave and begins another if something waits."""
+        if self._wave is not None:
+            self._wave.timer.cancel()
+            self._wave = None
+        if self._queue and not self._scheduled:
+            # Not at once: whoever waited for this wave may publish again within the same turn of the loop.
+            self._scheduled = True
+            self._loop.call_soon(self._send)
+
+    def _refuse(self, record: _Record, error: TapeError) -> None:
+        self._waiting.discard(record.future)
+        if not record.future.done():
+            record.future.set_exception(error)
+
+    def _delivered(self, future: _Waiting, wave: _Wave, start: float, error: KafkaError | None, message: Message) -> None:
         at = None
         if error is None:
             at = Coordinates(message.topic() or "", message.partition() or 0, message.offset() or 0)
-        self._reports.append((future, error, at, time.perf_counter() - start))
+        self._reports.append((future, wave, error, at, time.perf_counter() - start))
 
     def _poll(self) -> None:
         while not self._closing.is_set():
@@ -110,8 +172,9 @@ class Publisher:
             with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
                 self._loop.call_soon_threadsafe(self._settle, reports)
 
-    def _settle(self, reports: list[tuple[_Waiting, KafkaError | None, Coordinates | None, float]]) -> None:
-        for future, error, at, seconds in reports:
+    def _settle(self, reports: list[_Report]) -> None:
+        for future, wave, error, at, seconds in reports:
+            wave.unanswered -= 1
             self._waiting.discard(future)
             (_ACKNOWLEDGED if error is None else _FAILED).observe(seconds)
             if future.done():
@@ -120,6 +183,8 @@ class Publisher:
                 future.set_result(at)
             elif error is not None:
                 future.set_exception(_as_error(error))
+        if self._wave is not None and not self._wave.unanswered:
+            self._next()
 
     def _break(self, error: KafkaError) -> None:
         _log.error("the producer failed for good and is rebuilt", error=error.str(), code=error.name())
@@ -129,6 +194,7 @@ class Publisher:
 
     def _fail_all(self, why: str) -> None:
         waiting, self._waiting = self._waiting, set()
+        self._queue.clear()
         for future in waiting:
             if not future.done():
                 future.set_exception(TapeUnavailable(f"{why}. Whether the record is on the tape isn't known."))

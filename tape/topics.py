@@ -1,5 +1,6 @@
 """Provisioning: the topics that the settings ask for, made or mended; what is right already is left alone (DESIGN §4)."""
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ from hooktape.tape.names import Kind, Names, check_group
 
 _DAY_MS = 86_400_000
 _TIMEOUT = 15.0
+_PAUSE = 0.05  # between two looks at what a broker knows: it lags the controller by about that
 # Days. Retry: over twice the longest delay with a weekend between. DLQ: a quarter, with an alarm before the first is lost.
 _RETENTION = {Kind.RETRY: 14, Kind.DLQ: 90, Kind.REPLAY: 7}
 
@@ -119,6 +121,7 @@ def apply(settings: Settings, groups: Iterable[str] = ()) -> Plan:
     new = [NewTopic(name, settings.partitions, settings.replication, config=config) for name, config in todo.create.items()]
     if new:
         _settle(client.create_topics(new, request_timeout=_TIMEOUT), "create", {KafkaError.TOPIC_ALREADY_EXISTS})
+        _await_leaders(client, settings, todo.create)
     if todo.grow:
         grown = [NewPartitions(name, count) for name, count in todo.grow.items()]
         _settle(client.create_partitions(grown, request_timeout=_TIMEOUT), "add partitions to", set())
@@ -161,6 +164,20 @@ def _metadata(client: AdminClient, settings: Settings):  # type: ignore[no-untyp
         return client.list_topics(timeout=_TIMEOUT).topics
     except KafkaException as error:
         raise TapeUnavailable(f"no Kafka answers at {settings.kafka}: {error.args[0].str()}") from None
+
+
+def _await_leaders(client: AdminClient, settings: Settings, names: Iterable[str]) -> None:
+    """Waits until brokers know the topics that the controller made: a service started right after would call them missing."""
+    until = time.monotonic() + _TIMEOUT
+    while True:
+        known = _metadata(client, settings)
+        waiting = [name for name in names
+                   if name not in known or any(p.leader < 0 for p in known[name].partitions.values())]  # fmt: skip
+        if not waiting:
+            return
+        if time.monotonic() > until:
+            raise TapeUnavailable(f"{waiting[0]} was made, but no broker leads it after {_TIMEOUT:g} s. Look at the brokers.")
+        time.sleep(_PAUSE)
 
 
 def _configs(client: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
