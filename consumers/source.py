@@ -181,6 +181,8 @@ class Source:
 
     async def stop(self, commits: Commits, within: float) -> None:
         """Commits for the last time, leaves the group and ends the thread, waiting at most `within` seconds."""
+        if not self._thread.is_alive():
+            return
         done: Future[None] = Future()
         self._mailbox.put(_Stop(commits, done))
         with contextlib.suppress(TimeoutError):
