@@ -200,6 +200,11 @@ class Intake:
         return found
 
     @property
+    def homes(self) -> list[Home]:
+        """The assignments that are running."""
+        return [home for tracker in self._trackers.values() for home in tracker.homes()]
+
+    @property
     def incomplete(self) -> int:
         """Events fetched and not finished."""
         return sum(tracker.incomplete for tracker in self._trackers.values())

@@ -48,6 +48,8 @@ class Lanes:
         self.running = 0
         self.ready = 0
         """Events that could start if a slot were free (some of them may be cooling)."""
+        self.seized = 0
+        """Slots taken by threads whose event has ended otherwise."""
         self.held = 0
         """Events on their way to a retry or dead-letter topic."""
         self._shares = Shares()
@@ -74,24 +76,25 @@ class Lanes:
     def start(self, now: float) -> Task | None:
         """The next event to run, which now counts as running; None when nothing may start."""
         self._wake(now)
-        if self.running >= self.limit or not self.ready:
+        if self.running + self.seized >= self.limit or not self.ready:
             return None
         for rank in self._shares.order():
             task = self._pick(rank, now)
             if task is not None:
                 self._shares.spend(rank)
-                self.occupy(task.handler)
+                self.running += 1
+                self._running[task.handler] = self._running.get(task.handler, 0) + 1
                 return task
         return None
 
     def end(self, task: Task) -> None:
         """A running event has ended: its slot and its lane are free."""
-        self.vacate(task.handler)
+        self._vacate(task.handler)
         self._free_lane(task)
 
     def hold(self, task: Task) -> None:
         """A running event is on its way elsewhere: its slot is free, its lane isn't until `release`."""
-        self.vacate(task.handler)
+        self._vacate(task.handler)
         self.held += 1
 
     def release(self, task: Task) -> None:
@@ -101,17 +104,17 @@ class Lanes:
 
     def postpone(self, task: Task, until: float) -> None:
         """A running event waits until `until` at the head of its lane, without its slot."""
-        self.vacate(task.handler)
+        self._vacate(task.handler)
         self._park(task, until)
 
-    def occupy(self, handler: Bounds) -> None:
-        """Takes a slot for something that isn't an event of ours any more: a thread that outlives its time-out."""
-        self.running += 1
+    def seize(self, handler: Bounds) -> None:
+        """Takes a slot for what isn't an event of ours any more: a thread that outlives its time-out."""
+        self.seized += 1
         self._running[handler] = self._running.get(handler, 0) + 1
 
-    def vacate(self, handler: Bounds) -> None:
-        """A slot is free."""
-        self.running -= 1
+    def give_back(self, handler: Bounds) -> None:
+        """A seized slot is free."""
+        self.seized -= 1
         self._running[handler] -= 1
 
     def cool(self, handler: Bounds, scope: str, now: float, seconds: float) -> None:
@@ -178,6 +181,10 @@ class Lanes:
     def _make_ready(self, task: Task) -> None:
         self._ready[task.rank].setdefault(task.handler, deque()).append(task)
         self.ready += 1
+
+    def _vacate(self, handler: Bounds) -> None:
+        self.running -= 1
+        self._running[handler] -= 1
 
     def _park(self, task: Task, until: float) -> None:
         heapq.heappush(self._parked, (until, next(self._numbers), task))

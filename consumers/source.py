@@ -181,6 +181,8 @@ class Source:
 
     async def stop(self, commits: Commits, within: float) -> None:
         """Commits for the last time, leaves the group and ends the thread, waiting at most `within` seconds."""
+        if not self._thread.is_alive():
+            return
         done: Future[None] = Future()
         self._mailbox.put(_Stop(commits, done))
         with contextlib.suppress(TimeoutError):
@@ -360,11 +362,13 @@ class Source:
             _log.warning("the consumer met an error", group=self.plan.group, error=error.str(), code=error.name())
 
     def _skip_lost(self, consumer: Consumer, home: Home) -> None:
-        low, _ = consumer.get_watermark_offsets(TopicPartition(home.topic, home.partition), 10)
+        low, _ = consumer.get_watermark_offsets(TopicPartition(*home.key), 10)
         first = self._positions.get(home.key, home.base)
         self._post(Lost(home, first, low))
         self._positions[home.key] = low
-        consumer.seek(TopicPartition(home.topic, home.partition, low))
+        # Not seek: after the reset's error the partition isn't being fetched, and seek refuses.
+        consumer.incremental_unassign([TopicPartition(*home.key)])
+        consumer.incremental_assign([TopicPartition(*home.key, low)])
 
     def _commit(self, consumer: Consumer, commits: Commits, wait: bool) -> None:
         owned = [TopicPartition(home.topic, home.partition, position.offset, position.metadata)

@@ -70,7 +70,7 @@ class Worker:
         self._schedule = Schedule(settings.retry_delays, options.quick_tries)
         self._intake = Intake(app, settings, options)
         self._custody = Custody(ledger, app.group, options.lease, self._on_claimed, self._on_finished, self._after_batch, self._fail)
-        self._runner = Runner(self._on_ended, self.lanes.occupy, self._on_freed)
+        self._runner = Runner(self._on_ended, self.lanes.seize, self._on_freed)
         self._handover = Handover(publisher)
         self._applied = AppliedVersions()
         self._claimed: dict[EventKey, Task] = {}
@@ -309,7 +309,7 @@ class Worker:
         self._pump_soon()
 
     def _on_freed(self, handler: Handler) -> None:
-        self.lanes.vacate(handler)
+        self.lanes.give_back(handler)
         self._pump_soon()
 
     def _on_error(self, task: Task, error: BaseException) -> None:

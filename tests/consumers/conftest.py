@@ -72,10 +72,10 @@ class Tape:
 
 @pytest.fixture
 def settings(kafka: str, prefix: str, tmp_path: Path) -> Settings:
-    """Settings with three log topics of two partitions and short retry delays."""
+    """Settings with three log topics of two partitions, those of the group `g`, and short retry delays."""
     made = Settings(kafka=kafka, topic_prefix=prefix, partitions=2, home=tmp_path, retry_delays=(0.2, 0.5), max_attempts=4,
                     topics=("orders/create", "orders/updated", "products/update"))  # fmt: skip
-    topics.apply(made)
+    topics.apply(made, ["g"])
     return made
 
 

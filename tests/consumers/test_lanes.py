@@ -133,10 +133,10 @@ def test_a_thread_that_outlives_its_timeout_keeps_its_slot() -> None:
     lanes.add(first := task(1, handler=one))
     lanes.add(second := task(2, handler=one))
     assert lanes.start(0.0) is first
-    lanes.occupy(one)
+    lanes.seize(one)
     lanes.end(first)
     assert lanes.start(0.0) is None
-    lanes.vacate(one)
+    lanes.give_back(one)
     assert lanes.start(0.0) is second
 
 

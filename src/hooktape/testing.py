@@ -1,0 +1,283 @@
+"""Try handlers in your own tests: events in, outcomes out; no Kafka, no database, and a clock that you move.
+
+    from hooktape.testing import TestApp, event
+
+    def test_an_outage_is_survived(warehouse):
+        test = TestApp(app)
+        warehouse.down = True
+        [outcome] = test.play(event("orders/create", {"id": 1, "total_price": "9.00"}))
+        assert outcome.state == "waiting"
+        warehouse.down = False
+        [outcome] = test.advance("30s")
+        assert outcome.state == "succeeded" and outcome.attempts == 2
+
+The order of events, duplicates, stale versions, the classes of errors and the delays of retries are decided by the same code as in
+a worker.
+"""
+
+import asyncio
+import heapq
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from hooktape.consumers.app import App, Handler
+from hooktape.consumers.classify import Cause, Disposition, HandlerTimeout, classify
+from hooktape.consumers.lanes import Lanes
+from hooktape.consumers.schedule import Again, Dead, Later, Schedule
+from hooktape.consumers.task import Home, Rank, Task
+from hooktape.errors import UsageError
+from hooktape.ledger.claims import Claim, Row, State, Verdict, decide
+from hooktape.schemas import resources, samples, signature
+from hooktape.schemas.event import Coordinates, Event, EventKey, Replay
+from hooktape.settings import Settings
+from hooktape.times import micros, parse_duration, parse_time
+
+__all__ = ["Outcome", "TestApp", "event", "play"]
+
+T = TypeVar("T")
+_ME = "test"
+
+
+def event(topic: str, body: Any = None, *, shop: str = "test-shop.myshopify.com", webhook_id: str | None = None, at: str = "now",
+          secret: str | None = None, source: str = "webhook", replay: Replay | None = None, seed: int = 0) -> Event:  # fmt: skip
+    """An event as the tape would hold it. `body`: bytes as they are, anything else as JSON, None for a sample of the topic.
+
+    Without `webhook_id` each call makes a new webhook; give the same one twice for a duplicate. `at` is when Shopify sent it
+    (`now`, `2h`, ISO 8601). With `secret` it's signed.
+    """
+    if body is None:
+        body = samples.sample(topic, seed)
+    payload = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    found, moment = resources.find(topic, payload), micros(parse_time(at))
+    return Event(
+        webhook_id=webhook_id or str(uuid.uuid4()), shop=shop, topic=topic, payload=payload, received_us=moment, triggered_us=moment,
+        event_id=str(uuid.uuid4()), api_version="2026-04", resource=found.name, resource_root=found.root, version_us=found.version,
+        hmac=signature.sign(payload, secret) if secret else None, source=source, replay=replay,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an event for now.
+
+    `state`: `succeeded`; `waiting` for a retry at `due` (epoch seconds of the test's clock); `dead`; `stale` (a newer version
+    was applied); `duplicate` (finished or waiting already). `error` and `disposition` are the last try's.
+    """
+
+    event: Event
+    state: Literal["succeeded", "waiting", "dead", "stale", "duplicate"]
+    attempts: int = 0
+    error: BaseException | None = None
+    disposition: Disposition | None = None
+    due: float | None = None
+
+
+class TestApp:
+    """Plays events to an app's handlers. It remembers what the group has handled, as the ledger would.
+
+    `retry_delays` in seconds, as in HOOKTAPE_RETRY_DELAYS; `quick_tries` in the lane are off, so that each failure shows.
+    `chance` replaces the random part of delays: a function that gives numbers in [0, 1).
+    """
+
+    __test__ = False  # pytest would take the name for a class of tests
+
+    def __init__(self, app: App, *, retry_delays: Sequence[float] | None = None, max_attempts: int | None = None, quick_tries: int = 0,
+                 chance: Callable[[], float] = lambda: 0.0) -> None:  # fmt: skip
+        defaults = Settings()
+        self.app = app
+        self.now = time.time()
+        """The test's clock, epoch seconds; `advance` moves it."""
+        self.outcomes: list[Outcome] = []
+        """Everything that has happened, in order."""
+        self._max_attempts = max_attempts or defaults.max_attempts
+        self._schedule = Schedule(tuple(retry_delays or defaults.retry_delays), quick_tries)
+        self._chance = chance
+        self._lanes = Lanes(1000)
+        self._rows: dict[EventKey, Row] = {}
+        self._applied: dict[tuple[str, str, str], int] = {}
+        self._retries: list[tuple[float, int, Task]] = []
+        self._numbers = itertools.count()
+
+    def play(self, *events: Event) -> list[Outcome]:
+        """Plays events in this order and returns one outcome for each that ended or was put off, in the order they did.
+
+        Raises UsageError for a topic without a handler, and inside a running event loop: use `await play_async(…)` there.
+        """
+        return _wait(self.play_async(*events))
+
+    def advance(self, by: float | str) -> list[Outcome]:
+        """Moves the clock by seconds or a duration (`2m`) and runs the retries that come due, in turn."""
+        return _wait(self.advance_async(by))
+
+    async def play_async(self, *events: Event) -> list[Outcome]:
+        """`play` for tests that run in an event loop."""
+        before = len(self.outcomes)
+        for each in events:
+            handler = self.app.handlers.get(each.topic)
+            if handler is None:
+                raise UsageError(f"the app {self.app.group} has no handler for {each.topic}.")
+            number = next(self._numbers)
+            # As from the tape: a copy, so that what a handler does to the event stays with it.
+            copy = replace_at(each, Coordinates(f"test.log.{each.topic.replace('/', '.')}", 0, number))
+            task = Task(Home("test", 0, 1, 0), number, copy, copy.key, handler, copy.lane if handler.ordered else None,
+                        Rank.REPLAY if copy.replay else Rank.LIVE, replay=copy.replay)  # fmt: skip
+            if copy.replay is not None:
+                task.generation, task.forced = copy.replay.id, copy.replay.forced
+            self._lanes.add(task)
+        await self._run()
+        return self.outcomes[before:]
+
+    async def advance_async(self, by: float | str) -> list[Outcome]:
+        """`advance` for tests that run in an event loop."""
+        before, end = len(self.outcomes), self.now + (parse_duration(by) if isinstance(by, str) else by)
+        while (wake := self._next_wake()) is not None and wake <= end:
+            self.now = max(self.now, wake)
+            while self._retries and self._retries[0][0] <= self.now:
+                task = heapq.heappop(self._retries)[2]
+                task.claimed = False
+                self._lanes.add(task)
+            await self._run()
+        self.now = end
+        return self.outcomes[before:]
+
+    @property
+    def waiting(self) -> list[Event]:
+        """Events that wait for a retry, the next due first."""
+        return [task.event for _, _, task in sorted(self._retries, key=lambda entry: entry[:2])]
+
+    @property
+    def dead(self) -> list[Outcome]:
+        """What a worker would have dead-lettered."""
+        return [outcome for outcome in self.outcomes if outcome.state == "dead"]
+
+    def _next_wake(self) -> float | None:
+        times = [self._retries[0][0]] if self._retries else []
+        wake = self._lanes.wake_at()
+        return min([*times, *([] if wake is None else [wake])], default=None)
+
+    async def _run(self) -> None:
+        running: dict[asyncio.Task[BaseException | None], Task] = {}
+        while True:
+            while (task := self._lanes.start(self.now)) is not None:
+                if self._claim(task) and not self._skip_stale(task):
+                    running[asyncio.create_task(self._call(task))] = task
+            if not running:
+                return
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for ended in done:
+                self._end(running.pop(ended), ended.result())
+
+    def _claim(self, task: Task) -> bool:
+        claim = Claim(task.key, task.event.topic, task.attempts, task.generation, task.forced)
+        verdict, row = decide(self._rows.get(task.key), claim, _ME, frozenset({_ME}))
+        if verdict is Verdict.RUN or task.claimed:
+            self._rows[task.key] = row
+            task.claimed, task.attempts = True, max(row.attempts, task.attempts)
+            return True
+        if verdict is Verdict.BUSY:
+            # A copy of an event that runs or waits in its lane this very moment.
+            self._lanes.postpone(task, self.now)
+            return False
+        self._lanes.end(task)
+        self.outcomes.append(Outcome(task.event, "duplicate"))
+        return False
+
+    def _skip_stale(self, task: Task) -> bool:
+        of, version = self._version(task)
+        if of is None or version >= self._applied.get(of, version):
+            return False
+        self._settle(task, State.STALE)
+        self._lanes.end(task)
+        self.outcomes.append(Outcome(task.event, "stale", task.attempts))
+        return True
+
+    @staticmethod
+    async def _call(task: Task) -> BaseException | None:
+        handler = task.handler
+        assert isinstance(handler, Handler)
+        task.event.attempt = task.attempts + 1
+        try:
+            async with asyncio.timeout(handler.timeout) as limit:
+                if handler.is_async:
+                    await handler.function(task.event)
+                else:
+                    await asyncio.to_thread(handler.function, task.event)
+        except TimeoutError as error:
+            return HandlerTimeout(f"{handler.name} took longer than {handler.timeout:g} s") if limit.expired() else error
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever a handler raises is a result
+            return error
+        return None
+
+    def _end(self, task: Task, error: BaseException | None) -> None:
+        task.attempts += 1
+        if error is None:
+            of, version = self._version(task)
+            if of is not None:
+                self._applied[of] = max(version, self._applied.get(of, version))
+            self._settle(task, State.SUCCEEDED)
+            self._lanes.end(task)
+            self.outcomes.append(Outcome(task.event, "succeeded", task.attempts))
+            return
+        handler = task.handler
+        assert isinstance(handler, Handler)
+        cause = classify(error, self.now, self.app.mapper)
+        self._cool(handler, task, cause)
+        step = self._schedule.next(cause, attempts=task.attempts, most=handler.max_attempts or self._max_attempts, quick=task.quick,
+                                   previous=task.home.delay, now=self.now, chance=self._chance)  # fmt: skip
+        if isinstance(step, Again):
+            task.quick += 1
+            self._lanes.postpone(task, self.now + step.seconds)
+            return
+        self._lanes.end(task)
+        if isinstance(step, Dead):
+            self._settle(task, State.DEAD)
+            self.outcomes.append(Outcome(task.event, "dead", task.attempts, error, step.disposition))
+            return
+        self._put_off(task, step)
+        self.outcomes.append(Outcome(task.event, "waiting", task.attempts, error, step.disposition, step.due))
+
+    def _put_off(self, task: Task, step: Later) -> None:
+        self._settle(task, State.WAITING)
+        task.home, task.rank = replace(task.home, rank=Rank.RETRY, delay=step.delay), Rank.RETRY
+        heapq.heappush(self._retries, (step.due, next(self._numbers), task))
+
+    def _cool(self, handler: Handler, task: Task, cause: Cause) -> None:
+        if cause.disposition is Disposition.THROTTLED and cause.after is not None:
+            self._lanes.cool(handler, "" if cause.whole_destination else task.event.shop, self.now, cause.after)
+
+    def _settle(self, task: Task, state: State) -> None:
+        self._rows[task.key] = replace(self._rows[task.key], state=state, attempts=task.attempts)
+
+    @staticmethod
+    def _version(task: Task) -> tuple[tuple[str, str, str] | None, int]:
+        handler, of = task.handler, task.event
+        if isinstance(handler, Handler) and handler.skip_stale and of.resource and of.version_us is not None:
+            return (handler.name, of.shop, of.resource), of.version_us
+        return None, 0
+
+
+def play(app: App, *events: Event) -> list[Outcome]:
+    """`TestApp(app).play(…)`, for tests that need no clock."""
+    return TestApp(app).play(*events)
+
+
+def replace_at(original: Event, at: Coordinates) -> Event:
+    """A copy of an event that lies at `at`."""
+    copy = msgspec.structs.replace(original)
+    copy.at = at
+    return copy
+
+
+def _wait(work: Coroutine[Any, Any, T]) -> T:
+    with suppress(RuntimeError):
+        asyncio.get_running_loop()
+        work.close()
+        raise UsageError("play and advance run an event loop of their own; inside one, use await play_async(…) and advance_async(…).")
+    return asyncio.run(work)

@@ -1,0 +1,132 @@
+"""`hooktape.testing`: what a user's tests see."""
+
+import asyncio
+
+import pytest
+
+from hooktape import App, Event, Reject, Retry
+from hooktape.consumers.classify import HandlerTimeout
+from hooktape.errors import UsageError
+from hooktape.schemas.event import Replay
+from hooktape.testing import TestApp, event, play
+
+
+class Effects:
+    """A handler's outside world."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int]] = []
+        self.error: BaseException | None = None
+
+    def app(self, **options: object) -> App:
+        app = App("g")
+
+        @app.on("orders/*", **options)  # type: ignore[arg-type]
+        async def handle(event: Event) -> None:
+            await asyncio.sleep(0)
+            if self.error is not None:
+                raise self.error
+            self.seen.append((event.json()["id"], event.attempt))
+
+        return app
+
+
+def test_a_sample_event_succeeds() -> None:
+    effects = Effects()
+    [outcome] = play(effects.app(), event("orders/create"))
+    assert (outcome.state, outcome.attempts) == ("succeeded", 1)
+    assert len(effects.seen) == 1
+
+
+def test_a_failure_waits_for_its_delay_and_recovers() -> None:
+    effects = Effects()
+    test = TestApp(effects.app())
+    effects.error = ConnectionError("down")
+    [outcome] = test.play(event("orders/create", {"id": 1}))
+    assert (outcome.state, outcome.attempts, outcome.error) == ("waiting", 1, effects.error)
+    assert test.advance(29) == []
+    [outcome] = test.advance(1)
+    assert (outcome.state, outcome.attempts) == ("waiting", 2)
+    effects.error = None
+    [outcome] = test.advance("2m")
+    assert (outcome.state, outcome.attempts) == ("succeeded", 3)
+    assert effects.seen == [(1, 3)]
+
+
+def test_it_gives_up_after_the_maximum_and_a_rejected_event_is_dead_at_once() -> None:
+    effects = Effects()
+    test = TestApp(effects.app(max_attempts=2))
+    effects.error = KeyError("bug")
+    test.play(event("orders/create", {"id": 1}))
+    [outcome] = test.advance("1h")
+    assert (outcome.state, outcome.disposition) == ("dead", "exhausted")
+    effects.error = Reject("no such warehouse")
+    [outcome] = test.play(event("orders/create", {"id": 2}))
+    assert (outcome.state, outcome.disposition) == ("dead", "rejected")
+    assert len(test.dead) == 2
+
+
+def test_the_pause_that_a_handler_asks_for_is_kept() -> None:
+    effects = Effects()
+    test = TestApp(effects.app())
+    effects.error = Retry(after=100)
+    [outcome] = test.play(event("orders/create", {"id": 1}))
+    assert outcome.due == test.now + 120
+
+
+def test_a_duplicate_is_skipped_and_a_forced_replay_runs() -> None:
+    effects = Effects()
+    test, once = TestApp(effects.app()), event("orders/create", {"id": 1}, webhook_id="w")
+    states = [o.state for o in test.play(once, event("orders/create", {"id": 1}, webhook_id="w"))]
+    assert states == ["succeeded", "duplicate"]
+    assert [o.state for o in test.play(event("orders/create", {"id": 1}, webhook_id="w", replay=Replay("r1")))] == ["duplicate"]
+    assert [o.state for o in test.play(event("orders/create", {"id": 1}, webhook_id="w", replay=Replay("r2", forced=True)))] == ["succeeded"]
+
+
+def test_an_older_version_is_stale() -> None:
+    effects = Effects()
+    test = TestApp(effects.app(skip_stale=True))
+    newer = event("orders/updated", {"id": 1, "updated_at": "2026-11-20T10:00:00Z"})
+    older = event("orders/updated", {"id": 1, "updated_at": "2026-11-20T09:00:00Z"})
+    assert [o.state for o in test.play(newer, older)] == ["succeeded", "stale"]
+
+
+def test_events_of_one_order_keep_their_order() -> None:
+    app, seen = App("g"), list[int]()
+
+    @app.on("orders/*")
+    async def handle(event: Event) -> None:
+        await asyncio.sleep(0.002 / (1 + event.json()["n"]))
+        seen.append(event.json()["n"])
+
+    play(app, *(event("orders/updated", {"id": 7, "n": n}) for n in range(20)))
+    assert seen == list(range(20))
+
+
+def test_a_plain_function_and_a_slow_handler() -> None:
+    app = App("g")
+
+    @app.on("orders/create")
+    def plain(event: Event) -> None:
+        event.json()
+
+    @app.on("orders/updated", timeout=0.01)
+    async def slow(event: Event) -> None:
+        await asyncio.sleep(30)
+
+    first, second = play(app, event("orders/create", {"id": 1})), play(app, event("orders/updated", {"id": 1}))
+    assert first[0].state == "succeeded"
+    assert isinstance(second[0].error, HandlerTimeout)
+
+
+def test_it_says_what_to_do_inside_a_loop_and_for_an_unknown_topic() -> None:
+    app = Effects().app()
+
+    async def inside() -> None:
+        with pytest.raises(UsageError, match="play_async"):
+            play(app, event("orders/create"))
+        assert [o.state for o in await TestApp(app).play_async(event("orders/create"))] == ["succeeded"]
+
+    asyncio.run(inside())
+    with pytest.raises(UsageError, match="no handler for products/update"):
+        play(app, event("products/update"))
