@@ -49,8 +49,8 @@ class _Record(NamedTuple):
     future: _Waiting
     start: float
     topic: str
-    value: bytes
-    key: str | None
+    value: bytes | None
+    key: str | bytes | None
     partition: int
     headers: headers.Packed
 
@@ -148,9 +148,11 @@ class Publisher:
             record.future.set_exception(error)
 
     def _delivered(self, future: _Waiting, wave: _Wave, start: float, error: KafkaError | None, message: Message) -> None:
-        at = None
-        if error is None:
-            at = Coordinates(message.topic() or "", message.partition() or 0, message.offset() or 0)
+        at, offset = None, message.offset()
+        # Without an offset the broker only said "a record of this number is here already" (a request sent again). librdkafka has
+        # acknowledged records so that were dropped (its change log, 1.9.0): what can't be pointed at isn't called durable.
+        if error is None and offset is not None and offset >= 0:
+            at = Coordinates(message.topic() or "", message.partition() or 0, offset)
         self._reports.append((future, wave, error, at, time.perf_counter() - start))
 
     def _poll(self) -> None:
@@ -176,13 +178,15 @@ class Publisher:
         for future, wave, error, at, seconds in reports:
             wave.unanswered -= 1
             self._waiting.discard(future)
-            (_ACKNOWLEDGED if error is None else _FAILED).observe(seconds)
+            (_FAILED if at is None else _ACKNOWLEDGED).observe(seconds)
             if future.done():
                 continue
             if at is not None:
                 future.set_result(at)
             elif error is not None:
                 future.set_exception(_as_error(error))
+            else:
+                future.set_exception(TapeUnavailable("Kafka says that it has the record already, but not where"))
         if self._wave is not None and not self._wave.unanswered:
             self._next()
 

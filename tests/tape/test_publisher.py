@@ -1,4 +1,6 @@
 import asyncio
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,42 @@ def test_a_fatal_error_fails_what_waits_and_a_new_producer_is_built(
                 return at
 
     assert asyncio.run(work()) == Coordinates(f"{prefix}.a", 0, 0)
+
+
+def test_an_acknowledgement_without_an_offset_is_no_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As librdkafka reports a batch sent again that the broker calls a duplicate."""
+
+    class Message:
+        def topic(self) -> str:
+            return "t"
+
+        def partition(self) -> int:
+            return 0
+
+        def offset(self) -> None:
+            return None
+
+    class Producer:
+        def __init__(self) -> None:
+            self.reports: list[Callable[[None, Message], None]] = []
+
+        def produce(self, *_: object, on_delivery: Callable[[None, Message], None], **__: object) -> None:
+            self.reports.append(on_delivery)
+
+        def poll(self, wait: float) -> None:
+            while self.reports:
+                self.reports.pop()(None, Message())
+            time.sleep(0.001)
+
+    monkeypatch.setattr(clients, "producer", lambda *_, **__: Producer())
+
+    async def work() -> None:
+        publisher = Publisher(Settings(kafka="127.0.0.1:1", home=tmp_path))
+        with pytest.raises(TapeUnavailable, match="not where"):
+            await publisher.publish("t", b"x", key=None, extra={})
+        await publisher.close()
+
+    asyncio.run(work())
 
 
 def test_closing_flushes_what_was_handed_over(settings: Settings, prefix: str) -> None:
