@@ -28,9 +28,9 @@ class Stage:
         """What comes next, with the time since the start."""
         self._console.print(f"\n[bold]{title}[/bold]  [dim]{time.monotonic() - self._started:.0f} s[/dim]")
 
-    def fact(self, what: str, detail: str, good: bool = True) -> None:
-        """A result, with a mark that doesn't need colour."""
-        mark = "[green]✓[/green]" if good else "[red]✗[/red]"
+    def fact(self, what: str, detail: str, good: bool | None = True) -> None:
+        """A result, with a mark that doesn't need colour; None: neither good nor bad, it's what the plot wants."""
+        mark = "[yellow]•[/yellow]" if good is None else "[green]✓[/green]" if good else "[red]✗[/red]"
         self._console.print(f"  {mark} [bold]{what:<22}[/bold] ", end="")
         self._console.print(detail, markup=False)
 

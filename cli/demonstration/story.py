@@ -34,7 +34,7 @@ from hooktape.times import iso
 GROUP = "warehouse"
 SHOP = "demo-shop.myshopify.com"
 HANDLERS = "hooktape.cli.demonstration.handlers:app"
-FAULTS = Faults(dropped=0.05, doubled=0.03, late=0.02, out_of_order=0.01, late_by=(1.0, 3.0))
+FAULTS = Faults(dropped=0.05, doubled=0.03, late=0.02, out_of_order=0.01, late_by=(4.0, 9.0))
 # Shopify's hours as a demo's seconds, so that a retry, a grace period and a replay fit on one screen.
 SPED_UP = {
     "HOOKTAPE_RETRY_DELAYS": "1s,3s",
@@ -173,13 +173,13 @@ async def _changes(scene: Scene) -> None:
         await scene.shop.run(scene.changes, scene.rate, progress)
     # A first look while late webhooks are still on their way: what is merely late must not be called missing.
     first = await asyncio.to_thread(scene.hooktape, "reconcile", "--once", "--shop", SHOP)
-    scene.stage.fact("suspected", f"{_sum(first, 'pending'):,} changes aren't on the tape yet; none is recorded before its grace ends")
+    scene.stage.fact("suspected", f"{_sum(first, 'pending'):,} changes not on the tape yet; none is recorded before its grace ends", None)
     await scene.shop.settle()
     counts = scene.shop.truth.counts()
     on_tape = {event.webhook_id for event in await asyncio.to_thread(scene.tape)}
     scene.stage.fact("recorded", f"{len(on_tape):,} webhooks on the tape, each before its 200; {counts['accepted']:,} copies were accepted",
                      scene.shop.truth.accepted_ids() <= on_tape)  # fmt: skip
-    scene.stage.fact("not delivered", f"{counts['dropped']:,} webhooks that Shopify dropped; so far nobody knows")
+    scene.stage.fact("not delivered", f"{counts['dropped']:,} webhooks that Shopify dropped; so far nobody knows", None)
 
 
 async def _handled(scene: Scene) -> None:
@@ -212,7 +212,7 @@ async def _handled(scene: Scene) -> None:
     dead = open_events()
     await scene.until(lambda: sum(g.count for g in scene.ledger.outcomes.error_groups(GROUP)) >= len(dead), "the failing events to be dead")
     for group in scene.ledger.outcomes.error_groups(GROUP):
-        scene.stage.fact("dead letters", f"{group.count:,} products: {group.error_type}: {group.message} in the handler", False)
+        scene.stage.fact("dead letters", f"{group.count:,} products: {group.error_type}: {group.message} in the handler", None)
 
 
 async def _bug_fixed(scene: Scene) -> None:
@@ -254,7 +254,7 @@ async def _reconciled(scene: Scene) -> None:
     dropped = scene.shop.truth.counts()["dropped"]
     scene.stage.fact("late, not missing", f"{late:,} changes whose webhook came within the grace period")
     scene.stage.fact("reconciled", f"{recorded:,} newest states, exactly those that had been dropped", synthetic == missing.keys())
-    scene.stage.fact("", f"({dropped - len(missing):,} of the {dropped:,} dropped changes were followed by one that arrived)")
+    scene.stage.fact("", f"({dropped - len(missing):,} of the {dropped:,} dropped changes were followed by one that arrived)", None)
     again = await asyncio.to_thread(scene.hooktape, "reconcile", "--once", "--shop", SHOP)
     scene.stage.fact("run again", f"{_sum(again, 'recorded')} recorded", _sum(again, "recorded") == 0)
     wanted = {(name, change.version) for name, change in missing.items()}
