@@ -14,7 +14,6 @@ from hooktape.consumers.app import App
 from hooktape.consumers.options import Options
 from hooktape.consumers.running import Running, running
 from hooktape.errors import Reject, Retry, TapeUnavailable, TopicMissing
-from hooktape.ledger.claims import State
 from hooktape.ledger.ledger import Ledger
 from hooktape.schemas import codec
 from hooktape.schemas.event import Coordinates, Event
@@ -371,7 +370,7 @@ def republish(tape: Tape, event: Event, group: str, replay: str, forced: bool) -
     tape.record([event], topic=tape.names.replay(group), extra=extra | headers.of_origin(Coordinates("log", 1, 2)))
 
 
-def test_a_replay_skips_what_is_done_unless_forced_and_shows_itself_to_the_handler(settings: Settings, tape: Tape, options: Options) -> None:
+def test_a_replay_skips_what_is_done_unless_forced_and_is_seen_by_the_handler(settings: Settings, tape: Tape, options: Options) -> None:
     app, seen = App("g"), list[tuple[str | None, bool, str]]()
 
     @app.on("orders/*")
