@@ -20,6 +20,7 @@ import uvloop
 from confluent_kafka import Producer
 from results import record
 
+from hooktape.consumers import serve
 from hooktape.consumers.app import App
 from hooktape.consumers.options import Options
 from hooktape.consumers.running import running
@@ -112,6 +113,7 @@ def worker(settings: Settings, events: int, url: str) -> float:
                 finished = running_worker.finished
             return time.perf_counter()
 
+    serve.tune()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         end = runner.run(main())
     return events / (end - times[0])

@@ -18,6 +18,7 @@ from pathlib import Path
 import uvloop
 from results import record
 
+from hooktape.consumers import serve
 from hooktape.consumers.app import App
 from hooktape.consumers.running import running
 from hooktape.schemas.event import Event
@@ -116,6 +117,7 @@ def main(rate: int, seconds: float) -> None:
         ingest = spawn.Process(target=serve_ingest, args=(settings, address))
         ingest.start()
         ends.callback(ingest.terminate)
+        serve.tune()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             waits = runner.run(measure(settings, address.get(timeout=30), rate, seconds))
     p50, p99 = waits[len(waits) // 2], waits[int(len(waits) * 0.99)]

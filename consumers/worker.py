@@ -48,8 +48,8 @@ from hooktape.tape.wire import Wire
 _log = log.get("hooktape.consumers")
 _TICK = 0.1
 _COMMIT_EVERY = 1.0
-# Claimed and ready to start, at most: enough for full batches, and a second's work at most when partitions go.
-_AHEAD = 1000
+# Claimed and ready to start, at most: two full batches; never more than a second's work, for when partitions go.
+_AHEAD = 2000
 _SKIPPED = {State.SUCCEEDED: "already_done", State.STALE: "superseded", State.DISCARDED: "discarded", State.WAITING: "held",
             State.DEAD: "dead"}  # fmt: skip
 
