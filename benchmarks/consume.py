@@ -18,8 +18,9 @@ from pathlib import Path
 
 import uvloop
 from confluent_kafka import Producer
+from results import record
 
-import results
+from hooktape.consumers import serve
 from hooktape.consumers.app import App
 from hooktape.consumers.options import Options
 from hooktape.consumers.running import running
@@ -58,8 +59,9 @@ def fill(settings: Settings, events: int) -> None:
         "linger.ms": 20, "queue.buffering.max.messages": 200_000, "delivery.timeout.ms": 60_000, "request.timeout.ms": 30_000})  # fmt: skip
     now = time.time_ns() // 1000
     for number in range(events):
-        event = Event(webhook_id=str(uuid.uuid4()), shop=f"shop-{number % 50}.myshopify.com", topic=TOPIC, received_us=now, triggered_us=now,
-                      payload=os.urandom(SIZE // 2) + b"x" * (SIZE // 2), resource=f"order/{number % KEYS}",
+        event = Event(webhook_id=str(uuid.uuid4()), shop=f"shop-{number % 50}.myshopify.com", topic=TOPIC,
+                      received_us=now, triggered_us=now, payload=os.urandom(SIZE // 2) + b"x" * (SIZE // 2),
+                      resource=f"order/{number % KEYS}",
                       resource_root=f"order/{number % KEYS}", hmac="h" * 44, secret_id="0" * 8, event_id="e" * 36,
                       api_version="2026-04", headers={})  # fmt: skip
         while True:
@@ -111,6 +113,7 @@ def worker(settings: Settings, events: int, url: str) -> float:
                 finished = running_worker.finished
             return time.perf_counter()
 
+    serve.tune()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         end = runner.run(main())
     return events / (end - times[0])
@@ -126,8 +129,8 @@ def main(events: int) -> None:
             systems: list[tuple[str, Callable[[], float]]] = [
                 ("bare consume", lambda: bare(settings, events, decode=False)),
                 ("bare consume + decode", lambda: bare(settings, events, decode=True)),
-                ("hooktape, SQLite ledger", lambda: worker(settings, events, f"sqlite:///{home}/ledger-{uuid.uuid4().hex}.db")),
-                ("hooktape, PostgreSQL ledger", lambda: worker(settings, events, postgres)),
+                ("hooktape", lambda: worker(settings, events, f"sqlite:///{home}/ledger-{uuid.uuid4().hex}.db")),
+                ("hooktape (PostgreSQL ledger)", lambda: worker(settings, events, postgres)),
             ]
             rates = [(name, measure()) for name, measure in systems]
     print(f"{events:,} events of {SIZE} bytes, {KEYS:,} keys, one process; {platform.machine()}, {os.cpu_count()} cores, "
@@ -136,8 +139,8 @@ def main(events: int) -> None:
     for name, rate in rates:
         print(f"{name:30} {rate:>10,.0f} events/s   {rate / reference:.2f} of bare + decode")
     case = f"{SIZE} bytes, empty handler"
-    results.record("consume", [{"bench": "consume", "case": case, "system": name.replace("hooktape, ", "hooktape ("). replace(" ledger", " ledger)"),
-                                "value": round(rate), "unit": "events/s"} for name, rate in rates])  # fmt: skip
+    record("consume", [{"bench": "consume", "case": case, "system": name, "value": round(rate), "unit": "events/s"}
+                       for name, rate in rates])  # fmt: skip
 
 
 if __name__ == "__main__":

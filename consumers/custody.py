@@ -24,8 +24,8 @@ from hooktape.ledger.ledger import Ledger
 
 _log = log.get("hooktape.consumers")
 T = TypeVar("T")
-# More rows a transaction win nothing more, and hold up what comes after.
-_BATCH = 500
+# Half as many cost PostgreSQL a third of its events/s; more hold up what comes after.
+_BATCH = 1000
 # Between tries while the database can't be reached, in seconds.
 _PAUSES = (0.1, 0.3, 1.0, 3.0)
 

@@ -10,9 +10,10 @@ from prometheus_client import Counter, Histogram
 from hooktape import metrics
 from hooktape.consumers.app import App, Handler
 from hooktape.consumers.births import BEGINNING
+from hooktape.consumers.deliveries import Commits, Fetched, Plan
 from hooktape.consumers.lanes import Shares
 from hooktape.consumers.options import Options
-from hooktape.consumers.source import Commits, Fetched, Plan, Source
+from hooktape.consumers.source import Source
 from hooktape.consumers.task import Home, Rank, Task
 from hooktape.consumers.tracker import WINDOW, Tracker
 from hooktape.errors import NotOurs, Reject, TopicMissing

@@ -28,16 +28,23 @@ class Shares:
 
     def __init__(self) -> None:
         self._credit = dict(_SHARES)
+        self._order = tuple(Rank)
 
-    def order(self) -> list[Rank]:
+    def order(self) -> tuple[Rank, ...]:
         """Ranks to try, best first: those with credit, then the spent ones (used only where no other has work)."""
-        return [r for r in Rank if self._credit[r] > 0] + [r for r in Rank if self._credit[r] <= 0]
+        return self._order
 
     def spend(self, rank: Rank) -> None:
         """Records a start. Taking from a spent rank means that the others had nothing: a new round begins."""
-        if self._credit[rank] <= 0:
-            self._credit = dict(_SHARES)
-        self._credit[rank] -= 1
+        left = self._credit[rank]
+        if left > 1:
+            self._credit[rank] = left - 1
+            return
+        if left == 1:
+            self._credit[rank] = 0
+        else:
+            self._credit = {**_SHARES, rank: _SHARES[rank] - 1}
+        self._order = tuple(sorted(Rank, key=lambda r: (self._credit[r] == 0, r)))
 
 
 class Lanes:

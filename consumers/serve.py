@@ -56,8 +56,16 @@ class Job:
         return app, None
 
 
+def tune() -> None:
+    """Settings of the whole process, for one that's a worker and nothing else."""
+    # The ledger's thread gives the GIL away at each row and waits for it behind the busy loop, up to Python's 5 ms. Measured
+    # with an empty handler on two busy cores, SQLite: 6,300 and 8,700 events/s with 5 ms, 12,200 and 12,500 with 1 ms.
+    sys.setswitchinterval(0.001)
+
+
 def run(job: Job, app: App, forwarder: forwarding.Forwarder | None = None) -> None:
     """Runs one worker until SIGTERM or SIGINT. Raises what ended it otherwise."""
+    tune()
     if job.metrics_port is not None:
         port = metrics.serve(job.metrics_port)
         _log.info("metrics", address=f"http://127.0.0.1:{port}/metrics")

@@ -18,15 +18,15 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from hooktape import log
 from hooktape.consumers import births
-from hooktape.consumers.births import Start
-from hooktape.consumers.task import Home, Rank
+from hooktape.consumers.deliveries import Assigned, Broken, Commits, Delivery, Fetched, Lost, Plan, Revoked
+from hooktape.consumers.task import Home
 from hooktape.consumers.tracker import Position
 from hooktape.consumers.waits import Waits
 from hooktape.errors import HooktapeError, NotOurs, TapeError, TapeUnavailable
@@ -48,54 +48,6 @@ _REFUSED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATIO
             KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION}  # fmt: skip
 _NO_KIP848 = {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}
 
-Commits = dict[Home, Position]
-
-
-@dataclass(slots=True)
-class Fetched:
-    """One record. `event` None: `error` says why it can't be read; both None: it's another app's, and only to be finished."""
-
-    home: Home
-    offset: int
-    message: Message
-    event: Event | None
-    error: NotOurs | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Assigned:
-    """Partitions are ours; their records follow."""
-
-    homes: list[Home]
-
-
-@dataclass(frozen=True, slots=True)
-class Revoked:
-    """Partitions go; `answer` takes what to commit, and the rebalance waits for it (bounded). None: they're lost already."""
-
-    homes: list[Home]
-    answer: "Future[Commits] | None"
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Records [first, to) of a partition were gone before they were read."""
-
-    home: Home
-    first: int
-    to: int
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """The consumer can't go on."""
-
-    error: HooktapeError
-
-
-Delivery = Assigned | Revoked | Lost | Broken | list[Fetched]
-
-
 @dataclass(frozen=True, slots=True)
 class _Commit:
     commits: Commits
@@ -116,26 +68,6 @@ class _Stop:
 @dataclass(frozen=True, slots=True)
 class _Wake:
     pass
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a source reads: group, topics → delay of a retry topic (None elsewhere), and how much it may hold.
-
-    `wants`: the Shopify topics that have a handler; in `other`, the log of topics without one of their own, the rest is
-    passed over by its header. `prefetch` is librdkafka's `queued.min.messages`.
-    """
-
-    group: str
-    topics: dict[str, float | None]
-    rank: Rank
-    start: Start
-    most: int
-    prefetch: int
-    wants: frozenset[str] = frozenset()
-    other: str = ""
-    revoke_within: float = 10.0
-    overrides: dict[str, Any] = field(default_factory=dict)
 
 
 class Source:

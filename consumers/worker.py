@@ -14,7 +14,6 @@ offset counts as finished. A crash between any two repeats a step and loses noth
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -24,34 +23,33 @@ from confluent_kafka import Consumer
 from hooktape import log, metrics
 from hooktape.consumers.app import App, Handler
 from hooktape.consumers.applied import AppliedVersions
-from hooktape.consumers.classify import Cause, Disposition, classify
+from hooktape.consumers.classify import Disposition
 from hooktape.consumers.custody import Custody, Versions, stale_key
+from hooktape.consumers.deliveries import Assigned, Broken, Commits, Delivery, Fetched, Lost, Plan, Revoked
+from hooktape.consumers.failing import Failing
 from hooktape.consumers.handover import Handover
 from hooktape.consumers.intake import Intake
 from hooktape.consumers.lanes import Lanes
-from hooktape.consumers.letters import Raw, failure_of, letter
 from hooktape.consumers.options import Options
 from hooktape.consumers.runner import Runner
-from hooktape.consumers.schedule import Again, Later, Schedule
-from hooktape.consumers.source import Assigned, Broken, Commits, Delivery, Fetched, Lost, Plan, Revoked, Source
+from hooktape.consumers.schedule import Again
+from hooktape.consumers.source import Source
 from hooktape.consumers.task import Home, Rank, Task
 from hooktape.consumers.watch import Watch
-from hooktape.errors import HooktapeError
+from hooktape.errors import HooktapeError, NotOurs
 from hooktape.ledger.claims import Applied, Claimed, Finish, State, Verdict
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
 from hooktape.settings import Settings
 from hooktape.tape import clients
-from hooktape.tape.names import Names
 from hooktape.tape.publisher import Publisher
-from hooktape.tape.reader import Record
 from hooktape.tape.wire import Wire
 
 _log = log.get("hooktape.consumers")
 _TICK = 0.1
 _COMMIT_EVERY = 1.0
-# Claimed and ready to start, at most: enough for full batches, and a second's work at most when partitions go.
-_AHEAD = 1000
+# Claimed and ready to start, at most: two full batches; never more than a second's work, for when partitions go.
+_AHEAD = 2000
 _SKIPPED = {State.SUCCEEDED: "already_done", State.STALE: "superseded", State.DISCARDED: "discarded", State.WAITING: "held",
             State.DEAD: "dead"}  # fmt: skip
 
@@ -66,8 +64,7 @@ class Worker:
         self.failed: asyncio.Future[None] = loop.create_future()
         self.lanes = Lanes(options.in_flight)
         self._loop, self._make = loop, make
-        self._names = Names(settings.topic_prefix)
-        self._schedule = Schedule(settings.retry_delays, options.quick_tries)
+        self._failing = Failing(app, settings, options.quick_tries)
         self._intake = Intake(app, settings, options)
         self._custody = Custody(ledger, app.group, options.lease, self._on_claimed, self._on_finished, self._after_batch, self._fail)
         self._runner = Runner(self._on_ended, self.lanes.seize, self._on_freed)
@@ -313,53 +310,24 @@ class Worker:
         self._pump_soon()
 
     def _on_error(self, task: Task, error: BaseException) -> None:
-        handler, now = task.handler, time.time()
-        assert isinstance(handler, Handler)
-        cause = self._cause(error, now)
-        task.first_failed = task.first_failed or now
-        step = self._schedule.next(cause, attempts=task.attempts, most=handler.max_attempts or self.settings.max_attempts,
-                                   quick=task.quick, previous=task.home.delay, now=now, chance=random.random)  # fmt: skip
+        cause, step = self._failing.judge(task, error, time.time())
         if cause.disposition is Disposition.THROTTLED and cause.after is not None:
-            self.lanes.cool(handler, "" if cause.whole_destination else task.event.shop, time.monotonic(), cause.after)
+            self.lanes.cool(task.handler, "" if cause.whole_destination else task.event.shop, time.monotonic(), cause.after)
         if isinstance(step, Again):
             task.quick += 1
             self.lanes.postpone(task, time.monotonic() + step.seconds)
             return
-        later = isinstance(step, Later)
-        failure = failure_of(error, step.disposition, task.attempts, task.first_failed, now)
-        if isinstance(step, Later):
-            topic, due = self._names.retry(self.app.group, step.delay), step.due
-            metrics.RETRIES.labels(self.app.group, topic.rpartition(".")[2], step.disposition.value).inc()
-        else:
-            topic, due = self._names.dlq(self.app.group), None
-            _log.error("event dead-lettered", event=str(task.event), at=str(task.origin), why=step.disposition.value,
-                       attempts=task.attempts, error=failure.error_type, group=failure.group)  # fmt: skip
-        end = Finish(task.key, State.WAITING if later else State.DEAD, task.attempts, failure.error_type, failure.group,
-                     failure.message, task.generation, shop=task.event.shop)  # fmt: skip
-        assert task.origin is not None
+        end = step.end
         self.lanes.hold(task)
-        self._handover.send(letter(topic, _raw(task.message), task.event, task.origin, failure, task.replay, due),
-                            lambda: self._arrived(task, end))  # fmt: skip
-
-    def _cause(self, error: BaseException, now: float) -> Cause:
-        try:
-            return classify(error, now, self.app.mapper)
-        except Exception as fault:  # noqa: BLE001 - a broken @app.classify mustn't lose the event
-            _log.error("@app.classify failed; the event counts as met by a bug", exc=fault)
-            return Cause(Disposition.BUG)
+        self._handover.send(step.letter, lambda: self._arrived(task, end))
 
     def _arrived(self, task: Task, end: Finish) -> None:
         self._custody.finish(task, end)
         self.lanes.release(task)
         self._pump_soon()
 
-    def _bury(self, record: Fetched, error: HooktapeError) -> None:
-        """A record that can't be read goes to the DLQ. It has no key, so it has no place in the ledger."""
-        home, now = record.home, time.time()
-        failure = failure_of(error, Disposition.POISON, 0, None, now)
-        raw = _raw(record.message)
-        origin, replay = self._intake.provenance(record)
-        _log.error("record dead-lettered", at=str(origin), why="poison", error=str(error))
+    def _bury(self, record: Fetched, error: NotOurs) -> None:
+        home = record.home
         home.taken += 1
 
         def arrived() -> None:
@@ -368,7 +336,7 @@ class Worker:
             metrics.PROCESSED.labels(self.app.group, "unreadable", "dead").inc()
             self._after_batch()
 
-        self._handover.send(letter(self._names.dlq(self.app.group), raw, None, origin, failure, replay), arrived)
+        self._handover.send(self._failing.unreadable(record, error, *self._intake.provenance(record), time.time()), arrived)
 
     # ── from the ledger ─────────────────────────────────────────────────────────────────────────────────────────────
     def _on_finished(self, task: Task, end: Finish, kept: bool) -> None:
@@ -430,7 +398,3 @@ class Worker:
         custody = self._custody
         return not (self._intake.incomplete or len(self.lanes) or len(self._handover) or custody.claiming or custody.finishing)
 
-
-def _raw(message: object) -> Raw:
-    record = Record.of(message)  # type: ignore[arg-type]
-    return Raw(record.key, record.value, record.headers)

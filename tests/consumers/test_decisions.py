@@ -37,7 +37,8 @@ def http(status: int, **headers: str) -> httpx.HTTPStatusError:
     (http(500), T.TRANSIENT), (http(503), T.TRANSIENT), (http(401), T.TRANSIENT), (http(409), T.TRANSIENT),
     (http(404), T.PERMANENT), (http(422), T.PERMANENT), (http(429), T.THROTTLED), (NotOurs("x"), T.POISON),
     (Reject("no such warehouse"), T.REJECTED), (Retry(), T.TRANSIENT), (KeyError("k"), T.BUG), (ZeroDivisionError(), T.BUG),
-    (Answered("", 410), T.PERMANENT), (Answered("", 404), T.TRANSIENT), (Answered("", 429), T.THROTTLED), (Answered("", 302), T.TRANSIENT),
+    (Answered("", 410), T.PERMANENT), (Answered("", 404), T.TRANSIENT), (Answered("", 429), T.THROTTLED),
+    (Answered("", 302), T.TRANSIENT),
 ])  # fmt: skip
 def test_what_an_error_means(error: BaseException, expected: Disposition) -> None:
     assert classify(error, MOMENT).disposition is expected
@@ -98,8 +99,8 @@ def test_a_bug_gets_no_quick_try() -> None:
 
 def test_quick_tries_take_under_five_seconds_together() -> None:
     always = Schedule((30.0,), quick=99)
-    pauses = [s.seconds for quick in range(10) if isinstance(s := step(Cause(T.TRANSIENT), quick=quick, chance=0.999, schedule=always), Again)]
-    assert 0 < sum(pauses) < 5
+    steps = [step(Cause(T.TRANSIENT), quick=quick, chance=0.999, schedule=always) for quick in range(10)]
+    assert 0 < sum(each.seconds for each in steps if isinstance(each, Again)) < 5
 
 
 @pytest.mark.parametrize(("after", "delay"), [(31.0, 120.0), (120.0, 120.0), (601.0, 3600.0), (99999.0, 21600.0)])
@@ -172,7 +173,8 @@ def test_types_are_named_as_people_write_them() -> None:
 
 def test_a_letter_keeps_the_bytes_and_replaces_our_headers() -> None:
     event, at = make_event(1), Coordinates("hooktape.log.orders.create", 3, 77)
-    before: headers.Packed = [("trace", b"abc"), (headers.ATTEMPTS, b"1"), (headers.DUE, b"5"), (headers.RELABELLED, b"1"), (headers.REDRIVES, b"2")]
+    before: headers.Packed = [("trace", b"abc"), (headers.ATTEMPTS, b"1"), (headers.DUE, b"5"), (headers.RELABELLED, b"1"),
+                              (headers.REDRIVES, b"2")]  # fmt: skip
     raw = Raw(b"\xffkey", b"\x00value", before)
     failure = failure_of(fail(7), T.BUG, 2, MOMENT - 60, MOMENT)
     written = letter("dlq", raw, event, at, failure, Replay("r1", "why", "who", True))

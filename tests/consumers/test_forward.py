@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import ClassVar
 
 import pytest
 
@@ -30,8 +31,8 @@ class Endpoint(BaseHTTPRequestHandler):
     """An app as one finds them: it checks the signature itself."""
 
     protocol_version = "HTTP/1.1"
-    answers: dict[str, list[tuple[int, dict[str, str]]]] = {}
-    seen: list[tuple[str, dict[str, str], bytes, float]] = []
+    answers: ClassVar[dict[str, list[tuple[int, dict[str, str]]]]] = {}
+    seen: ClassVar[list[tuple[str, dict[str, str], bytes, float]]] = []
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))

@@ -103,7 +103,8 @@ def test_a_worker_that_joins_takes_over_half_and_nothing_is_lost_or_doubled(sett
     assert by_worker[2] > 20
 
 
-def test_after_kill_9_nothing_is_lost_and_only_what_was_running_runs_again(settings: Settings, tape: Tape, tmp_path: Path, options: Options) -> None:
+def test_after_kill_9_nothing_is_lost_and_only_what_was_running_runs_again(
+        settings: Settings, tape: Tape, tmp_path: Path, options: Options) -> None:  # fmt: skip
     events = [make_event(i) for i in range(400)]
     tape.record(events)
     process = Process(settings, tmp_path)
@@ -269,7 +270,8 @@ def test_a_ledger_that_fails_for_a_while_before_and_after_its_work_loses_and_dou
     assert min(calls.values()) > 3
 
 
-def test_a_handler_that_blocks_the_loop_is_named(settings: Settings, tape: Tape, options: Options, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_handler_that_blocks_the_loop_is_named(
+        settings: Settings, tape: Tape, options: Options, caplog: pytest.LogCaptureFixture) -> None:  # fmt: skip
     app = App("g")
 
     @app.on("orders/create")

@@ -14,7 +14,6 @@ from hooktape.consumers.app import App
 from hooktape.consumers.options import Options
 from hooktape.consumers.running import Running, running
 from hooktape.errors import Reject, Retry, TapeUnavailable, TopicMissing
-from hooktape.ledger.claims import State
 from hooktape.ledger.ledger import Ledger
 from hooktape.schemas import codec
 from hooktape.schemas.event import Coordinates, Event
@@ -371,7 +370,7 @@ def republish(tape: Tape, event: Event, group: str, replay: str, forced: bool) -
     tape.record([event], topic=tape.names.replay(group), extra=extra | headers.of_origin(Coordinates("log", 1, 2)))
 
 
-def test_a_replay_skips_what_is_done_unless_forced_and_shows_itself_to_the_handler(settings: Settings, tape: Tape, options: Options) -> None:
+def test_a_replay_skips_what_is_done_unless_forced_and_is_seen_by_the_handler(settings: Settings, tape: Tape, options: Options) -> None:
     app, seen = App("g"), list[tuple[str | None, bool, str]]()
 
     @app.on("orders/*")
@@ -493,3 +492,75 @@ def test_a_new_group_can_begin_now_and_misses_nothing_from_then_on(settings: Set
     assert sorted(seen) == [5, 6, 7, 8, 9]
 
 
+
+
+def test_a_stuck_event_stops_its_partition_before_the_window_overflows_and_it_goes_on_after(
+        settings: Settings, tape: Tape, options: Options, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    from hooktape.consumers import intake
+    from hooktape.consumers.source import Source
+
+    monkeypatch.setattr(intake, "WINDOW", 100)
+    held, app, seen, gate = list[bool](), App("g"), set[int](), asyncio.Event()
+    original = Source.hold
+    monkeypatch.setattr(Source, "hold", lambda self, home, paused: (held.append(paused), original(self, home, paused))[1])
+
+    @app.on("orders/create")
+    async def handle(event: Event) -> None:
+        if event.json()["n"] == 0:
+            await gate.wait()
+        seen.add(event.json()["n"])
+
+    async def act(worker: Running) -> None:
+        await until(lambda: held)
+        assert worker._intake.incomplete >= 1
+        gate.set()
+        await worker.idle()
+
+    tape.record([make_event(n, order=n) for n in range(400)])
+    run(app, settings, options, act)
+    assert seen == set(range(400))
+    assert held[0] is True
+    assert held.count(True) == held.count(False)
+
+
+def test_a_full_buffer_stops_fetching_and_then_pauses_and_everything_is_handled_once(
+        settings: Settings, tape: Tape, options: Options, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    from hooktape.consumers import source
+
+    monkeypatch.setattr(source, "_FULL_BEFORE_PAUSE", 0.02)
+    app, seen, most = App("g"), Counter[str](), 0
+
+    class Counting:
+        def __init__(self, consumer: Any) -> None:
+            self._consumer = consumer
+
+        def pause(self, partitions: Any) -> None:
+            pauses.append(len(partitions))
+            self._consumer.pause(partitions)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._consumer, name)
+
+    pauses: list[int] = []
+
+    @app.on("orders/create", concurrency=2)
+    async def handle(event: Event) -> None:
+        nonlocal most
+        most = max(most, held())
+        await asyncio.sleep(0.01)
+        seen[event.webhook_id] += 1
+
+    held: Callable[[], int] = int
+
+    async def act(worker: Running) -> None:
+        nonlocal held
+        held = lambda: worker._intake.incomplete  # noqa: E731
+        await worker.idle()
+
+    events = [make_event(n) for n in range(150)]
+    tape.record(events)
+    run(app, settings, replace(options, buffer=20), act, make=lambda *w, **n: Counting(clients.consumer(*w, **n)))
+    assert seen == Counter({e.webhook_id: 1 for e in events})
+    assert most <= 21
+    # Once for each time that it was full for long, never once per event.
+    assert 0 < len(pauses) < 30
