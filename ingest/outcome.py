@@ -44,21 +44,13 @@ class Outcome(Enum):
         return self in (Outcome.MALFORMED, Outcome.HEADERS_TOO_LARGE, Outcome.SLOW_HEADERS, Outcome.SLOW_BODY,
                         Outcome.SHUTTING_DOWN)  # fmt: skip
 
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """The answer's headers."""
-        found = [(b"content-length", str(len(self.text)).encode())]
+    def head(self) -> bytes:
+        """The answer up to where `Date` and `Connection` may follow."""
+        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}", f"content-length: {len(self.text)}"]
         if self.text:
-            found.append((b"content-type", b"text/plain; charset=utf-8"))
+            lines.append("content-type: text/plain; charset=utf-8")
         if self.status == 503:
-            found.append((b"retry-after", str(_RETRY_AFTER).encode()))
+            lines.append(f"retry-after: {_RETRY_AFTER}")
         if self.status == 405:
-            found.append((b"allow", b"POST"))
-        if self.closes:
-            found.append((b"connection", b"close"))
-        return found
-
-    def raw(self) -> bytes:
-        """The whole answer in bytes, for requests that never became one."""
-        lines = b"".join(b"%s: %s\r\n" % pair for pair in self.headers)
-        return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (self.status, HTTPStatus(self.status).phrase.encode(), lines, self.text.encode())
+            lines.append("allow: POST")
+        return "".join(f"{line}\r\n" for line in lines).encode()

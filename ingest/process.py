@@ -5,6 +5,7 @@ a temporary folder (prometheus_client's multiprocess mode), so that whichever wo
 """
 
 import asyncio
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -52,6 +53,10 @@ def _serve(settings: Settings, host: str, port: int, listener: socket.socket | N
             asyncio.get_running_loop().add_reader(parent.sentinel, stop.set)
         await serve(settings, host, port, stop=stop, listener=listener)
 
+    # What is imported stays; requests leave hardly a cycle behind. With the default threshold of 700 the collector takes 7 % of
+    # the time at 256 connections.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     uvloop.run(main())
 
 

@@ -1,4 +1,5 @@
-"""uvicorn's httptools protocol with the bounds that it lacks: size, number and time of headers, time of bodies.
+"""uvicorn's httptools protocol with webhooks taken out of it, and with the bounds that it lacks: size, number and time of headers,
+time of bodies.
 
 Measured on it without them: a megabyte of headers, 20,000 headers and requests that stay half sent are all taken
 (research: reliability §6). Nothing here costs a request that arrives in one piece: the timers exist only while the rest of one
@@ -6,26 +7,36 @@ is awaited.
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from hooktape.ingest.exchange import Exchange
 from hooktape.ingest.outcome import Outcome
+from hooktape.ingest.receiver import Receiver
+
+_PATH = b"/webhooks"
 
 HEADER_BYTES = 32 * 1024  # four times what large proxies add up to; Shopify's are under 2 KiB
 HEADER_COUNT = 100
 HEADER_SECONDS = 5.0  # Shopify's own limit for a whole request
-LATE = "hooktape.late"
-"""Set in a request's scope when its body is late; the application is woken by an (often empty) message, and answers."""
 BODY_SECONDS = 1.5  # with 3 s for Kafka, the whole stays below Shopify's 5 s
 
 
-class BoundedProtocol(HttpToolsProtocol):
-    """One connection. What it refuses by itself goes to `refused`, so that it's counted like everything else."""
+_HEADS = {outcome: outcome.head() for outcome in Outcome}
+_TEXTS = {outcome: outcome.text.encode() for outcome in Outcome}
 
-    refused: Callable[[Outcome], None] = staticmethod(lambda outcome: None)
+
+class WebhookProtocol(HttpToolsProtocol):
+    """One connection. Webhooks go to the `receiver` of the class that `for_receiver` makes, all else to the ASGI application."""
+
+    receiver: Receiver
+
+    @classmethod
+    def for_receiver(cls, receiver: Receiver) -> type["WebhookProtocol"]:
+        """The protocol class of one server, as uvicorn takes it."""
+        return type(cls.__name__, (cls,), {"receiver": receiver})
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,6 +53,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        cycle: object = self.cycle
+        if isinstance(cycle, Exchange):
+            cycle.lost()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -87,16 +101,60 @@ class BoundedProtocol(HttpToolsProtocol):
         ):
             self._refuse(Outcome.HEADERS_TOO_LARGE)
             return
-        super().on_headers_complete()
+        # As sent: `/%77ebhooks` is no address that anyone was given.
+        if self.url.startswith(_PATH) and self.url[len(_PATH) : len(_PATH) + 1] in (b"", b"/", b"?"):
+            self._take_webhook()
+        else:
+            super().on_headers_complete()
+
+    def _take_webhook(self) -> None:
+        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        exchange = Exchange(self, self.receiver, self.parser.get_method(), self.headers, keep_alive, self.expect_100_continue)
+        before = self.cycle
+        self.cycle = exchange  # type: ignore[assignment]
+        if before is None or before.response_complete:
+            exchange.begin()
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if isinstance(cycle, Exchange):
+            cycle.begin()
+        else:
+            super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
-        if not self.transport.is_closing():
+        cycle: object = self.cycle
+        if isinstance(cycle, Exchange):
+            cycle.take(body)
+        elif not self.transport.is_closing():
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._begun, self._head, self._tail = False, True, self._chunk
-        if not self.transport.is_closing():
+        cycle: object = self.cycle
+        if isinstance(cycle, Exchange):
+            cycle.end()
+        elif not self.transport.is_closing():
             super().on_message_complete()
+
+    def answer(self, outcome: Outcome, exchange: Exchange) -> None:
+        """Writes an exchange's answer, and goes on with the connection or closes it."""
+        if self.transport.is_closing():
+            return
+        if outcome.closes:
+            exchange.keep_alive = False
+        parts = [_HEADS[outcome]]
+        for name, value in self.server_state.default_headers:
+            parts += (name, b": ", value, b"\r\n")
+        parts.append(b"\r\n" if exchange.keep_alive else b"connection: close\r\n\r\n")
+        if not exchange.head_only:
+            parts.append(_TEXTS[outcome])
+        self.transport.write(b"".join(parts))
+        if not exchange.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def _headers_late(self) -> None:
         self._timer = None
@@ -107,18 +165,18 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _body_late(self) -> None:
         self._timer = None
-        if self.cycle is None or self.cycle.response_complete:
+        cycle: object = self.cycle
+        if isinstance(cycle, Exchange) and not cycle.response_complete:
+            cycle.late()
+        else:
             # Answered before the body ended (413, 401): the rest was read and dropped, so that the client could see the answer.
             self.transport.close()
-        else:
-            self.cycle.scope[LATE] = True  # type: ignore[literal-required]
-            self.cycle.message_event.set()
 
     def _refuse(self, outcome: Outcome) -> None:
         self._disarm()
         if not self.transport.is_closing():
-            self.refused(outcome)
-            self.transport.write(outcome.raw())
+            self.receiver.count(outcome)
+            self.transport.write(b"".join((_HEADS[outcome], b"connection: close\r\n\r\n", _TEXTS[outcome])))
             self.transport.close()
 
     def _disarm(self) -> None:

@@ -1,4 +1,4 @@
-"""The webhook path: a raw ASGI callable. It reads, verifies, publishes, and answers when Kafka has acknowledged.
+"""What is decided and done about a webhook: admitted by its headers, verified, published, judged by Kafka's answer.
 
 The body is never parsed to accept it. The order of the checks: method, size, signature's presence, body, signature, headers,
 shop, capacity, Kafka; so an unsigned request costs no memory and learns nothing.
@@ -8,16 +8,15 @@ import asyncio
 import time
 from collections import deque
 from functools import cache, lru_cache
+from typing import NamedTuple
 
 from prometheus_client import Counter
-from starlette.types import Message, Receive, Scope, Send
 
 from hooktape import log, metrics
 from hooktape.errors import RecordTooLarge, TapeError, TapeFull, TopicMissing
 from hooktape.ingest import headers
 from hooktape.ingest.breaker import Breaker, Permit, State
 from hooktape.ingest.outcome import Outcome
-from hooktape.ingest.protocol import LATE
 from hooktape.ingest.relabelled import Relabelled
 from hooktape.ingest.routes import Routes, label
 from hooktape.schemas import resources
@@ -28,7 +27,6 @@ from hooktape.tape import headers as kafka_headers
 from hooktape.tape.publisher import Publisher
 from hooktape.tape.wire import Wire
 
-PATH = "/webhooks"
 # With the body's 1.5 s and one tick: an answer within 4.5 s of the headers, whatever Kafka does. Shopify hangs up at 5 s.
 PUBLISH_SECONDS = 2.9
 TICK_SECONDS = 0.1
@@ -40,13 +38,21 @@ BREAKER_FAILURES = 5
 BREAKER_PAUSE = 1.0
 
 _log = log.get("hooktape.ingest")
-_START: dict[Outcome, Message] = {
-    outcome: {"type": "http.response.start", "status": outcome.status, "headers": outcome.headers} for outcome in Outcome
-}
-_BODY: dict[Outcome, Message] = {outcome: {"type": "http.response.body", "body": outcome.text.encode()} for outcome in Outcome}
 _REQUESTS = {outcome: metrics.REQUESTS.labels(outcome.label) for outcome in Outcome}
-_WEBHOOK = [(kafka_headers.SOURCE, b"webhook")]
+_WEBHOOK = (kafka_headers.SOURCE, b"webhook")
 _RELABELLED = (kafka_headers.RELABELLED, b"1")
+
+
+class Recording(NamedTuple):
+    """A record on its way, and what its verdict needs."""
+
+    published: asyncio.Future[Coordinates]
+    permit: Permit
+    kafka_topic: str
+    topic: str
+    secret_id: str
+    received_us: int
+    triggered_us: int | None
 
 
 class Receiver:
@@ -72,68 +78,39 @@ class Receiver:
         """Whether the breaker keeps requests from Kafka."""
         return self._breaker.state is not State.CLOSED
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        start = time.perf_counter()
-        outcome = await self._take(scope, receive)
-        if outcome is Outcome.ACCEPTED:
-            _REQUESTS[outcome].inc()
-        else:
-            self.count(outcome)
-        await send(_START[outcome])
-        await send(_BODY[outcome])
-        metrics.REQUEST_SECONDS.observe(time.perf_counter() - start)
-
     def count(self, outcome: Outcome) -> None:
-        """Counts a request that wasn't accepted, here or by the protocol; the log gets one line a second of each kind."""
+        """Counts a request, here or by the protocol; the log gets one line a tick of each kind that wasn't accepted."""
         _REQUESTS[outcome].inc()
-        self._refused[outcome] = self._refused.get(outcome, 0) + 1
+        if outcome is not Outcome.ACCEPTED:
+            self._refused[outcome] = self._refused.get(outcome, 0) + 1
 
-    async def _take(self, scope: Scope, receive: Receive) -> Outcome:
-        if scope["method"] != "POST":
+    def admit(self, post: bool, raw: headers.Raw) -> tuple[headers.Claims, bytes] | Outcome:
+        """Judges a request by its headers alone: what they claim and the signature, or why its body isn't wanted."""
+        if not post:
             return Outcome.METHOD_NOT_ALLOWED
         if self.stopping:
             return Outcome.SHUTTING_DOWN
-        received_us = time.time_ns() // 1000
-        claims = headers.collect(scope["headers"])
+        claims = headers.collect(raw)
         if claims.content_length > self._limit:
             return Outcome.TOO_LARGE
         signature = headers.signature(claims)
-        if isinstance(signature, Outcome):
-            return signature
-        held = 0
-        try:
-            message = await receive()
-            body: bytes = message.get("body", b"")
-            held = len(body)
-            self._held += held
-            if message.get("more_body") or message["type"] != "http.request" or held > self._limit:
-                parts = bytearray(body)
-                while True:
-                    if message["type"] != "http.request":
-                        return Outcome.INCOMPLETE
-                    if len(parts) > self._limit:
-                        return Outcome.TOO_LARGE
-                    if self._held > MOST_HELD:
-                        return Outcome.OVERLOADED
-                    if not message.get("more_body"):
-                        break
-                    if LATE in scope:
-                        return Outcome.SLOW_BODY
-                    message = await receive()
-                    more = message.get("body", b"")
-                    parts += more
-                    held += len(more)
-                    self._held += len(more)
-                body = bytes(parts)
-            elif self._held > MOST_HELD:
-                return Outcome.OVERLOADED
-            if not body:
-                return Outcome.EMPTY_BODY
-            return await self._record(body, signature, claims, received_us)
-        finally:
-            self._held -= held
+        return signature if isinstance(signature, Outcome) else (claims, signature)
 
-    async def _record(self, body: bytes, signature: bytes, claims: headers.Claims, received_us: int) -> Outcome:
+    def hold(self, size: int) -> None:
+        """Counts bytes of bodies that are kept in memory; negative when they aren't any more."""
+        self._held += size
+
+    def bounds(self, size: int) -> Outcome | None:
+        """Whether a body of which `size` bytes have come goes beyond its limit, or all bodies beyond theirs."""
+        if size > self._limit:
+            return Outcome.TOO_LARGE
+        return Outcome.OVERLOADED if self._held > MOST_HELD else None
+
+    def record(self, body: bytes, signature: bytes, claims: headers.Claims) -> Recording | Outcome:
+        """Verifies a whole body and hands it to Kafka, or says why not."""
+        received_us = time.time_ns() // 1000
+        if not body:
+            return Outcome.EMPTY_BODY
         secret = self._verifier.verify(body, signature)
         if secret is None:
             return Outcome.BAD_SIGNATURE
@@ -143,7 +120,8 @@ class Receiver:
         shop, topic, webhook_id = delivery.shop, delivery.topic, delivery.webhook_id
         if self._shops and shop not in self._shops:
             return Outcome.SHOP_NOT_ALLOWED
-        permit = self._breaker.ask(time.monotonic())
+        now = time.monotonic()
+        permit = self._breaker.ask(now)
         if permit is None:
             return Outcome.NOT_DURABLE
         found = resources.find(topic, body)
@@ -156,46 +134,50 @@ class Receiver:
             (kafka_headers.SHOP, shop.encode()),
             (kafka_headers.TOPIC, topic.encode()),
             (kafka_headers.WEBHOOK_ID, webhook_id.encode()),
-            *_WEBHOOK,
+            _WEBHOOK,
         ]
         if self._relabelled.seen(body, signature, shop, topic):
             metrics.RELABELLED.inc()
             extra.append(_RELABELLED)
         kafka_topic = self._routes.of(topic)
-        outcome = await self._publish(kafka_topic, self._wire.encode(event), event.lane, extra, permit)
-        if outcome is Outcome.ACCEPTED:
-            _secret_in_use(secret).inc()
-            _received(topic).inc()
-            if event.triggered_us is not None:
-                # Shopify's clock may run ahead of ours: that's no delay.
-                metrics.SHOPIFY_DELAY.observe(max(0.0, (received_us - event.triggered_us) / 1e6))
-        return outcome
+        published = self._publisher.publish(kafka_topic, self._wire.encode(event), key=event.lane, extra=extra)
+        self._deadlines.append((now + PUBLISH_SECONDS, published))
+        return Recording(published, permit, kafka_topic, topic, secret, received_us, delivery.triggered_us)
 
-    async def _publish(self, topic: str, value: bytes, key: str, extra: kafka_headers.Packed, permit: Permit) -> Outcome:
-        future = self._publisher.publish(topic, value, key=key, extra=extra)
-        self._deadlines.append((time.monotonic() + PUBLISH_SECONDS, future))
-        try:
-            await future
-        except (TapeFull, RecordTooLarge, TopicMissing) as error:
-            self._breaker.abandoned(permit)
-            if isinstance(error, TopicMissing):
-                self._routes.forget(topic)
-                _log.error("a log has gone from Kafka: its events go to the log of others", topic=topic)
-                return Outcome.NOT_DURABLE
-            return Outcome.OVERLOADED if isinstance(error, TapeFull) else Outcome.TOO_LARGE
-        except (TapeError, TimeoutError) as error:
-            self._failed(permit, error)
+    def verdict(self, recording: Recording, future: asyncio.Future[Coordinates]) -> Outcome:
+        """What became of a record whose future is done."""
+        if future.cancelled():
+            self._breaker.abandoned(recording.permit)
             return Outcome.NOT_DURABLE
-        except asyncio.CancelledError:
-            self._breaker.abandoned(permit)
-            raise
+        error = future.exception()
+        if error is not None:
+            return self._not_recorded(recording, error)
         if self._breaker.state is not State.CLOSED:
             _log.info("Kafka acknowledges again: the breaker is closed")
             metrics.BREAKER_OPEN.set(0)
         self._breaker.succeeded()
+        _secret_in_use(recording.secret_id).inc()
+        _received(recording.topic).inc()
+        if recording.triggered_us is not None:
+            # Shopify's clock may run ahead of ours: that's no delay.
+            metrics.SHOPIFY_DELAY.observe(max(0.0, (recording.received_us - recording.triggered_us) / 1e6))
         return Outcome.ACCEPTED
 
-    def _failed(self, permit: Permit, error: Exception) -> None:
+    def _not_recorded(self, recording: Recording, error: BaseException) -> Outcome:
+        if isinstance(error, TapeFull | RecordTooLarge | TopicMissing):
+            # That's about this record, or our own bound: it tells nothing about Kafka.
+            self._breaker.abandoned(recording.permit)
+            if isinstance(error, TopicMissing):
+                self._routes.forget(recording.kafka_topic)
+                _log.error("a log has gone from Kafka: its events go to the log of others", topic=recording.kafka_topic)
+                return Outcome.NOT_DURABLE
+            return Outcome.OVERLOADED if isinstance(error, TapeFull) else Outcome.TOO_LARGE
+        if not isinstance(error, TapeError | TimeoutError):
+            _log.error("a bug: the record couldn't be published", exc=error)
+        self._failed(recording.permit, error)
+        return Outcome.NOT_DURABLE
+
+    def _failed(self, permit: Permit, error: BaseException) -> None:
         was = self._breaker.state
         self._breaker.failed(permit, time.monotonic())
         if was is State.CLOSED and self._breaker.state is State.OPEN:

@@ -1,4 +1,4 @@
-"""The HTTP server of ingest: the webhook path before everything else, FastAPI for /livez, /readyz and /metrics beside it.
+"""The HTTP server of ingest: webhooks by a protocol of their own, FastAPI for /livez, /readyz and /metrics beside it.
 
     async with running(settings) as url: …          # inside another program, a test, the demo
     await serve(settings, host, port, stop=event)   # a process of its own
@@ -8,19 +8,22 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI, Response
-from starlette.types import Receive, Scope, Send
 
 from hooktape import log, metrics
 from hooktape.errors import SettingsError
-from hooktape.ingest.receiver import PATH, Receiver
+from hooktape.ingest.receiver import Receiver
 from hooktape.ingest.routes import Routes
 from hooktape.ingest.watch import Watch
 from hooktape.settings import Settings
 from hooktape.tape.publisher import Publisher
 from hooktape.tape.wire import Wire
+
+if TYPE_CHECKING:
+    from hooktape.ingest.protocol import WebhookProtocol
 
 HOST, PORT = "127.0.0.1", 8000
 # Longer than the 60 s for which load balancers keep their side: the one that closes first must not be the one that answers.
@@ -31,22 +34,6 @@ _DRAIN_SECONDS = 5
 _FLUSH_SECONDS = 3.0
 _BACKLOG = 2048
 _log = log.get("hooktape.ingest")
-
-
-class App:
-    """The ASGI application of one process."""
-
-    def __init__(self, receiver: Receiver, watch: Watch) -> None:
-        self._receiver = receiver
-        self._rest = _rest(receiver, watch)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Before FastAPI's machinery, which would cost two to four times the CPU of all that is done here.
-        path: str = scope["path"]
-        if path.startswith(PATH) and (path == PATH or path[len(PATH)] == "/"):
-            await self._receiver(scope, receive, send)
-        else:
-            await self._rest(scope, receive, send)
 
 
 def _rest(receiver: Receiver, watch: Watch) -> FastAPI:
@@ -103,9 +90,8 @@ async def running(
         await watch.load()
         receiver = Receiver(settings, publisher, Wire(settings), routes)
         listener = listener or listen(host, port)
-        bounded = type("Protocol", (protocol,), {"refused": staticmethod(receiver.count)})
         server = _Server(uvicorn.Config(
-            App(receiver, watch), http=bounded, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
+            _rest(receiver, watch), http=protocol.for_receiver(receiver), ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
             proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE, timeout_graceful_shutdown=_DRAIN_SECONDS, backlog=_BACKLOG,
         ))  # fmt: skip
         chores = [asyncio.create_task(receiver.run()), asyncio.create_task(watch.run())]
@@ -113,7 +99,7 @@ async def running(
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             await server.accepting.wait()
-            _log.info("listening for webhooks", url=url + PATH)
+            _log.info("listening for webhooks", url=f"{url}/webhooks")
             yield url
         finally:
             receiver.stopping = True
@@ -123,7 +109,7 @@ async def running(
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
             watch.close()
-            _log.info("stopped listening", url=url + PATH)
+            _log.info("stopped listening", url=f"{url}/webhooks")
     finally:
         await publisher.close(_FLUSH_SECONDS)
 
@@ -153,12 +139,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _protocol() -> type:
+def _protocol() -> "type[WebhookProtocol]":
     try:
-        from hooktape.ingest.protocol import BoundedProtocol
+        from hooktape.ingest.protocol import WebhookProtocol
     except ImportError as error:
         raise SettingsError(
             f"ingest needs httptools, and it can't be imported ({error}): uvicorn's other parser lets smuggled requests "
             "through. Run `pip install httptools`."
         ) from None
-    return BoundedProtocol
+    return WebhookProtocol

@@ -17,7 +17,6 @@ waits, and a new producer is built.
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -26,7 +25,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from hooktape import log, metrics
-from hooktape.errors import RecordTooLarge, TapeError, TapeFull, TapeUnavailable, TopicMissing
+from hooktape.errors import HooktapeError, RecordTooLarge, TapeError, TapeFull, TapeUnavailable, TopicMissing
 from hooktape.schemas.event import Coordinates
 from hooktape.settings import Settings
 from hooktape.tape import clients, headers
@@ -35,6 +34,10 @@ _log = log.get("hooktape.tape")
 _Waiting = asyncio.Future[Coordinates]
 # A wave that isn't answered whole by then (one of several brokers is gone) holds up the others no longer.
 _WAVE_SECONDS = 0.1
+# Between two looks for delivery reports while some are awaited; the event loop's timers have whole milliseconds.
+_POLL_SECONDS = 0.001
+# The same while none are: librdkafka's own news (a broker gone, a fatal error) can wait so long.
+_IDLE_SECONDS = 0.1
 _ACKNOWLEDGED = metrics.PUBLISH_SECONDS.labels("acknowledged")
 _FAILED = metrics.PUBLISH_SECONDS.labels("failed")
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE}
@@ -84,9 +87,7 @@ class Publisher:
         self._wave: _Wave | None = None
         self._scheduled = False
         self._reports: list[_Report] = []
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._poll, name="hooktape-publisher", daemon=True)
-        self._thread.start()
+        self._timer = self._loop.call_later(_IDLE_SECONDS, self._poll)
 
     @property
     def outstanding(self) -> int:
@@ -131,6 +132,8 @@ class Publisher:
                 self._refuse(record, _as_error(error.args[0], record.topic))
         if not wave.unanswered:
             self._next()
+        self._timer.cancel()
+        self._timer = self._loop.call_later(_POLL_SECONDS, self._poll)
 
     def _next(self) -> None:
         """Ends the wave and begins another if something waits."""
@@ -156,23 +159,19 @@ class Publisher:
         self._reports.append((future, wave, error, at, time.perf_counter() - start))
 
     def _poll(self) -> None:
-        while not self._closing.is_set():
-            producer = self._producer
-            if producer is None:
-                self._rebuild()
-                continue
-            try:
-                producer.poll(0.1)
-            except KafkaException as error:
-                self._break(error.args[0])
-            self._hand_over()
-
-    def _hand_over(self) -> None:
-        """Wakes the loop once for all reports of a poll."""
+        """Takes the delivery reports that have come, and looks again: soon while some are awaited, at times otherwise."""
+        producer = self._producer
+        if producer is None:
+            return
+        try:
+            producer.poll(0)
+        except KafkaException as error:
+            self._break(error.args[0])
+            return
         if self._reports:
             reports, self._reports = self._reports, []
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
-                self._loop.call_soon_threadsafe(self._settle, reports)
+            self._settle(reports)
+        self._timer = self._loop.call_later(_POLL_SECONDS if self._waiting else _IDLE_SECONDS, self._poll)
 
     def _settle(self, reports: list[_Report]) -> None:
         for future, wave, error, at, seconds in reports:
@@ -193,8 +192,8 @@ class Publisher:
     def _break(self, error: KafkaError) -> None:
         _log.error("the producer failed for good and is rebuilt", error=error.str(), code=error.name())
         self._producer = None
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._fail_all, f"the producer failed: {error.str()}")
+        self._fail_all(f"the producer failed: {error.str()}")
+        self._timer = self._loop.call_later(_REBUILD_PAUSE, self._rebuild)
 
     def _fail_all(self, why: str) -> None:
         waiting, self._waiting = self._waiting, set()
@@ -206,9 +205,11 @@ class Publisher:
     def _rebuild(self) -> None:
         try:
             self._producer = clients.producer(self._settings, **self._overrides)
-        except KafkaException as error:
+        except (KafkaException, HooktapeError) as error:
             _log.error("the producer can't be rebuilt yet", error=str(error))
-            self._closing.wait(_REBUILD_PAUSE)
+            self._timer = self._loop.call_later(_REBUILD_PAUSE, self._rebuild)
+        else:
+            self._poll()
 
     async def warm_up(self, topics: Iterable[str], within: float) -> None:
         """Learns where the partitions of `topics` are and connects, so that the first record doesn't pay for it (0.5–1 s).
@@ -247,8 +248,7 @@ class Publisher:
         """Flushes for at most `within` seconds and ends the thread. What isn't acknowledged by then raises in its future."""
         with contextlib.suppress(TapeUnavailable):
             await self.flush(within)
-        self._closing.set()
-        await asyncio.to_thread(self._thread.join)
+        self._timer.cancel()
         self._fail_all("the publisher was closed")
         self._producer = None
 

@@ -45,7 +45,8 @@ def parse_time(text: str, now: datetime | None = None) -> datetime:
 
 def micros(moment: datetime) -> int:
     """Microseconds since the epoch; exact, where `timestamp()` would go through a float."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def from_micros(value: int) -> datetime:
