@@ -91,8 +91,9 @@ async def running(
         receiver = Receiver(settings, publisher, Wire(settings), routes)
         listener = listener or listen(host, port)
         server = _Server(uvicorn.Config(
-            _rest(receiver, watch), http=protocol.for_receiver(receiver), ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
-            proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE, timeout_graceful_shutdown=_DRAIN_SECONDS, backlog=_BACKLOG,
+            _rest(receiver, watch), http=protocol.for_receiver(receiver), ws="none", lifespan="off", log_config=None,
+            access_log=False, server_header=False, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=_DRAIN_SECONDS, backlog=_BACKLOG,
         ))  # fmt: skip
         chores = [asyncio.create_task(receiver.run()), asyncio.create_task(watch.run())]
         url = url_of(listener)

@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from hooktape import log
-from hooktape.errors import TapeUnavailable
+from hooktape.errors import SettingsError, TapeUnavailable
 from hooktape.settings import MIB, Settings
 
 MAX_RECORD = 8 * MIB
@@ -36,6 +36,19 @@ def _note(error: Any) -> None:
     _log.warning("Kafka client", error=error.str(), code=error.name())
 
 
+def _made(kind: Callable[[dict[str, Any]], T], config: dict[str, Any]) -> T:
+    """A client, or SettingsError for a property that librdkafka doesn't take."""
+    try:
+        return kind(config)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError._INVALID_ARG:
+            raise
+        raise SettingsError(
+            f"librdkafka refuses a property of the Kafka client: {error.args[0].str()}. Look at HOOKTAPE_KAFKA_* in the environment "
+            "and [kafka_properties] in hooktape.toml."
+        ) from None
+
+
 def producer(settings: Settings, **overrides: Any) -> Producer:
     """A producer whose acknowledgement means all in-sync replicas, and which answers within 3 s whatever Kafka does."""
     config = {
@@ -56,7 +69,7 @@ def producer(settings: Settings, **overrides: Any) -> Producer:
         "partitioner": "murmur2_random",
         "allow.auto.create.topics": False,
     }
-    return Producer({**config, **_common(settings), **overrides})
+    return _made(Producer, {**config, **_common(settings), **overrides})
 
 
 def consumer(settings: Settings, group: str, **overrides: Any) -> Consumer:
@@ -77,12 +90,12 @@ def consumer(settings: Settings, group: str, **overrides: Any) -> Consumer:
         "fetch.message.max.bytes": MAX_RECORD,
         "allow.auto.create.topics": False,
     }
-    return Consumer({**config, **_common(settings), **overrides})
+    return _made(Consumer, {**config, **_common(settings), **overrides})
 
 
 def admin(settings: Settings) -> AdminClient:
     """An admin client. Keep it named while a request runs: collecting it cancels the request."""
-    return AdminClient(_common(settings))
+    return _made(AdminClient, _common(settings))
 
 
 # A new topic, a leader or a coordinator that is moving: known in a moment. `KafkaError.retriable()` isn't asked, since

@@ -36,6 +36,8 @@ _Waiting = asyncio.Future[Coordinates]
 _WAVE_SECONDS = 0.1
 # Between two looks for delivery reports while some are awaited; the event loop's timers have whole milliseconds.
 _POLL_SECONDS = 0.001
+# The same from within `publish`: under load a turn of the loop takes longer than a timer's millisecond, and the next wave waits.
+_LOOK_SECONDS = 0.0004
 # The same while none are: librdkafka's own news (a broker gone, a fatal error) can wait so long.
 _IDLE_SECONDS = 0.1
 _ACKNOWLEDGED = metrics.PUBLISH_SECONDS.labels("acknowledged")
@@ -86,6 +88,7 @@ class Publisher:
         self._queue: list[_Record] = []
         self._wave: _Wave | None = None
         self._scheduled = False
+        self._looked = 0.0
         self._reports: list[_Report] = []
         self._timer = self._loop.call_later(_IDLE_SECONDS, self._poll)
 
@@ -103,17 +106,24 @@ class Publisher:
         recall the record.
         """
         future: _Waiting = self._loop.create_future()
+        now = time.perf_counter()
         packed = extra if isinstance(extra, list) else headers.pack(extra)
-        self._queue.append(_Record(future, time.perf_counter(), topic, value, key, partition, packed))
+        self._queue.append(_Record(future, now, topic, value, key, partition, packed))
         self._waiting.add(future)
         if self._wave is None and not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._send)
+        elif now - self._looked > _LOOK_SECONDS:
+            self._collect(now)
+            if self._wave is None and self._queue:
+                self._send()
         return future
 
     def _send(self) -> None:
         """Hands everything that waits to librdkafka, as one wave."""
         self._scheduled = False
+        if self._wave is not None or not self._queue:
+            return  # a turn that was asked for, and overtaken by `publish`
         records, self._queue = self._queue, []
         producer = self._producer
         if producer is None:
@@ -160,18 +170,24 @@ class Publisher:
 
     def _poll(self) -> None:
         """Takes the delivery reports that have come, and looks again: soon while some are awaited, at times otherwise."""
+        if self._collect(time.perf_counter()):
+            self._timer = self._loop.call_later(_POLL_SECONDS if self._waiting else _IDLE_SECONDS, self._poll)
+
+    def _collect(self, now: float) -> bool:
+        """Takes the delivery reports that have come; False when there's no producer (any more)."""
+        self._looked = now
         producer = self._producer
         if producer is None:
-            return
+            return False
         try:
             producer.poll(0)
         except KafkaException as error:
             self._break(error.args[0])
-            return
+            return False
         if self._reports:
             reports, self._reports = self._reports, []
             self._settle(reports)
-        self._timer = self._loop.call_later(_POLL_SECONDS if self._waiting else _IDLE_SECONDS, self._poll)
+        return True
 
     def _settle(self, reports: list[_Report]) -> None:
         for future, wave, error, at, seconds in reports:
@@ -190,6 +206,7 @@ class Publisher:
             self._next()
 
     def _break(self, error: KafkaError) -> None:
+        self._timer.cancel()
         _log.error("the producer failed for good and is rebuilt", error=error.str(), code=error.name())
         self._producer = None
         self._fail_all(f"the producer failed: {error.str()}")
