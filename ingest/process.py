@@ -53,7 +53,7 @@ def _serve(settings: Settings, host: str, port: int, listener: socket.socket | N
             asyncio.get_running_loop().add_reader(parent.sentinel, stop.set)
         await serve(settings, host, port, stop=stop, listener=listener)
 
-    # What is imported stays; requests leave hardly a cycle behind. With the default threshold of 700 the collector takes 7 % of
+    # What is imported stays; requests leave hardly a cycle behind. With the default threshold of 700 the collector takes over 5 % of
     # the time at 256 connections.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
