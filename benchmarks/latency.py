@@ -78,24 +78,24 @@ def send(url: str, rate: int, seconds: float) -> None:
 
 async def measure(settings: Settings, url: str, rate: int, seconds: float) -> list[float]:
     """Milliseconds from arrival to handler, sorted."""
-    app, waits, started = App("latency"), list[float](), time.time()
+    app, waits, started, done = App("latency"), list[float](), time.time(), asyncio.Event()
+    total = int(rate * (seconds + WARM_UP))
 
     @app.on("orders/create")
     async def handle(event: Event) -> None:
         now = time.time()
         waits.append((now - event.received_us / 1e6) * 1000 if now - started > WARM_UP else -1.0)
+        if len(waits) == total:
+            done.set()
 
-    total = int(rate * (seconds + WARM_UP))
     async with running(app, settings) as worker:
         await worker.idle()
         started = time.time()
         sender = multiprocessing.get_context("spawn").Process(target=send, args=(url, rate, seconds + WARM_UP))
         sender.start()
-        end = time.monotonic() + seconds + WARM_UP + 30
-        while len(waits) < total and time.monotonic() < end:
-            await asyncio.sleep(0.2)
+        async with asyncio.timeout(seconds + WARM_UP + 30):
+            await done.wait()
         sender.join()
-    assert len(waits) == total, f"{len(waits)} of {total} events came"
     return sorted(wait for wait in waits if wait >= 0)
 
 

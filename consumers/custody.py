@@ -24,7 +24,7 @@ from hooktape.ledger.ledger import Ledger
 
 _log = log.get("hooktape.consumers")
 T = TypeVar("T")
-# Half as many cost PostgreSQL a third of its events/s; more hold up what comes after.
+# Measured on PostgreSQL, an empty handler: 5,700 events/s with 500; 9,200 and 9,900 with 1,000. More hold up what comes after.
 _BATCH = 1000
 # Between tries while the database can't be reached, in seconds.
 _PAUSES = (0.1, 0.3, 1.0, 3.0)

@@ -72,9 +72,10 @@ def reference_page() -> str:
     names = "".join(f"| `{name}` | {meaning} |\n" for name, meaning in _headers())
     lines = "".join(f"| `{name}` | {', '.join(labels) or '–'} | {meaning} |\n" for name, labels, meaning in _metrics())
     return (
-        f"{REFERENCE}## Answers to `POST /webhooks`\n\n| status | `outcome` | what the sender is told |\n| --- | --- | --- |\n{statuses}\n"
-        f"## Record headers\n\nOurs are replaced at each hop, never appended; foreign ones are kept.\n\n| header | meaning |\n"
-        f"| --- | --- |\n{names}\n## Metrics\n\n| metric | labels | meaning, and what to do |\n| --- | --- | --- |\n{lines}"
+        f"{REFERENCE}## Answers to `POST /webhooks`\n\n"
+        f"| status | `outcome` | what the sender is told |\n| --- | --- | --- |\n{statuses}\n"
+        "## Record headers\n\nOurs are replaced at each hop, never appended; foreign ones are kept.\n\n"
+        f"| header | meaning |\n| --- | --- |\n{names}\n## Metrics\n\n| metric | labels | meaning, and what to do |\n| --- | --- | --- |\n{lines}"
     )
 
 
