@@ -24,8 +24,9 @@ from hooktape.times import parse_duration
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes. No more than partitions are of use.")
 @click.option("--stop-within", metavar="TIME", default="15s", show_default=True, help="On SIGTERM: how long running handlers get.")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics there; worker n on port + n; 0 takes a free one.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="The address to serve /metrics on.")
 def command(target: str, group: str, forward: str, topics: tuple[str, ...], concurrency: int, start: str, workers: int,
-            stop_within: str, metrics_port: int | None) -> None:  # fmt: skip
+            stop_within: str, metrics_port: int | None, metrics_host: str) -> None:  # fmt: skip
     """A worker that plays the tape to handlers. It stops cleanly on SIGTERM and Ctrl-C.
 
     \b
@@ -40,7 +41,7 @@ def command(target: str, group: str, forward: str, topics: tuple[str, ...], conc
         raise UsageError("--topic goes with --forward; an app says its topics in @app.on(…).")
     options = replace(Options(), start=Start.parse(start), stop_within=parse_duration(stop_within))
     settings = common.load()
-    job = serve.Job(settings, options, target, group, forward, topics, concurrency, metrics_port)
+    job = serve.Job(settings, options, target, group, forward, topics, concurrency, metrics_port, metrics_host)
     # Here too with several workers: a mistake in the app is told once, before any process is started.
     app, forwarder = job.app()
     check_reachable(settings)

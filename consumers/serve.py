@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -42,6 +42,7 @@ class Job:
     topics: tuple[str, ...] = ()
     concurrency: int = 16
     metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
 
     def app(self) -> tuple[App, forwarding.Forwarder | None]:
         """The app to run. Raises UsageError, SettingsError."""
@@ -67,7 +68,7 @@ def run(job: Job, app: App, forwarder: forwarding.Forwarder | None = None) -> No
     """Runs one worker until SIGTERM or SIGINT. Raises what ended it otherwise."""
     tune()
     if job.metrics_port is not None:
-        port = metrics.serve(job.metrics_port)
+        port = metrics.serve(job.metrics_port, job.metrics_host)
         _log.info("metrics", address=f"http://127.0.0.1:{port}/metrics")
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_run(job, app, forwarder))
@@ -156,7 +157,7 @@ def _child(job: Job, index: int, parent: int) -> None:
     log.configure(job.settings.log_level, job.settings.log_format)
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     if job.metrics_port:
-        job = Job(job.settings, job.options, job.target, job.group, job.forward, job.topics, job.concurrency, job.metrics_port + index)
+        job = replace(job, metrics_port=job.metrics_port + index)
     try:
         app, forwarder = job.app()
         run(job, app, forwarder)
