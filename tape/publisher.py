@@ -1,18 +1,13 @@
 """The one publisher: an asyncio face on librdkafka's producer. A record's future is done when Kafka acknowledged it.
 
-What is published while a wave of records is unacknowledged waits here, and becomes the next wave. So a slow broker gets few large
-requests instead of many small ones, and librdkafka is kept out of a busy loop: with idempotence on, it takes the records in
-flight to a partition for requests and sends no further one while there are five (rdkafka_broker.c: `RD_KAFKA_IDEMP_MAX_INFLIGHT -
-inflight`), but goes on looking, without a pause, at those that wait. Measured at 64 connections on a slow disk: 25 to 45 % of a core.
+The loop itself polls, and only while something is awaited: a thread of its own would fight for the interpreter's lock with every
+callback (measured at 256 connections: a fifth less). `AIOProducer` isn't used: it drops headers and holds a lone record for
+seconds (research: ingest §0.1).
 
-One thread polls; the delivery reports of a poll wake the loop once, together. `AIOProducer` isn't used: it drops headers and
-holds a lone record for seconds (research: ingest §0.1).
+    building ──▶ ready ──fatal error──▶ broken ──rebuilt──▶ ready
+                   └──────────close──────────▶ closed
 
-    building ──start──▶ ready ──fatal error──▶ broken ──rebuilt──▶ ready
-                          └──────────close──────────▶ closed
-
-A fatal producer error (an idempotence violation, say) is raised from `poll()` and would kill the thread; here it fails what
-waits, and a new producer is built.
+A fatal producer error (an idempotence violation, say) is raised from `poll()`; it fails what waits, and a new producer is built.
 """
 
 import asyncio
@@ -20,7 +15,7 @@ import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -32,11 +27,9 @@ from hooktape.tape import clients, headers
 
 _log = log.get("hooktape.tape")
 _Waiting = asyncio.Future[Coordinates]
-# A wave that isn't answered whole by then (one of several brokers is gone) holds up the others no longer.
-_WAVE_SECONDS = 0.1
 # Between two looks for delivery reports while some are awaited; the event loop's timers have whole milliseconds.
 _POLL_SECONDS = 0.001
-# The same from within `publish`: under load a turn of the loop takes longer than a timer's millisecond, and the next wave waits.
+# The same from within `publish`: under load a turn of the loop takes longer than a timer's millisecond.
 _LOOK_SECONDS = 0.0004
 # The same while none are: librdkafka's own news (a broker gone, a fatal error) can wait so long.
 _IDLE_SECONDS = 0.1
@@ -48,29 +41,7 @@ _NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
 _NO_PARTITION = 2**31 - 1
 # Between two tries to build a producer after a fatal error: long enough not to spin, short beside Shopify's 5 s.
 _REBUILD_PAUSE = 0.5
-
-
-class _Record(NamedTuple):
-    future: _Waiting
-    start: float
-    topic: str
-    value: bytes | None
-    key: str | bytes | None
-    partition: int
-    headers: headers.Packed
-
-
-class _Wave:
-    """Records handed over together, until all of them are reported or the timer has run out."""
-
-    __slots__ = ("timer", "unanswered")
-
-    def __init__(self, timer: asyncio.TimerHandle) -> None:
-        self.timer = timer
-        self.unanswered = 0
-
-
-_Report = tuple[_Waiting, _Wave, KafkaError | None, Coordinates | None, float]
+_Report = tuple[_Waiting, KafkaError | None, Coordinates | None, float]
 
 
 class Publisher:
@@ -85,9 +56,6 @@ class Publisher:
         self._loop = asyncio.get_running_loop()
         self._producer: Producer | None = clients.producer(settings, **overrides)
         self._waiting: set[_Waiting] = set()
-        self._queue: list[_Record] = []
-        self._wave: _Wave | None = None
-        self._scheduled = False
         self._looked = 0.0
         self._reports: list[_Report] = []
         self._timer = self._loop.call_later(_IDLE_SECONDS, self._poll)
@@ -108,65 +76,31 @@ class Publisher:
         future: _Waiting = self._loop.create_future()
         now = time.perf_counter()
         packed = extra if isinstance(extra, list) else headers.pack(extra)
-        self._queue.append(_Record(future, now, topic, value, key, partition, packed))
-        self._waiting.add(future)
-        if self._wave is None and not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._send)
-        elif now - self._looked > _LOOK_SECONDS:
+        if self._producer is None:
+            future.set_exception(TapeUnavailable("the producer failed and is being rebuilt"))
+            return future
+        try:
+            self._producer.produce(topic, value, key, partition, headers=packed, on_delivery=partial(self._delivered, future, now))
+        except BufferError:
+            future.set_exception(TapeFull("the producer's queue is full: Kafka takes less than comes in"))
+        except KafkaException as error:
+            future.set_exception(_as_error(error.args[0], topic))
+        else:
+            if not self._waiting:
+                self._timer.cancel()
+                self._timer = self._loop.call_later(_POLL_SECONDS, self._poll)
+            self._waiting.add(future)
+        if now - self._looked > _LOOK_SECONDS:
             self._collect(now)
-            if self._wave is None and self._queue:
-                self._send()
         return future
 
-    def _send(self) -> None:
-        """Hands everything that waits to librdkafka, as one wave."""
-        self._scheduled = False
-        if self._wave is not None or not self._queue:
-            return  # a turn that was asked for, and overtaken by `publish`
-        records, self._queue = self._queue, []
-        producer = self._producer
-        if producer is None:
-            for record in records:
-                self._refuse(record, TapeUnavailable("the producer failed and is being rebuilt"))
-            return
-        wave = self._wave = _Wave(self._loop.call_later(_WAVE_SECONDS, self._next))
-        for record in records:
-            try:
-                producer.produce(record.topic, record.value, record.key, record.partition, headers=record.headers,
-                                 on_delivery=partial(self._delivered, record.future, wave, record.start))  # fmt: skip
-                wave.unanswered += 1
-            except BufferError:
-                self._refuse(record, TapeFull("the producer's queue is full: Kafka takes less than comes in"))
-            except KafkaException as error:
-                self._refuse(record, _as_error(error.args[0], record.topic))
-        if not wave.unanswered:
-            self._next()
-        self._timer.cancel()
-        self._timer = self._loop.call_later(_POLL_SECONDS, self._poll)
-
-    def _next(self) -> None:
-        """Ends the wave and begins another if something waits."""
-        if self._wave is not None:
-            self._wave.timer.cancel()
-            self._wave = None
-        if self._queue and not self._scheduled:
-            # Not at once: whoever waited for this wave may publish again within the same turn of the loop.
-            self._scheduled = True
-            self._loop.call_soon(self._send)
-
-    def _refuse(self, record: _Record, error: TapeError) -> None:
-        self._waiting.discard(record.future)
-        if not record.future.done():
-            record.future.set_exception(error)
-
-    def _delivered(self, future: _Waiting, wave: _Wave, start: float, error: KafkaError | None, message: Message) -> None:
+    def _delivered(self, future: _Waiting, start: float, error: KafkaError | None, message: Message) -> None:
         at, offset = None, message.offset()
         # Without an offset the broker only said "a record of this number is here already" (a request sent again). librdkafka has
         # acknowledged records so that were dropped (its change log, 1.9.0): what can't be pointed at isn't called durable.
         if error is None and offset is not None and offset >= 0:
             at = Coordinates(message.topic() or "", message.partition() or 0, offset)
-        self._reports.append((future, wave, error, at, time.perf_counter() - start))
+        self._reports.append((future, error, at, time.perf_counter() - start))
 
     def _poll(self) -> None:
         """Takes the delivery reports that have come, and looks again: soon while some are awaited, at times otherwise."""
@@ -190,8 +124,7 @@ class Publisher:
         return True
 
     def _settle(self, reports: list[_Report]) -> None:
-        for future, wave, error, at, seconds in reports:
-            wave.unanswered -= 1
+        for future, error, at, seconds in reports:
             self._waiting.discard(future)
             (_FAILED if at is None else _ACKNOWLEDGED).observe(seconds)
             if future.done():
@@ -202,8 +135,6 @@ class Publisher:
                 future.set_exception(_as_error(error))
             else:
                 future.set_exception(TapeUnavailable("Kafka says that it has the record already, but not where"))
-        if self._wave is not None and not self._wave.unanswered:
-            self._next()
 
     def _break(self, error: KafkaError) -> None:
         self._timer.cancel()
@@ -214,7 +145,6 @@ class Publisher:
 
     def _fail_all(self, why: str) -> None:
         waiting, self._waiting = self._waiting, set()
-        self._queue.clear()
         for future in waiting:
             if not future.done():
                 future.set_exception(TapeUnavailable(f"{why}. Whether the record is on the tape isn't known."))
@@ -240,8 +170,8 @@ class Publisher:
         answered: set[asyncio.Future[None]] = set()
 
         def learnt(future: asyncio.Future[None], error: KafkaError | None, message: Message) -> None:
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_done, future)
+            if not future.done():
+                future.set_result(None)
 
         for topic in topics:
             future: asyncio.Future[None] = self._loop.create_future()
@@ -262,17 +192,12 @@ class Publisher:
                 raise TapeUnavailable(f"{len(late)} records weren't acknowledged within {within:g} s")
 
     async def close(self, within: float = 5.0) -> None:
-        """Flushes for at most `within` seconds and ends the thread. What isn't acknowledged by then raises in its future."""
+        """Flushes for at most `within` seconds. What isn't acknowledged by then raises in its future."""
         with contextlib.suppress(TapeUnavailable):
             await self.flush(within)
         self._timer.cancel()
         self._fail_all("the publisher was closed")
         self._producer = None
-
-
-def _done(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _as_error(error: KafkaError, topic: str = "") -> TapeError:

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from hooktape.errors import RecordTooLarge, TapeFull, TapeUnavailable
+from hooktape.errors import RecordTooLarge, SettingsError, TapeFull, TapeUnavailable
 from hooktape.schemas.event import Coordinates
 from hooktape.settings import MIB, Settings
-from hooktape.tape import clients, headers
+from hooktape.tape import clients, headers, topics
+from hooktape.tape.names import Names
 from hooktape.tape.publisher import Publisher
 from hooktape.tape.reader import Reader
 from tests.tape.kit import create
@@ -149,3 +150,45 @@ def test_closing_flushes_what_was_handed_over(settings: Settings, prefix: str) -
         return [future.result() for future in futures]
 
     assert [at.offset for at in asyncio.run(work())] == list(range(100))
+
+
+def test_records_published_in_bursts_are_acknowledged_in_order(settings: Settings) -> None:
+    topics.apply(settings)
+    log = Names(settings.topic_prefix).other
+
+    async def main() -> list[int]:
+        publisher = Publisher(settings)
+        await publisher.warm_up([log], 10)
+        futures = []
+        for burst in range(20):
+            futures += [publisher.publish(log, b"%d" % n, key="k", extra={}) for n in range(burst)]
+            await asyncio.sleep(0.001 * (burst % 3))  # some while a request is under way, some between two
+        offsets = [at.offset for at in await asyncio.gather(*futures)]
+        await publisher.close()
+        return offsets
+
+    offsets = asyncio.run(main())
+    assert offsets == list(range(offsets[0], offsets[0] + 190))
+
+
+def test_closing_delivers_what_waits_behind_a_request(settings: Settings) -> None:
+    topics.apply(settings)
+    log = Names(settings.topic_prefix).other
+
+    async def main() -> int:
+        publisher = Publisher(settings)
+        first = publisher.publish(log, b"1", key="k", extra={})
+        await asyncio.sleep(0)  # the first one goes by itself
+        others = [publisher.publish(log, b"2", key="k", extra={}) for _ in range(100)]
+        await publisher.close(10)
+        return sum(future.done() and future.exception() is None for future in [first, *others])
+
+    assert asyncio.run(main()) == 101
+
+
+def test_a_property_that_librdkafka_does_not_know_is_an_error_of_the_settings() -> None:
+    async def main() -> None:
+        Publisher(Settings(kafka="127.0.0.1:1", kafka_properties={"no.such.thing": "1"}))
+
+    with pytest.raises(SettingsError, match=r"no\.such\.thing.*HOOKTAPE_KAFKA_"):
+        asyncio.run(main())
