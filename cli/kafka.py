@@ -9,7 +9,7 @@ from hooktape.errors import UsageError
 from hooktape.settings import load
 from hooktape.times import iso
 
-NOT_RUNNING = 3  # DESIGN §7: nothing matched
+NOT_RUNNING = 3  # as everywhere: nothing matched
 
 
 def _say(message: str) -> None:

@@ -1,4 +1,4 @@
-"""What can become of a webhook request: one enum is the HTTP status, the metric's label and the log's field (DESIGN §8)."""
+"""What can become of a webhook request: one enum is the HTTP status, the metric's label and the log's field."""
 
 from enum import Enum
 from http import HTTPStatus

@@ -14,7 +14,7 @@ from hooktape.ledger.keys import EventKey, shown
 from hooktape.ledger.texts import clean
 from hooktape.ledger.windows import Window
 
-# A day away counts as the same event: see DESIGN §6.
+# A day away counts as the same event: that copies share their day is implied by Shopify, not promised.
 _NEAR = (-1, 0, 1)
 # As much of an error as a list shows; the whole of it is in the dead-letter record.
 _MESSAGE_BYTES = 1024

@@ -37,7 +37,7 @@ class SqliteTransaction(Transaction):
 
 class SqliteDatabase(Database):
     """`synchronous=FULL` with WAL: one fsync a transaction, so a batch costs what a row costs (NORMAL lost 811 commits in
-    a power cut: DESIGN §11). A write that needn't be durable leaves out that fsync; the next durable one covers it.
+    a power cut). A write that needn't be durable leaves out that fsync; the next durable one covers it.
     """
 
     dialect = "sqlite"

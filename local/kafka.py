@@ -29,7 +29,7 @@ READY_SECONDS = 60.0  # ready after 2 s on an idle machine; a busy laptop or a l
 PORT_ATTEMPTS = 3  # a free port can be taken between the look and Kafka's bind; three times in a row it isn't chance
 PORTS = range(19_000, 30_000)  # below all systems' ports for outgoing connections (Linux: from 32,768; macOS: 49,152)
 PORT_SECONDS = 1.0  # connections that a broker leaves behind held its port for up to 0.15 s
-MAX_HEAP = "512m"  # DESIGN §11: 380 MB resident with it
+MAX_HEAP = "512m"  # 380 MB resident with it
 
 
 def _silent(_: str) -> None:
@@ -195,11 +195,11 @@ def properties(ports: Ports, data: Path) -> dict[str, str]:
         "offsets.topic.num.partitions": "4",
         "transaction.state.log.num.partitions": "4",
         "share.coordinator.state.topic.num.partitions": "4",
-        # A power cut took every one of 61,456 acknowledged records without this, and none with it (DESIGN §11).
+        # A power cut took every one of 61,456 acknowledged records without this, and none with it.
         "log.flush.interval.messages": "1",
         # A misspelt topic is an error, not a new topic with the wrong settings.
         "auto.create.topics.enable": "false",
-        "message.max.bytes": str(8 * 1024 * 1024),  # DESIGN §4
+        "message.max.bytes": str(8 * 1024 * 1024),  # the largest record (tape.clients.MAX_RECORD)
         # Back 3 s after a kill instead of 12: the controller forgets the dead session sooner. Five heartbeats fit into it.
         "broker.session.timeout.ms": "1000",
         "broker.heartbeat.interval.ms": "200",

@@ -27,7 +27,7 @@ _LONGEST_PAUSE = 30.0
 _TIMEOUT = httpx.Timeout(40.0, connect=10.0)
 _RETRIABLE_STATUS = {408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 530}
 _RETRIABLE_CODES = {"INTERNAL_SERVER_ERROR", "TIMEOUT", "THROTTLED_DURING_CHECKOUT"}
-# Each is a different thing to do, so each is a reason of its own (research: reconciler §2, threads 8 and 15).
+# Each is a different thing to do, so each is a reason of its own.
 _STATUS = {
     401: ("unauthorized", "the token isn't accepted: after a new install or rotation set the new one in HOOKTAPE_SHOP_TOKENS"),
     402: ("payment_required", "the shop is frozen for an unpaid bill; its API opens again when the merchant pays"),
@@ -180,7 +180,7 @@ class _Bucket:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    # Shopify sends fractions ("2.0"), which a reader of whole numbers trips over (FACTS §6).
+    # Shopify sends fractions ("2.0"), which a reader of whole numbers trips over.
     try:
         return max(0.0, float(response.headers["Retry-After"]))
     except (KeyError, ValueError):

@@ -6,7 +6,7 @@
 
 Search proposes: what a list shows and the tape lacks is only pending. `nodes` disposes: after the grace period it is
 fetched by id, the tape is read again to its end *after* that fetch, and only what is missing still is recorded
-(research: reconciler §3). Each action but the ledger's ends with exactly one input.
+(docs/reconciliation.md). Each action but the ledger's ends with exactly one input.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ DAY = 86_400 * SECOND
 MARGIN = 300 * SECOND
 """The tape is read from this long before a change on: Kafka's clock dates records, Shopify's dates changes."""
 LIST_LIMIT = 20_000
-"""Rows of one list before the window is halved: Shopify pages through 25,000 objects at most (FACTS §6)."""
+"""Rows of one list before the window is halved: Shopify pages through 25,000 objects at most (shopify.dev/docs/api/usage/limits)."""
 CHUNK = 100
 """Confirmed and recorded at once: bounds the memory that bodies take, and what a crash leaves to look up."""
 _HALVINGS = 3
@@ -298,7 +298,7 @@ def tally(state: State) -> Tally:
 
 
 def _in_window(state: State) -> dict[str, Row]:
-    """The listed rows that are in the window: the API's filter may be wider than it says (research: reconciler §2, thread 4)."""
+    """The listed rows that are in the window: the API's filter may be wider than it says (PostHog/posthog#39687)."""
     rows: dict[str, Row] = {}
     for page in state.pages:
         for row in page:

@@ -155,7 +155,7 @@ def _join(kind: str, found: str | None) -> str | None:
     return f"{kind}/{found}" if found else None
 
 
-# Entities that are written once: their creation is their version (research: refunds and transactions have no updated_at).
+# Entities that are written once: their creation is their version (webhook bodies of refunds and transactions have no updated_at).
 _WRITTEN_ONCE = {"refunds", "order_transactions", "fulfillment_events"}
 
 

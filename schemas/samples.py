@@ -35,7 +35,7 @@ _NOTES = (None, None, None, "Ring the bell & wait", "Leave at reception/desk 2",
 def encode(value: object) -> bytes:
     r"""JSON as Shopify writes it: `/` as `\/`, and `&`, `<`, `>`, U+2028 and U+2029 as `\uXXXX`; other text as UTF-8.
 
-    Whoever decodes and encodes a body again therefore breaks its signature (FACTS §7, rows 11 and 12). In JSON these
+    Whoever decodes and encodes a body again therefore breaks its signature (Shopify/shopify-express#114). In JSON these
     characters stand only inside strings, so that replacing bytes is exact.
     """
     raw = msgspec.json.encode(value).replace(b"/", b"\\/")

@@ -50,7 +50,7 @@ def expand(patterns: Iterable[str]) -> tuple[str, ...]:
 def from_events_header(resource: str, action: str) -> str | None:
     """The classic topic of an Events delivery: `Product`, `update` → `products/update`; None where there's none.
 
-    Events name the resource in the singular and the action apart (FACTS §1.1).
+    Events name the resource in the singular and the action apart.
     """
     word = "".join("_" + c.lower() if c.isupper() else c for c in resource).lstrip("_")
     plural = word[:-1] + "ies" if word.endswith("y") else word + "s"

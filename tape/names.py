@@ -1,4 +1,4 @@
-"""Names of Kafka topics (DESIGN §4): the only place that builds or takes apart one."""
+"""Names of Kafka topics: the only place that builds or takes apart one."""
 
 import contextlib
 import re

@@ -2,7 +2,7 @@
 
 The loop itself polls, and only while something is awaited: a thread of its own would fight for the interpreter's lock with every
 callback (measured at 256 connections: a fifth less). `AIOProducer` isn't used: it drops headers and holds a lone record for
-seconds (research: ingest §0.1).
+seconds.
 
     building ──▶ ready ──fatal error──▶ broken ──rebuilt──▶ ready
                    └──────────close──────────▶ closed

@@ -2,7 +2,7 @@
 
 The end is frozen when the bounds are taken (the last stable offset), and is recognised by the position, never by the last
 record: a transaction marker or compaction may sit there. Times become offsets once per partition; `LogAppendTime` makes that
-sound (research: reliability §4.1–4.3).
+sound.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Provisioning: the topics that the settings ask for, made or mended; what is right already is left alone (DESIGN §4)."""
+"""Provisioning: the topics that the settings ask for, made or mended; what is right already is left alone."""
 
 import time
 from collections.abc import Iterable, Mapping

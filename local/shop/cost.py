@@ -37,7 +37,7 @@ _ROUNDING = 0.001  # points; 10 µs of the slowest refill
 class Plan:
     """What a shop's plan gives an app: the bucket's size and its refill, points and points per second.
 
-    Refills are published; sizes are 20 s of refill, as responses show (FACTS §6).
+    Refills are published; sizes are 20 s of refill, as responses show.
     """
 
     name: str

@@ -17,7 +17,7 @@ class Fate(StrEnum):
     DROPPED = "dropped"
     """Never sent, as when Shopify loses it: only the Admin API shows the change."""
     DOUBLED = "doubled"
-    """Two copies at the very same instant, on two connections (FACTS §7, row 3)."""
+    """Two copies at the very same instant, on two connections (nozzlegear/ShopifySharp#919)."""
     LATE = "late"
     """Sent after a delay."""
     OUT_OF_ORDER = "out_of_order"

@@ -1,7 +1,7 @@
 """How the Admin API shows what the shop holds: one table of GraphQL fields for each type, read off the REST bodies. Pure.
 
 GraphQL differs from a webhook body in shape, not in fact: global ids, camelCase, money as `*Set`, tags as a list, enums in
-upper case, instants in UTC (FACTS §6, "Shape").
+upper case, instants in UTC.
 """
 
 from collections.abc import Callable

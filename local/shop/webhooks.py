@@ -1,4 +1,4 @@
-"""Sends webhooks as Shopify does (FACTS §1): signed, retried with the same bytes and ids, with the faults that were planned."""
+"""Sends webhooks as Shopify does: signed, retried with the same bytes and ids, with the faults that were planned."""
 
 import asyncio
 from collections.abc import Coroutine, Sequence
@@ -14,13 +14,13 @@ from hooktape.schemas.signature import sign
 Task = asyncio.Task[None]
 
 RETRIES = 8
-"""Tries after the first (FACTS §1.2)."""
+"""Tries after the first (shopify.dev/changelog/updates-to-webhook-retry-mechanism)."""
 SHOPIFY_SPAN = 4 * 3600.0
 """Seconds over which Shopify spreads them."""
 
 
 class Secrets:
-    """An app's client secrets, newest first. The oldest one that isn't revoked signs (FACTS §1.5). Raises UsageError for none."""
+    """An app's client secrets, newest first. The oldest one that isn't revoked signs. Raises UsageError for none."""
 
     def __init__(self, newest_first: Sequence[str]) -> None:
         if not newest_first or not all(newest_first):
@@ -128,7 +128,7 @@ class Sender:
 
 
 def headers(change: Change) -> str:
-    """All of a delivery's header lines but the signature, the host and the length (FACTS §1.1)."""
+    """All of a delivery's header lines but the signature, the host and the length."""
     return (
         "User-Agent: Shopify-Captain-Hook\r\nAccept: */*\r\nContent-Type: application/json\r\n"
         f"X-Shopify-Topic: {change.topic}\r\nX-Shopify-Shop-Domain: {change.shop}\r\n"

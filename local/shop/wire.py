@@ -63,7 +63,7 @@ class _Connection(asyncio.Protocol):
 
 
 class Poster:
-    """Posts to one address. `connect` and `total` are time-outs in seconds (Shopify's: 1 and 5, FACTS §1.2).
+    """Posts to one address. `connect` and `total` are time-outs in seconds (Shopify's: 1 and 5).
 
     https verifies the certificate. Raises UsageError for an address that is neither http nor https.
     """

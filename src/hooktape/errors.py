@@ -1,7 +1,7 @@
 """Every error that Hooktape raises on purpose: what it means, and what to do about it.
 
 A message says what happened, to which event or setting, and what to do; it never holds a secret or a body.
-`exit_code` is the command's exit status (DESIGN §7): 1 failed, 2 wrong usage, 3 nothing matched, 4 not allowed,
+`exit_code` is the command's exit status: 1 failed, 2 wrong usage, 3 nothing matched, 4 not allowed,
 5 incomplete or failed again.
 """
 

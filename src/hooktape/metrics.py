@@ -1,4 +1,4 @@
-"""Every metric of Hooktape: what it means, and what to do when it moves (DESIGN §9).
+"""Every metric of Hooktape: what it means, and what to do when it moves.
 
 All of them live here and nowhere else, so that this page is the reference. No label takes values that grow with
 shops or resources on a hot counter. Figures about lag and depth are exported by `hooktape catalog`, from broker
@@ -46,7 +46,7 @@ SECRET_IN_USE = Counter("hooktape_secret_in_use_total",
     "Webhooks verified, by secret. Do: revoke an old secret only after its count has stood still for over 4 h.",
     ["secret_id"])
 RELABELLED = Counter("hooktape_relabelled_total",
-    "Bodies seen again under another shop or topic with the same signature. Do: treat as forged; see docs/security.md.")
+    "Bodies seen again under another shop or topic, same signature. Do: see docs/security.md; some topics share a body by nature.")
 UNPROVISIONED = Counter("hooktape_unprovisioned_total",
     "Events recorded in the log of other topics. Do: add the topic to HOOKTAPE_TOPICS and run `hooktape topics apply`.")
 BREAKER_OPEN = Gauge("hooktape_breaker_open",

@@ -76,7 +76,7 @@ def _setting(parse: Callable[[str], Any], default: Any, meaning: str) -> Any:
     return field(default=default, metadata={"parse": parse, "meaning": meaning})
 
 
-# The topic families of DESIGN §4; `all` stands for every topic in the table.
+# What most apps subscribe to, and the compliance topics; `all` stands for every topic in the table.
 DEFAULT_TOPICS = (
     "orders/*", "products/*", "customers/*", "refunds/*", "fulfillments/*", "inventory_items/*", "inventory_levels/*",
     "app/*", "bulk_operations/*", "shop/redact",

@@ -57,8 +57,9 @@ REFERENCE = """\
 | `hooktape.dlq.<group>` | as on the log | 90 days | dead events of a group |
 | `hooktape.replay.<group>` | as on the log | 7 days | the replayer's lane into a group |
 
-The first word is `HOOKTAPE_TOPIC_PREFIX`. A worker of group G uses the Kafka consumer groups `G` (logs), `G.retry` and `G.replay`. Values are
-Avro (`schemas/webhook_event.avsc`) in single-object encoding, or in the Confluent wire format where a schema registry is set; readers take both.
+The first word is `HOOKTAPE_TOPIC_PREFIX`. A worker of group G uses the Kafka consumer groups `G` (logs), `G.retry` and `G.replay`. Values
+are Avro (`schemas/webhook_event.avsc`) in single-object encoding, or in the Confluent wire format where a schema registry is set; readers
+take both.
 
 ## Exit codes
 
@@ -75,7 +76,8 @@ def reference_page() -> str:
         f"{REFERENCE}## Answers to `POST /webhooks`\n\n"
         f"| status | `outcome` | what the sender is told |\n| --- | --- | --- |\n{statuses}\n"
         "## Record headers\n\nOurs are replaced at each hop, never appended; foreign ones are kept.\n\n"
-        f"| header | meaning |\n| --- | --- |\n{names}\n## Metrics\n\n| metric | labels | meaning, and what to do |\n| --- | --- | --- |\n{lines}"
+        f"| header | meaning |\n| --- | --- |\n{names}\n"
+        f"## Metrics\n\n| metric | labels | meaning, and what to do |\n| --- | --- | --- |\n{lines}"
     )
 
 
