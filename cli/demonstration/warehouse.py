@@ -1,16 +1,17 @@
 """The system downstream of the handlers: it applies effects, remembers every one of them, and can be down for a while."""
 
 import asyncio
-import contextlib
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import uvicorn
+
+from hooktape.local.shop.server import Guest
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -57,14 +58,6 @@ class Warehouse:
         return len(self.refused.keys() & {effect.webhook_id for effect in self.effects})
 
 
-class _Guest(uvicorn.Server):
-    """uvicorn inside another program, whose signals aren't its own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 @asynccontextmanager
 async def running() -> AsyncIterator[Warehouse]:
     """A warehouse that answers on a free loopback port."""
@@ -73,7 +66,7 @@ async def running() -> AsyncIterator[Warehouse]:
     listener.bind(("127.0.0.1", 0))
     listener.listen(256)
     warehouse.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server = _Guest(uvicorn.Config(warehouse.app, interface="asgi3", http="httptools", lifespan="off", log_config=None, access_log=False))
+    server = Guest(uvicorn.Config(warehouse.app, interface="asgi3", http="httptools", lifespan="off", log_config=None, access_log=False))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield warehouse

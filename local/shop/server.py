@@ -75,7 +75,7 @@ class LocalShop:
         self._fates = Random(f"{seed}/fates")
         self._clock = clock
         self._asked_port, self._port = port, 0
-        self._server: _Server | None = None
+        self._server: Guest | None = None
         self._serving: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -90,7 +90,7 @@ class LocalShop:
         self._port = listener.getsockname()[1]
         config = uvicorn.Config(self._app, interface="asgi3", http="httptools", lifespan="off", log_config=None, access_log=False,
                                 date_header=False, timeout_graceful_shutdown=2)  # fmt: skip
-        self._server = _Server(config)
+        self._server = Guest(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
         # The listener takes connections from here on; they are answered as soon as uvicorn's loop runs.
         listener.listen()
@@ -190,7 +190,7 @@ class LocalShop:
         return answer.status, answer.headers, answer.body
 
 
-class _Server(uvicorn.Server):
+class Guest(uvicorn.Server):
     """uvicorn as a guest: signals belong to the program around it."""
 
     @contextlib.contextmanager

@@ -3,13 +3,18 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hooktape.consumers.app import App
 from hooktape.consumers.options import Options
+from hooktape.consumers.running import Running, running
+from hooktape.ledger.ledger import Ledger
 from hooktape.schemas import codec
 from hooktape.schemas.event import Event
 from hooktape.schemas.resources import find
@@ -96,3 +101,23 @@ async def until(condition: Callable[[], object], within: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < end, "what was waited for didn't come"
         await asyncio.sleep(0.01)
+
+
+Act = Callable[[Running], Awaitable[None]]
+
+
+def run(app: App, settings: Settings, options: Options, act: Act | None = None, **more: Any) -> None:
+    """A worker until it's idle, or while `act` runs."""
+
+    async def main() -> None:
+        async with running(app, settings, options=options, **more) as worker:
+            await (act(worker) if act else worker.idle())
+
+    asyncio.run(main())
+
+
+def states(settings: Settings, group: str, events: list[Event]) -> Counter[str]:
+    """What the ledger says of events."""
+    with Ledger.open(settings.ledger_url) as ledger:
+        found = ledger.outcomes.states(group, [e.key for e in events])
+    return Counter(state.name.lower() for state in found.values())
