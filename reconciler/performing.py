@@ -138,6 +138,7 @@ class Performer:
         turn.unsettled = False
         for _, event in todo:
             metrics.RECONCILE_MISSING.labels(event.topic).inc()
+            metrics.EVENTS_RECEIVED.labels(event.topic, event.source).inc()
         if todo:
             await asyncio.to_thread(self._mark, todo, turn, family)
         return Recorded(frozenset(item.row.resource for item, _ in todo), known)

@@ -139,7 +139,8 @@ def write(ledger: Ledger, plan: Plan, items: Sequence[Item]) -> None:
         ledger.jobs.create(plan.job)
     for each in items:
         plan.add(each)
-    ledger.jobs.add_items(plan.job.id, items) if items else 0
+    if items:
+        ledger.jobs.add_items(plan.job.id, items)
 
 
 def finished(ledger: Ledger, plan: Plan) -> Plan:
@@ -147,11 +148,7 @@ def finished(ledger: Ledger, plan: Plan) -> Plan:
     if not plan.selected:
         raise NothingMatched(f"No event matches: {plan.job.selection.describe()}. Widen it; `hooktape events list` takes the same options.")
     ledger.jobs.amend(plan.job.id, note="")
-    return replace_job(plan, selected=plan.selected)
-
-
-def replace_job(plan: Plan, *, selected: int) -> Plan:
-    plan.job = replace(plan.job, note="", selected=selected)
+    plan.job = replace(plan.job, note="", selected=plan.selected)
     return plan
 
 

@@ -38,12 +38,6 @@ class Follower:
             self._consumer.incremental_assign([TopicPartition(*partition, offset) for partition, offset in new.items()])
             self._following |= new.keys()
 
-    def restart(self, starts: Mapping[Partition, int]) -> None:
-        """Forgets what it followed and follows these."""
-        self._consumer.unassign()
-        self._following.clear()
-        self.follow(starts)
-
     def poll(self, timeout: float = 0.5, batch: int = 1000) -> tuple[list[Record], dict[Partition, int]]:
         """New records, waiting at most `timeout` seconds for a first one, and the next offset of each partition heard of.
 

@@ -2,11 +2,16 @@
 
 import ast
 import inspect
+import re
+import shlex
 from pathlib import Path
 
+import click
+import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from hooktape import metrics, settings
+from hooktape.cli.main import root
 from hooktape.ingest.outcome import Outcome
 from hooktape.tape import headers
 from hooktape.times import format_duration
@@ -109,6 +114,25 @@ def test_every_header_and_metric_has_a_meaning():
 
 def test_the_reference_lists_what_the_code_has():
     assert (DOCS / "reference.md").read_text() == reference_page()
+
+
+def _shown_commands() -> list[str]:
+    """What the README and the docs tell people to type: console lines, and the README's `hooktape …` in the text."""
+    readme = (DOCS.parent / "README.md").read_text()
+    found = re.findall(r"`hooktape ([a-z-]+ [^`]+)`", readme)
+    for text in (readme, *(page.read_text() for page in sorted(DOCS.glob("*.md")))):
+        found += re.findall(r"^\$ hooktape (.+)$", text, re.M)
+    return sorted({" ".join(line.split()) for line in found})
+
+
+@pytest.mark.parametrize("line", _shown_commands())
+def test_every_command_in_the_docs_is_one_that_hooktape_takes(line):
+    words = shlex.split(line, comments=True)
+    command, context = root, click.Context(root)
+    while isinstance(command, click.Group):
+        name, command, words = command.resolve_command(context, words)
+        context = click.Context(command, info_name=name, parent=context)
+    command.make_context(command.name, words, parent=context.parent).close()
 
 
 def test_the_settings_page_is_the_table_of_settings():

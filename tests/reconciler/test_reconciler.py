@@ -14,6 +14,7 @@ from random import Random
 
 import pytest
 
+from hooktape import metrics
 from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop.cost import Plan
 from hooktape.local.shop.model import Change
@@ -65,6 +66,12 @@ def begun() -> Clock:
     return Clock(float(int(time.time()) - 200))
 
 
+def received() -> float:
+    """Synthetic events that the metric has counted."""
+    samples = (sample for metric in metrics.EVENTS_RECEIVED.collect() for sample in metric.samples)
+    return sum(s.value for s in samples if s.name.endswith("_total") and s.labels["source"] == "reconciler")
+
+
 async def test_exactly_the_dropped_ones_are_found_and_a_second_pass_adds_nothing(tape: Settings, ledger: Ledger) -> None:
     clock = begun()
     async with opened(clock, seed=7) as shop:
@@ -73,9 +80,11 @@ async def test_exactly_the_dropped_ones_are_found_and_a_second_pass_adds_nothing
         arrived, missing = dropped(changes_of(shop, clock, 300), 0.05, seed=7)
         assert missing
         await deliver(settings, arrived)
+        before = received()
 
         reports = await passed(settings, ledger, clock, shop.domain)
 
+        assert received() - before == len(missing)
         assert [report.error for report in reports] == ["", "", ""]
         assert {resource for report in reports for resource in report.missing} == missing
         assert all(report.complete for report in reports)
