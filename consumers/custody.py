@@ -18,7 +18,7 @@ from hooktape import log
 from hooktape.consumers.app import Handler
 from hooktape.consumers.task import Task
 from hooktape.errors import LedgerUnavailable
-from hooktape.ledger.claims import Claim, Claimed, Finish
+from hooktape.ledger.checks import Claim, Claimed, Finish
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
 

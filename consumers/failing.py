@@ -11,7 +11,7 @@ from hooktape.consumers.letters import Letter, Raw, failure_of, letter
 from hooktape.consumers.schedule import Again, Later, Schedule
 from hooktape.consumers.task import Task
 from hooktape.errors import NotOurs
-from hooktape.ledger.claims import Finish, State
+from hooktape.ledger.checks import Finish, State
 from hooktape.schemas.event import Coordinates, Replay
 from hooktape.settings import Settings
 from hooktape.tape.names import Names

@@ -17,7 +17,7 @@ from hooktape.consumers.source import Source
 from hooktape.consumers.task import Home, Rank, Task
 from hooktape.consumers.tracker import WINDOW, Tracker
 from hooktape.errors import NotOurs, Reject, TopicMissing
-from hooktape.ledger.claims import State
+from hooktape.ledger.checks import State
 from hooktape.ledger.windows import Window
 from hooktape.schemas import topics as shopify
 from hooktape.schemas.event import Coordinates, Event, Replay

@@ -37,7 +37,7 @@ from hooktape.consumers.source import Source
 from hooktape.consumers.task import Home, Rank, Task
 from hooktape.consumers.watch import Watch
 from hooktape.errors import HooktapeError, NotOurs
-from hooktape.ledger.claims import Applied, Claimed, Finish, State, Verdict
+from hooktape.ledger.checks import Applied, Claimed, Finish, State, Verdict
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
 from hooktape.settings import Settings

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from hooktape.ledger import search
-from hooktape.ledger.claims import State
+from hooktape.ledger.checks import State
 from hooktape.ledger.database import Database, Transaction
 from hooktape.ledger.keys import EventKey, event_id16
 from hooktape.ledger.selection import Selection, Status

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from hooktape.errors import NothingMatched, UsageError
 from hooktape.ledger.catalogue import After, Entry
-from hooktape.ledger.claims import FINISHED, State
+from hooktape.ledger.checks import FINISHED, State
 from hooktape.ledger.items import RUN, Item
 from hooktape.ledger.jobs import Job, Kind
 from hooktape.ledger.keys import EventKey, new_id

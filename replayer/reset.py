@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from hooktape.errors import NotAllowed, NothingMatched, NotOurs, TapeError, UsageError
-from hooktape.ledger.claims import FINISHED
+from hooktape.ledger.checks import FINISHED
 from hooktape.ledger.keys import new_id
 from hooktape.ledger.ledger import Ledger
 from hooktape.schemas import topics as shopify

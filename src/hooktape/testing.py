@@ -33,7 +33,7 @@ from hooktape.consumers.lanes import Lanes
 from hooktape.consumers.schedule import Again, Dead, Later, Schedule
 from hooktape.consumers.task import Home, Rank, Task
 from hooktape.errors import UsageError
-from hooktape.ledger.claims import Claim, Row, State, Verdict, decide
+from hooktape.ledger.checks import Claim, Row, State, Verdict, decide
 from hooktape.schemas import resources, samples, signature
 from hooktape.schemas.event import Coordinates, Event, EventKey, Replay
 from hooktape.settings import Settings
