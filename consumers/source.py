@@ -7,6 +7,10 @@ apart, and what it fetches goes to the event loop, one wake-up per batch.
     running ──more held than `most`──▶ full ──held ≤ half──▶ running
                                         └──5 s──▶ paused ──held ≤ half──▶ running
 
+One source is the group's member: it's assigned partitions of the log, commits for all, and fetches nothing of a partition before
+`hold(home, False)`. The others never join: they `follow` the partition numbers that the member was given, so that what belongs
+to one resource is in one worker, by whichever topic it comes.
+
 Full is a matter of not polling; only when it lasts are the partitions paused, since a pause throws the prefetch away
 (measured: a pause per batch fetched 60 times the bytes), and polling has to go on for rebalances to be heard.
 """
@@ -46,6 +50,9 @@ _FULL_BEFORE_PAUSE = 5.0
 _SOCKET_MS = 10_000
 _REFUSED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED,
             KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION}  # fmt: skip
+# What only a member of a group has a use for; with another protocol the client refuses some of them.
+_MEMBERS = {"group.protocol", "group.remote.assignor", "partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms",
+            "group.instance.id"}  # fmt: skip
 _NO_KIP848 = {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,16 @@ class _Commit:
 class _Hold:
     home: Home
     paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Follow:
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Leave:
+    partition: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +99,7 @@ class Source:
         """Records that the loop has taken over; the loop counts. What's under way is posted less received."""
         self._settings, self._wire, self._loop, self._deliver, self._make = settings, wire, loop, deliver, make
         self._posted = 0
-        self._mailbox: queue.SimpleQueue[_Commit | _Hold | _Stop | _Wake] = queue.SimpleQueue()
+        self._mailbox: queue.SimpleQueue[_Commit | _Hold | _Follow | _Leave | _Stop | _Wake] = queue.SimpleQueue()
         self._homes: dict[tuple[str, int], Home] = {}
         self._positions: dict[tuple[str, int], int] = {}
         self._waits: Waits[Fetched] = Waits()
@@ -98,13 +115,21 @@ class Source:
 
     # ── from the loop ───────────────────────────────────────────────────────────────────────────────────────────────
     def commit(self, commits: Commits) -> None:
-        """Commits in the background; positions of partitions that have gone are left out."""
+        """Commits in the background, as the member, for any source; positions of partitions that have gone are left out."""
         if commits:
             self._mailbox.put(_Commit(commits))
 
     def hold(self, home: Home, paused: bool) -> None:
-        """Stops or resumes fetching one partition: its window of unfinished offsets is full."""
+        """Stops or resumes fetching one partition: its window of unfinished offsets is full, or it isn't this worker's yet."""
         self._mailbox.put(_Hold(home, paused))
+
+    def follow(self, partition: int) -> None:
+        """Reads this partition of all its topics from what is committed on; `Assigned` says when it has begun."""
+        self._mailbox.put(_Follow(partition))
+
+    def leave(self, partition: int) -> None:
+        """Reads it no more."""
+        self._mailbox.put(_Leave(partition))
 
     def wake(self) -> None:
         """`held` has fallen: a full source needn't wait for its next look."""
@@ -130,7 +155,7 @@ class Source:
                 try:
                     self._turn(consumer)
                 except _NoKip848:
-                    _log.info("the broker has no KIP-848 groups: falling back to cooperative-sticky", group=self.plan.group)
+                    _log.info("the broker has no KIP-848 groups: falling back to the classic protocol", group=self.plan.group)
                     consumer.close()
                     self._classic = True
                     consumer = self._open()
@@ -147,13 +172,19 @@ class Source:
     def _open(self) -> Consumer:
         own = self._settings.kafka_properties
         config: dict[str, Any] = {"queued.min.messages": self.plan.prefetch, "socket.timeout.ms": _SOCKET_MS}
-        # KIP-848 moves single partitions, decided by the broker. No group.instance.id: a static member that comes back
-        # after a crash is fenced for good.
-        config |= {"group.protocol": "classic", "partition.assignment.strategy": "cooperative-sticky"} if self._classic else {
-            "group.protocol": "consumer"}  # fmt: skip
+        # All partitions with one number must go to one worker (order per resource, whatever topic it comes by), and of Kafka's assignors
+        # only `range` does that: `uniform`, KIP-848's default, and cooperative-sticky spread them (seen with three workers and five topics).
+        # No group.instance.id: with KIP-848 a static member that comes back after a crash is fenced for good.
+        if self.plan.member:
+            config |= {"group.protocol": "classic", "partition.assignment.strategy": "range"} if self._classic else {
+                "group.protocol": "consumer", "group.remote.assignor": "range"}  # fmt: skip
+        else:
+            own = {key: value for key, value in own.items() if key not in _MEMBERS}
+            config["group.protocol"] = "classic"
         config = {key: value for key, value in config.items() if key not in own} | self.plan.overrides
         consumer = self._make(self._settings, self.plan.group, **config)
-        consumer.subscribe(list(self.plan.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        if self.plan.member:
+            consumer.subscribe(list(self.plan.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         return consumer
 
     def _end(self, consumer: Consumer | None) -> None:
@@ -161,7 +192,7 @@ class Source:
         try:
             if consumer is not None:
                 if stop is not None:
-                    self._commit(consumer, stop.commits, wait=True)
+                    self._commit(consumer, stop.commits, wait=True, going=True)
                 consumer.close()
         except (KafkaException, RuntimeError) as error:
             _log.warning("the consumer didn't close cleanly", group=self.plan.group, error=str(error))
@@ -200,6 +231,10 @@ class Source:
                         self._commit(consumer, commits, wait=False)
                     case _Hold(home, paused):
                         self._hold(consumer, [home], paused)
+                    case _Follow(partition):
+                        self._follow(consumer, partition)
+                    case _Leave(partition):
+                        self._unfollow(consumer, partition)
                     case _Stop() as stop:
                         self._stopping = stop
                     case _Wake():
@@ -299,12 +334,26 @@ class Source:
         self._post(Lost(home, first, low))
         self._positions[home.key] = low
         # Not seek: after the reset's error the partition isn't being fetched, and seek refuses.
-        consumer.incremental_unassign([TopicPartition(*home.key)])
-        consumer.incremental_assign([TopicPartition(*home.key, low)])
+        if self.plan.member and self._classic:
+            self._begin(consumer, list(self._homes.values()))
+        else:
+            consumer.incremental_unassign([TopicPartition(*home.key)])
+            self._begin(consumer, [home])
 
-    def _commit(self, consumer: Consumer, commits: Commits, wait: bool) -> None:
-        owned = [TopicPartition(home.topic, home.partition, position.offset, position.metadata)
-                 for home, position in commits.items() if self._homes.get(home.key) is home]  # fmt: skip
+    def _begin(self, consumer: Consumer, homes: list[Home]) -> None:
+        """Fetches from where each is; what is held back is paused before the first request."""
+        places = [TopicPartition(*home.key, self._positions[home.key]) for home in homes]
+        if self.plan.member and self._classic:
+            # The range assignor of the classic protocol is an eager one: it knows only whole assignments.
+            consumer.assign(places)
+        else:
+            consumer.incremental_assign(places)
+        self._pause(consumer, [home for home in homes if home in self._held_back])
+
+    def _commit(self, consumer: Consumer, commits: Commits, wait: bool, going: bool = False) -> None:
+        """`going`: it's the last commit of partitions that are being taken away."""
+        owned = [TopicPartition(home.topic, home.partition, position.offset, position.metadata) for home, position in commits.items()
+                 if going or (not home.revoked and (home.rank is not self.plan.rank or self._homes.get(home.key) is home))]  # fmt: skip
         if not owned:
             return
         try:
@@ -335,6 +384,18 @@ class Source:
 
     # ── rebalances: called by librdkafka inside poll() and close(), on this thread ──────────────────────────────────
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if not partitions:
+            consumer.incremental_assign([]) if not self._classic else consumer.assign([])
+            return
+        homes, born = self._homes_of(consumer, partitions)
+        self._held_back |= set(homes)
+        self._begin(consumer, homes)
+        self._post(Assigned(homes))
+        # At birth: killed before its first commit, a group that starts "now" would start later still the next time.
+        self._commit(consumer, {h: Position(h.base, "") for h in born}, wait=False)
+
+    def _homes_of(self, consumer: Consumer, partitions: list[TopicPartition]) -> tuple[list[Home], list[Home]]:
+        """New assignments, and those of them that the group has never committed."""
         committed = groups.committed_by(consumer, partitions)
         born = [p for p in committed if p.offset < 0]
         starts = births.resolve(clients.admin(self._settings), born, self.plan.start) if born else {}
@@ -344,12 +405,19 @@ class Source:
             base = starts.get((p.topic, p.partition), p.offset)
             metadata = getattr(p, "metadata", None) or ""
             homes.append(Home(p.topic, p.partition, self._epoch, base, metadata, self.plan.rank, self.plan.topics.get(p.topic)))
-        consumer.incremental_assign([TopicPartition(h.topic, h.partition, h.base) for h in homes])
         self._homes |= {home.key: home for home in homes}
         self._positions |= {home.key: home.base for home in homes}
+        return homes, [home for home in homes if home.key in starts]
+
+    def _follow(self, consumer: Consumer, partition: int) -> None:
+        homes, _ = self._homes_of(consumer, [TopicPartition(topic, partition) for topic in self.plan.topics])
+        self._begin(consumer, homes)
         self._post(Assigned(homes))
-        # At birth: killed before its first commit, a group that starts "now" would start later still the next time.
-        self._commit(consumer, {h: Position(h.base, "") for h in homes if h.key in starts}, wait=False)
+
+    def _unfollow(self, consumer: Consumer, partition: int) -> None:
+        homes = [home for home in self._homes.values() if home.partition == partition]
+        consumer.incremental_unassign([TopicPartition(*home.key) for home in homes])
+        self._forget(homes)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         homes = [self._homes[p.topic, p.partition] for p in partitions if (p.topic, p.partition) in self._homes]
@@ -357,17 +425,23 @@ class Source:
             answer: Future[Commits] = Future()
             self._post(Revoked(homes, answer))
             try:
-                self._commit(consumer, answer.result(self.plan.revoke_within + 1), wait=True)
+                self._commit(consumer, answer.result(self.plan.revoke_within + 1), wait=True, going=True)
             except TimeoutError:
                 _log.warning("partitions went before their events had ended", group=self.plan.group, partitions=len(homes))
         self._forget(homes)
-        consumer.incremental_unassign(partitions)
+        self._unassign(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         homes = [self._homes[p.topic, p.partition] for p in partitions if (p.topic, p.partition) in self._homes]
         self._post(Revoked(homes, None))
         self._forget(homes)
-        consumer.incremental_unassign(partitions)
+        self._unassign(consumer, partitions)
+
+    def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._classic:
+            consumer.unassign()
+        else:
+            consumer.incremental_unassign(partitions)
 
     def _forget(self, homes: list[Home]) -> None:
         self._waits.drop(homes)
