@@ -20,6 +20,7 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -28,15 +29,15 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from hooktape import log
-from hooktape.consumers import births
+from hooktape.consumers.assignments import Assignments
 from hooktape.consumers.deliveries import Assigned, Broken, Commits, Delivery, Fetched, Lost, Plan, Revoked
-from hooktape.consumers.task import Home
+from hooktape.consumers.task import Home, Tenure
 from hooktape.consumers.tracker import Position
 from hooktape.consumers.waits import Waits
 from hooktape.errors import HooktapeError, NotOurs, TapeError, TapeUnavailable
 from hooktape.schemas.event import Event
 from hooktape.settings import Settings
-from hooktape.tape import clients, groups, headers
+from hooktape.tape import clients, headers
 from hooktape.tape.wire import Wire
 
 _log = log.get("hooktape.consumers")
@@ -68,7 +69,7 @@ class _Hold:
 
 @dataclass(frozen=True, slots=True)
 class _Follow:
-    partition: int
+    tenure: Tenure
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,9 @@ class _Wake:
     pass
 
 
+_Command = _Commit | _Hold | _Follow | _Leave | _Stop | _Wake
+
+
 class Source:
     """Starts at once. `deliver` is called on the loop with each `Delivery`, in order."""
 
@@ -99,17 +103,15 @@ class Source:
         """Records that the loop has taken over; the loop counts. What's under way is posted less received."""
         self._settings, self._wire, self._loop, self._deliver, self._make = settings, wire, loop, deliver, make
         self._posted = 0
-        self._mailbox: queue.SimpleQueue[_Commit | _Hold | _Follow | _Leave | _Stop | _Wake] = queue.SimpleQueue()
-        self._homes: dict[tuple[str, int], Home] = {}
-        self._positions: dict[tuple[str, int], int] = {}
+        self._mailbox: queue.SimpleQueue[_Command] = queue.SimpleQueue()
+        self._kept: deque[_Command] = deque()
+        self._assignments = Assignments(settings, plan)
         self._waits: Waits[Fetched] = Waits()
         self._delayed = any(delay is not None for delay in plan.topics.values())
-        self._held_back: set[Home] = set()
-        self._epoch = 0
         self._full_since: float | None = None
         self._paused_all = False
         self._stopping: _Stop | None = None
-        self._classic = settings.kafka_properties.get("group.protocol") == "classic"
+        self._classic = self._assignments.eager = plan.member and settings.kafka_properties.get("group.protocol") == "classic"
         self._thread = threading.Thread(target=self._run, name=f"hooktape-{plan.rank.name.lower()}", daemon=True)
         self._thread.start()
 
@@ -123,9 +125,9 @@ class Source:
         """Stops or resumes fetching one partition: its window of unfinished offsets is full, or it isn't this worker's yet."""
         self._mailbox.put(_Hold(home, paused))
 
-    def follow(self, partition: int) -> None:
-        """Reads this partition of all its topics from what is committed on; `Assigned` says when it has begun."""
-        self._mailbox.put(_Follow(partition))
+    def follow(self, tenure: Tenure) -> None:
+        """Reads the tenure's partition of all its topics from what is committed on; `Assigned` says when it has begun."""
+        self._mailbox.put(_Follow(tenure))
 
     def leave(self, partition: int) -> None:
         """Reads it no more."""
@@ -157,7 +159,7 @@ class Source:
                 except _NoKip848:
                     _log.info("the broker has no KIP-848 groups: falling back to the classic protocol", group=self.plan.group)
                     consumer.close()
-                    self._classic = True
+                    self._classic = self._assignments.eager = True
                     consumer = self._open()
         except HooktapeError as error:
             self._post(Broken(error))
@@ -172,8 +174,8 @@ class Source:
     def _open(self) -> Consumer:
         own = self._settings.kafka_properties
         config: dict[str, Any] = {"queued.min.messages": self.plan.prefetch, "socket.timeout.ms": _SOCKET_MS}
-        # All partitions with one number must go to one worker (order per resource, whatever topic it comes by), and of Kafka's assignors
-        # only `range` does that: `uniform`, KIP-848's default, and cooperative-sticky spread them (seen with three workers and five topics).
+        # All partitions with one number must go to one worker (order per resource, whatever topic it comes by). Of Kafka's
+        # assignors only `range` does that: `uniform`, KIP-848's default, spread five topics over three workers every which way.
         # No group.instance.id: with KIP-848 a static member that comes back after a crash is fenced for good.
         if self.plan.member:
             config |= {"group.protocol": "classic", "partition.assignment.strategy": "range"} if self._classic else {
@@ -226,13 +228,13 @@ class Source:
         """Empties the mailbox; with `wait`, sleeps there for a moment first."""
         with contextlib.suppress(queue.Empty):
             while True:
-                match self._mailbox.get(wait, 0.02 if wait else None):
+                match self._kept.popleft() if self._kept else self._mailbox.get(wait, 0.02 if wait else None):
                     case _Commit(commits):
                         self._commit(consumer, commits, wait=False)
                     case _Hold(home, paused):
-                        self._hold(consumer, [home], paused)
-                    case _Follow(partition):
-                        self._follow(consumer, partition)
+                        self._assignments.hold(consumer, [home], paused)
+                    case _Follow(tenure):
+                        self._follow(consumer, tenure)
                     case _Leave(partition):
                         self._unfollow(consumer, partition)
                     case _Stop() as stop:
@@ -254,16 +256,17 @@ class Source:
             self._full_since = None
             if self._paused_all:
                 self._paused_all = False
-                self._resume(consumer, [home for home in self._homes.values() if home not in self._held_back])
+                self._assignments.pause_all(consumer, False)
             return most - load
         elif now - self._full_since > _FULL_BEFORE_PAUSE and not self._paused_all:
             self._paused_all = True
-            self._pause(consumer, list(self._homes.values()))
+            self._assignments.pause_all(consumer, True)
         return 0
 
     def _read(self, consumer: Consumer, messages: list[Message]) -> list[Fetched]:
         records = []
-        homes, positions, decode, other = self._homes, self._positions, self._wire.decode, self.plan.other
+        homes, positions = self._assignments.homes, self._assignments.positions
+        decode, other = self._wire.decode, self.plan.other
         for message in messages:
             error = message.error()
             key = (message.topic(), message.partition())
@@ -296,8 +299,9 @@ class Source:
             _log.warning("records can't be decoded yet", error=str(why))
             time.sleep(0.5)
             with contextlib.suppress(queue.Empty):
-                command = self._mailbox.get_nowait()
-                self._stopping = command if isinstance(command, _Stop) else None
+                while True:
+                    self._kept.append(self._mailbox.get_nowait())
+            self._stopping = next((command for command in self._kept if isinstance(command, _Stop)), None)
             try:
                 return self._wire.decode(message.value()), None
             except NotOurs as refusal:
@@ -312,13 +316,14 @@ class Source:
             self._waits.add(record.home, headers.due_us(headers.read(record.message.headers())) / 1e6, record)  # type: ignore[arg-type]
         now = time.time()
         due = list(self._waits.take(now))
-        self._pause(consumer, self._waits.to_pause(now))
-        self._resume(consumer, [] if self._paused_all else self._waits.to_resume())
+        self._assignments.pause(consumer, self._waits.to_pause(now))
+        if not self._paused_all:
+            self._assignments.resume(consumer, self._waits.to_resume())
         return due
 
     def _heed(self, consumer: Consumer, error: KafkaError, key: tuple[str, int]) -> None:
-        if error.code() == KafkaError._AUTO_OFFSET_RESET and key in self._homes:
-            self._skip_lost(consumer, self._homes[key])
+        if error.code() == KafkaError._AUTO_OFFSET_RESET and key in self._assignments.homes:
+            self._skip_lost(consumer, self._assignments.homes[key])
         elif error.code() in _NO_KIP848 and not self._classic:
             raise _NoKip848
         elif error.fatal() or error.code() in _REFUSED:
@@ -330,30 +335,12 @@ class Source:
 
     def _skip_lost(self, consumer: Consumer, home: Home) -> None:
         low, _ = consumer.get_watermark_offsets(TopicPartition(*home.key), 10)
-        first = self._positions.get(home.key, home.base)
-        self._post(Lost(home, first, low))
-        self._positions[home.key] = low
-        # Not seek: after the reset's error the partition isn't being fetched, and seek refuses.
-        if self.plan.member and self._classic:
-            self._begin(consumer, list(self._homes.values()))
-        else:
-            consumer.incremental_unassign([TopicPartition(*home.key)])
-            self._begin(consumer, [home])
-
-    def _begin(self, consumer: Consumer, homes: list[Home]) -> None:
-        """Fetches from where each is; what is held back is paused before the first request."""
-        places = [TopicPartition(*home.key, self._positions[home.key]) for home in homes]
-        if self.plan.member and self._classic:
-            # The range assignor of the classic protocol is an eager one: it knows only whole assignments.
-            consumer.assign(places)
-        else:
-            consumer.incremental_assign(places)
-        self._pause(consumer, [home for home in homes if home in self._held_back])
+        self._post(Lost(home, self._assignments.positions.get(home.key, home.base), low))
+        self._assignments.skip(consumer, home, low)
 
     def _commit(self, consumer: Consumer, commits: Commits, wait: bool, going: bool = False) -> None:
         """`going`: it's the last commit of partitions that are being taken away."""
-        owned = [TopicPartition(home.topic, home.partition, position.offset, position.metadata) for home, position in commits.items()
-                 if going or (not home.revoked and (home.rank is not self.plan.rank or self._homes.get(home.key) is home))]  # fmt: skip
+        owned = self._assignments.committable(commits, going)
         if not owned:
             return
         try:
@@ -365,62 +352,22 @@ class Source:
             # The next commit carries the same and more; what it would have saved, the ledger knows.
             _log.warning("a commit failed", group=self.plan.group, error=error.args[0].str())
 
-    def _hold(self, consumer: Consumer, homes: list[Home], paused: bool) -> None:
-        (self._held_back.update if paused else self._held_back.difference_update)(homes)
-        if not self._paused_all:
-            (self._pause if paused else self._resume)(consumer, homes)
-
-    def _pause(self, consumer: Consumer, homes: list[Home]) -> None:
-        if owned := [TopicPartition(*home.key) for home in homes if self._homes.get(home.key) is home]:
-            consumer.pause(owned)
-
-    def _resume(self, consumer: Consumer, homes: list[Home]) -> None:
-        if owned := [TopicPartition(*home.key) for home in homes if self._homes.get(home.key) is home]:
-            consumer.resume(owned)
-
     def _post(self, delivery: Delivery) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody listens
             self._loop.call_soon_threadsafe(self._deliver, self, delivery)
 
     # ── rebalances: called by librdkafka inside poll() and close(), on this thread ──────────────────────────────────
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if not partitions:
-            consumer.incremental_assign([]) if not self._classic else consumer.assign([])
-            return
-        homes, born = self._homes_of(consumer, partitions)
-        self._held_back |= set(homes)
-        self._begin(consumer, homes)
+        homes, born = self._assignments.add(consumer, partitions)
+        # Nothing is fetched before the partition is this worker's in the ledger too.
+        self._assignments.hold_back(homes)
+        self._assignments.begin(consumer, homes)
         self._post(Assigned(homes))
         # At birth: killed before its first commit, a group that starts "now" would start later still the next time.
         self._commit(consumer, {h: Position(h.base, "") for h in born}, wait=False)
 
-    def _homes_of(self, consumer: Consumer, partitions: list[TopicPartition]) -> tuple[list[Home], list[Home]]:
-        """New assignments, and those of them that the group has never committed."""
-        committed = groups.committed_by(consumer, partitions)
-        born = [p for p in committed if p.offset < 0]
-        starts = births.resolve(clients.admin(self._settings), born, self.plan.start) if born else {}
-        homes = []
-        for p in committed:
-            self._epoch += 1
-            base = starts.get((p.topic, p.partition), p.offset)
-            metadata = getattr(p, "metadata", None) or ""
-            homes.append(Home(p.topic, p.partition, self._epoch, base, metadata, self.plan.rank, self.plan.topics.get(p.topic)))
-        self._homes |= {home.key: home for home in homes}
-        self._positions |= {home.key: home.base for home in homes}
-        return homes, [home for home in homes if home.key in starts]
-
-    def _follow(self, consumer: Consumer, partition: int) -> None:
-        homes, _ = self._homes_of(consumer, [TopicPartition(topic, partition) for topic in self.plan.topics])
-        self._begin(consumer, homes)
-        self._post(Assigned(homes))
-
-    def _unfollow(self, consumer: Consumer, partition: int) -> None:
-        homes = [home for home in self._homes.values() if home.partition == partition]
-        consumer.incremental_unassign([TopicPartition(*home.key) for home in homes])
-        self._forget(homes)
-
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        homes = [self._homes[p.topic, p.partition] for p in partitions if (p.topic, p.partition) in self._homes]
+        homes = [home for p in partitions if (home := self._assignments.homes.get((p.topic, p.partition))) is not None]
         if self._stopping is None and homes:
             answer: Future[Commits] = Future()
             self._post(Revoked(homes, answer))
@@ -428,27 +375,22 @@ class Source:
                 self._commit(consumer, answer.result(self.plan.revoke_within + 1), wait=True, going=True)
             except TimeoutError:
                 _log.warning("partitions went before their events had ended", group=self.plan.group, partitions=len(homes))
-        self._forget(homes)
-        self._unassign(consumer, partitions)
+        self._assignments.end(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        homes = [self._homes[p.topic, p.partition] for p in partitions if (p.topic, p.partition) in self._homes]
-        self._post(Revoked(homes, None))
-        self._forget(homes)
-        self._unassign(consumer, partitions)
+        self._post(Revoked(self._assignments.end(consumer, partitions), None))
 
-    def _unassign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if self._classic:
-            consumer.unassign()
-        else:
-            consumer.incremental_unassign(partitions)
-
-    def _forget(self, homes: list[Home]) -> None:
-        self._waits.drop(homes)
-        self._held_back.difference_update(homes)
+    # ── following the member ────────────────────────────────────────────────────────────────────────────────────────
+    def _follow(self, consumer: Consumer, tenure: Tenure) -> None:
+        homes, _ = self._assignments.add(consumer, [TopicPartition(topic, tenure.partition) for topic in self.plan.topics])
         for home in homes:
-            self._homes.pop(home.key, None)
-            self._positions.pop(home.key, None)
+            home.tenure = tenure
+        self._assignments.begin(consumer, homes)
+        self._post(Assigned(homes))
+
+    def _unfollow(self, consumer: Consumer, partition: int) -> None:
+        followed = [TopicPartition(*key) for key in self._assignments.homes if key[1] == partition]
+        self._waits.drop(self._assignments.end(consumer, followed))
 
 
 class _NoKip848(Exception):

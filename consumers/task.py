@@ -92,6 +92,8 @@ class Task:
     """Its row in the ledger when it was checked."""
     copy: bool = False
     """Another copy of the event was here when this one was checked."""
+    queued: bool = False
+    """It's in the lanes."""
     taken: bool = False
     """It runs, is on its way elsewhere, or is being recorded: this worker ends it, whoever gets its partition."""
     attempts: int = 0

@@ -21,6 +21,8 @@ from hooktape.consumers.intake import Intake
 from hooktape.consumers.source import Source
 from hooktape.consumers.task import Home, Rank, Tenure
 from hooktape.errors import HooktapeError, TapeError
+from hooktape.ledger.checks import Waiting
+from hooktape.ledger.ownership import Taken
 
 _log = log.get("hooktape.consumers")
 # Asking costs a transaction; the previous owner ends within milliseconds, or its lease runs for seconds.
@@ -42,6 +44,7 @@ class Tenures:
         self._owned: dict[int, Tenure] = {}
         self._ending: list[Tenure] = []
         self._answers: list[tuple[list[Home], Future[Commits], float]] = []
+        self._freeing: set[int] = set()
         self._asking: asyncio.Task[None] | None = None
         self._giving: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -133,7 +136,7 @@ class Tenures:
 
     # ── taking ──────────────────────────────────────────────────────────────────────────────────────────────────────
     def _wanted(self) -> list[int]:
-        ending = {tenure.partition for tenure in self._ending}
+        ending = {tenure.partition for tenure in self._ending} | self._freeing
         return [p for p in self._assigned if p not in self._owned and p not in ending]
 
     def _ask_soon(self) -> None:
@@ -145,9 +148,9 @@ class Tenures:
         try:
             while self._assigned.keys() - self._owned.keys():
                 wanted, now = self._wanted(), self._clock.time()
-                taken = await self._custody.insist(lambda ledger: ledger.ownership.take(self._group, self._custody.owner, wanted, now))
+                taken = await self._take(wanted, now)
                 for partition, epoch in taken.epochs.items():
-                    waiting = await self._custody.insist(lambda ledger, p=partition: ledger.outcomes.waiting(self._group, p))  # type: ignore[misc]
+                    waiting = await self._waiting(partition)
                     crash.point("owned-not-started")
                     if partition not in self._assigned:
                         self._give_up(partition)  # Kafka has taken it away meanwhile
@@ -167,11 +170,17 @@ class Tenures:
         finally:
             self._asking = None
 
+    async def _take(self, wanted: list[int], now: float) -> Taken:
+        return await self._custody.insist(lambda ledger: ledger.ownership.take(self._group, self._custody.owner, wanted, now))
+
+    async def _waiting(self, partition: int) -> list[Waiting]:
+        return await self._custody.insist(lambda ledger: ledger.outcomes.waiting(self._group, partition))
+
     def _start(self, partition: int, epoch: int) -> None:
         tenure = self._owned[partition] = Tenure(partition, epoch)
         self._run(tenure, self._assigned[partition])
         for follower in self.followers:
-            follower.follow(partition)
+            follower.follow(tenure)
 
     def _run(self, tenure: Tenure, homes: Iterable[Home]) -> None:
         assert self.member is not None
@@ -182,12 +191,10 @@ class Tenures:
 
     def _begun(self, follower: Source, homes: list[Home]) -> None:
         for home in homes:
-            tenure = self._owned.get(home.partition)
-            if tenure is None or any(h.topic == home.topic and h.rank is not Rank.LIVE for h in tenure.homes):
+            if home.tenure is None or home.tenure.ending:
                 home.revoked = True  # it was given up while the follower was about to begin
                 continue
-            home.tenure = tenure
-            tenure.homes.append(home)
+            home.tenure.homes.append(home)
             self._intake.open(follower, [home])
 
     # ── giving up ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -203,6 +210,7 @@ class Tenures:
         return [home for home in tenure.homes if home.rank is not Rank.LIVE]
 
     def _give_up(self, partition: int) -> None:
+        self._freeing.add(partition)
         task = asyncio.get_running_loop().create_task(self._given_up(partition))
         self._giving.add(task)
         task.add_done_callback(self._giving.discard)
@@ -212,4 +220,5 @@ class Tenures:
             await self._custody.insist(lambda ledger: ledger.ownership.give_up(self._group, self._custody.owner, [partition]))
         except HooktapeError as error:
             self._fail(error)
+        self._freeing.discard(partition)
         self._ask_soon()

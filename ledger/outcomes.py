@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hooktape.errors import LedgerError
 from hooktape.ledger import failures, windows
 from hooktape.ledger.checks import FAILED, IN_RETRY, Applied, Check, Checked, Finish, Row, State, Waiting, decide
 from hooktape.ledger.database import Database, Transaction

@@ -41,7 +41,8 @@ class PostgresTransaction(Transaction):
             return 0
         arrays = ", ".join(f"%s::{'bytea' if kind == 'bytes' else kind}[]" for kind in types)
         # One statement for all: executemany's round of bind and execute for each row costs several times as much.
-        return self._cursor.execute(f"{head} SELECT * FROM unnest({arrays}) {tail}", [list(column) for column in zip(*rows, strict=True)]).rowcount
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        return self._cursor.execute(f"{head} SELECT * FROM unnest({arrays}) {tail}", columns).rowcount
 
     def many(self, sql: str, params: Sequence[Params]) -> int:
         if not params:
