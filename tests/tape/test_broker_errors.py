@@ -118,7 +118,7 @@ def test_a_topic_that_we_may_not_write_is_named_until_we_may(cluster: MockCluste
     async def act(publisher: Publisher) -> None:
         cluster.answer(Api.PRODUCE, (KafkaError.TOPIC_AUTHORIZATION_FAILED, 0))
         for _ in range(2):  # by the broker, then by librdkafka, which remembers it until it next asks about the topic
-            with pytest.raises(TapeUnavailable, match="record for t: .*Topic authorization failed"):
+            with pytest.raises(TapeUnavailable, match=r"record for t: .*Topic authorization failed"):
                 await put(publisher, b"refused")
         await insist(publisher, b"1")
 
