@@ -47,6 +47,9 @@ _SOCKET_MS = 10_000
 _REFUSED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED,
             KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION}  # fmt: skip
 _NO_KIP848 = {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}
+_NO_KIP848_WORDS = tuple(KafkaError(code).str() for code in _NO_KIP848)
+# Between tries of a commit that the coordinator refused, in seconds: about what a rebalance takes.
+_COMMIT_AGAIN = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
@@ -92,6 +95,9 @@ class Source:
         self._full_since: float | None = None
         self._paused_all = False
         self._stopping: _Stop | None = None
+        self._unsaved: Commits = {}
+        self._sent: Commits = {}
+        self._again = 0.0
         self._classic = settings.kafka_properties.get("group.protocol") == "classic"
         self._thread = threading.Thread(target=self._run, name=f"hooktape-{plan.rank.name.lower()}", daemon=True)
         self._thread.start()
@@ -152,6 +158,7 @@ class Source:
         config |= {"group.protocol": "classic", "partition.assignment.strategy": "cooperative-sticky"} if self._classic else {
             "group.protocol": "consumer"}  # fmt: skip
         config = {key: value for key, value in config.items() if key not in own} | self.plan.overrides
+        config["on_commit"] = self._on_commit
         consumer = self._make(self._settings, self.plan.group, **config)
         consumer.subscribe(list(self.plan.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         return consumer
@@ -166,13 +173,16 @@ class Source:
         except (KafkaException, RuntimeError) as error:
             _log.warning("the consumer didn't close cleanly", group=self.plan.group, error=str(error))
         finally:
-            if stop is not None:
+            # Cancelled when nobody waits for it any more.
+            if stop is not None and stop.done.set_running_or_notify_cancel():
                 stop.done.set_result(None)
 
     def _turn(self, consumer: Consumer) -> None:
         self._serve(consumer, wait=self._full_since is not None and not self._paused_all)
         if self._stopping is not None:
             return
+        if self._unsaved and time.monotonic() > self._again:
+            self._commit(consumer, {}, wait=False)
         room = self._room(consumer)
         if room <= 0 and not self._paused_all:
             return
@@ -284,29 +294,52 @@ class Source:
     def _heed(self, consumer: Consumer, error: KafkaError, key: tuple[str, int]) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET and key in self._homes:
             self._skip_lost(consumer, self._homes[key])
-        elif error.code() in _NO_KIP848 and not self._classic:
+        elif self._lacks_kip848(error) and not self._classic:
             raise _NoKip848
-        elif error.fatal() or error.code() in _REFUSED:
+        # A message's error says fatal by its code only: `fatal()` is for those of callbacks.
+        elif error.code() == KafkaError._FATAL or error.code() in _REFUSED:
             raise TapeError(f"Kafka refused the consumer of group {self.plan.group}: {error.str()}")
         elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             _log.error("a topic is missing: run `hooktape topics apply`", topic=key[0])
         else:
             _log.warning("the consumer met an error", group=self.plan.group, error=error.str(), code=error.name())
 
+    def _lacks_kip848(self, error: KafkaError) -> bool:
+        # What made it fatal is told in words only.
+        return error.code() in _NO_KIP848 or (error.code() == KafkaError._FATAL and any(words in error.str() for words in _NO_KIP848_WORDS))
+
     def _skip_lost(self, consumer: Consumer, home: Home) -> None:
-        low, _ = consumer.get_watermark_offsets(TopicPartition(*home.key), 10)
+        low, high = consumer.get_watermark_offsets(TopicPartition(*home.key), 10)
         first = self._positions.get(home.key, home.base)
-        self._post(Lost(home, first, low))
+        if low <= first <= high:
+            # A broker that was behind for a moment: nothing is lost.
+            low = first
+        else:
+            self._post(Lost(home, first, low))
         self._positions[home.key] = low
         # Not seek: after the reset's error the partition isn't being fetched, and seek refuses.
         consumer.incremental_unassign([TopicPartition(*home.key)])
         consumer.incremental_assign([TopicPartition(*home.key, low)])
 
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        """Keeps what a background commit didn't save: nothing new may come on a quiet partition, and its lag would be told for ever."""
+        refused = [(p, error or p.error) for p in partitions if error or p.error]
+        for p, _ in refused:
+            home = self._homes.get((p.topic, p.partition))
+            if home is not None and home in self._sent:
+                # Not what was refused: a later commit may have gone out since, and an offset never moves back.
+                self._unsaved[home] = self._sent[home]
+        if refused:
+            self._again = time.monotonic() + _COMMIT_AGAIN
+            _log.warning("a commit was refused and is made again", group=self.plan.group, error=str(refused[0][1]))
+
     def _commit(self, consumer: Consumer, commits: Commits, wait: bool) -> None:
+        commits, self._unsaved = self._unsaved | commits, {}
         owned = [TopicPartition(home.topic, home.partition, position.offset, position.metadata)
                  for home, position in commits.items() if self._homes.get(home.key) is home]  # fmt: skip
         if not owned:
             return
+        self._sent |= commits
         try:
             if wait:
                 consumer.commit(offsets=owned, asynchronous=False)
@@ -374,6 +407,7 @@ class Source:
         self._held_back.difference_update(homes)
         for home in homes:
             self._homes.pop(home.key, None)
+            self._sent.pop(home, None)
             self._positions.pop(home.key, None)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -79,8 +80,14 @@ class Heard:
         def there() -> bool:
             return groups.committed(self.settings, GROUP, [(TOPIC, 0)]).get((TOPIC, 0)) == offset
 
-        while not await asyncio.to_thread(there):
-            await asyncio.sleep(0.02)
+        await asyncio.to_thread(_wait_for, there)
+
+
+def _wait_for(condition: Callable[[], bool], within: float = 10.0) -> None:
+    end = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < end, "what was waited for didn't come"
+        time.sleep(0.02)
 
 
 @contextlib.asynccontextmanager
@@ -234,8 +241,8 @@ def test_a_broker_that_goes_and_comes_back_is_read_on_from(heard: Heard) -> None
 
 
 @pytest.mark.parametrize("protocol", ["consumer"], indirect=True)
-def test_brokers_without_kip_848_get_a_classic_member(heard: Heard, tmp_path: Path) -> None:
-    heard.cluster.without(Api.CONSUMER_GROUP_HEARTBEAT)
+def test_brokers_that_refuse_kip_848_get_a_classic_member(heard: Heard, tmp_path: Path) -> None:
+    heard.cluster.answer(Api.CONSUMER_GROUP_HEARTBEAT, (KafkaError.UNSUPPORTED_VERSION, 0))
     heard.settings = Settings(kafka=heard.cluster.bootstrap, home=tmp_path)
 
     async def act() -> None:
