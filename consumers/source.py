@@ -65,7 +65,6 @@ class _Hold:
 @dataclass(frozen=True, slots=True)
 class _Stop:
     commits: Commits
-    done: "Future[None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +120,9 @@ class Source:
         """Commits for the last time, leaves the group and ends the thread, waiting at most `within` seconds."""
         if not self._thread.is_alive():
             return
-        done: Future[None] = Future()
-        self._mailbox.put(_Stop(commits, done))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                await asyncio.wrap_future(done)
+        self._mailbox.put(_Stop(commits))
+        # Not an answer to the message: a thread that has just failed doesn't read it any more.
+        await asyncio.to_thread(self._thread.join, within)
 
     # ── the thread ──────────────────────────────────────────────────────────────────────────────────────────────────
     def _run(self) -> None:
@@ -164,7 +161,7 @@ class Source:
         return consumer
 
     def _end(self, consumer: Consumer | None) -> None:
-        stop, self._stopping = self._stopping, self._stopping or _Stop({}, Future())
+        stop, self._stopping = self._stopping, self._stopping or _Stop({})
         try:
             if consumer is not None:
                 if stop is not None:
@@ -172,10 +169,6 @@ class Source:
                 consumer.close()
         except (KafkaException, RuntimeError) as error:
             _log.warning("the consumer didn't close cleanly", group=self.plan.group, error=str(error))
-        finally:
-            # Cancelled when nobody waits for it any more.
-            if stop is not None and stop.done.set_running_or_notify_cancel():
-                stop.done.set_result(None)
 
     def _turn(self, consumer: Consumer) -> None:
         self._serve(consumer, wait=self._full_since is not None and not self._paused_all)
