@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from confluent_kafka import Consumer, TopicPartition
 
 from hooktape.consumers import births
-from hooktape.consumers.deliveries import Commits, Plan
+from hooktape.consumers.deliveries import Plan
 from hooktape.consumers.task import Home
 from hooktape.settings import Settings
 from hooktape.tape import clients, groups
@@ -106,11 +106,9 @@ class Assignments:
         else:
             self.resume(consumer, list(self.homes.values()))
 
-    def committable(self, commits: Commits, going: bool) -> list[TopicPartition]:
-        """What the member may commit of `commits`, other consumers' assignments included. `going`: for the last time."""
-        mine = self._plan.rank
-        return [TopicPartition(home.topic, home.partition, position.offset, position.metadata) for home, position in commits.items()
-                if going or (not home.revoked and (home.rank is not mine or self.homes.get(home.key) is home))]  # fmt: skip
+    def holds(self, home: Home) -> bool:
+        """Whether it's still this worker's: another consumer's assignment for as long as the worker doesn't know better."""
+        return not home.revoked and (home.rank is not self._plan.rank or self.homes.get(home.key) is home)
 
     def _pause(self, consumer: Consumer, homes: Iterable[Home]) -> None:
         if owned := self._owned(homes):

@@ -30,6 +30,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from hooktape import log
 from hooktape.consumers.assignments import Assignments
+from hooktape.consumers.commits import Committer
 from hooktape.consumers.deliveries import Assigned, Broken, Commits, Delivery, Fetched, Lost, Plan, Revoked
 from hooktape.consumers.task import Home, Tenure
 from hooktape.consumers.tracker import Position
@@ -55,6 +56,7 @@ _REFUSED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATIO
 _MEMBERS = {"group.protocol", "group.remote.assignor", "partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms",
             "group.instance.id"}  # fmt: skip
 _NO_KIP848 = {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}
+_NO_KIP848_WORDS = tuple(KafkaError(code).str() for code in _NO_KIP848)
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
@@ -80,7 +82,6 @@ class _Leave:
 @dataclass(frozen=True, slots=True)
 class _Stop:
     commits: Commits
-    done: "Future[None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class Source:
         self._mailbox: queue.SimpleQueue[_Command] = queue.SimpleQueue()
         self._kept: deque[_Command] = deque()
         self._assignments = Assignments(settings, plan)
+        self._committer = Committer(plan.group, self._assignments)
         self._waits: Waits[Fetched] = Waits()
         self._delayed = any(delay is not None for delay in plan.topics.values())
         self._full_since: float | None = None
@@ -142,11 +144,9 @@ class Source:
         """Commits for the last time, leaves the group and ends the thread, waiting at most `within` seconds."""
         if not self._thread.is_alive():
             return
-        done: Future[None] = Future()
-        self._mailbox.put(_Stop(commits, done))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                await asyncio.wrap_future(done)
+        self._mailbox.put(_Stop(commits))
+        # Not an answer to the message: a thread that has just failed doesn't read it any more.
+        await asyncio.to_thread(self._thread.join, within)
 
     # ── the thread ──────────────────────────────────────────────────────────────────────────────────────────────────
     def _run(self) -> None:
@@ -184,28 +184,27 @@ class Source:
             own = {key: value for key, value in own.items() if key not in _MEMBERS}
             config["group.protocol"] = "classic"
         config = {key: value for key, value in config.items() if key not in own} | self.plan.overrides
+        config["on_commit"] = self._committer.on_commit
         consumer = self._make(self._settings, self.plan.group, **config)
         if self.plan.member:
             consumer.subscribe(list(self.plan.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         return consumer
 
     def _end(self, consumer: Consumer | None) -> None:
-        stop, self._stopping = self._stopping, self._stopping or _Stop({}, Future())
+        stop, self._stopping = self._stopping, self._stopping or _Stop({})
         try:
             if consumer is not None:
                 if stop is not None:
-                    self._commit(consumer, stop.commits, wait=True, going=True)
+                    self._committer.commit(consumer, stop.commits, wait=True, going=True)
                 consumer.close()
         except (KafkaException, RuntimeError) as error:
             _log.warning("the consumer didn't close cleanly", group=self.plan.group, error=str(error))
-        finally:
-            if stop is not None:
-                stop.done.set_result(None)
 
     def _turn(self, consumer: Consumer) -> None:
         self._serve(consumer, wait=self._full_since is not None and not self._paused_all)
         if self._stopping is not None:
             return
+        self._committer.again(consumer)
         room = self._room(consumer)
         if room <= 0 and not self._paused_all:
             return
@@ -230,7 +229,7 @@ class Source:
             while True:
                 match self._kept.popleft() if self._kept else self._mailbox.get(wait, 0.02 if wait else None):
                     case _Commit(commits):
-                        self._commit(consumer, commits, wait=False)
+                        self._committer.commit(consumer, commits, wait=False)
                     case _Hold(home, paused):
                         self._assignments.hold(consumer, [home], paused)
                     case _Follow(tenure):
@@ -278,6 +277,9 @@ class Source:
                 continue
             offset: int = message.offset()  # type: ignore[assignment]
             positions[key] = offset + 1  # type: ignore[index]
+            leader = message.leader_epoch()
+            if leader is not None and (not home.leaders or home.leaders[-1][1] != leader):
+                home.leaders.append((offset, leader))
             event, fault = None, None
             if key[0] != other or self._wanted(message):
                 try:
@@ -324,33 +326,29 @@ class Source:
     def _heed(self, consumer: Consumer, error: KafkaError, key: tuple[str, int]) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET and key in self._assignments.homes:
             self._skip_lost(consumer, self._assignments.homes[key])
-        elif error.code() in _NO_KIP848 and not self._classic:
+        elif self._lacks_kip848(error) and not self._classic:
             raise _NoKip848
-        elif error.fatal() or error.code() in _REFUSED:
+        # A message's error says fatal by its code only: `fatal()` is for those of callbacks.
+        elif error.code() == KafkaError._FATAL or error.code() in _REFUSED:
             raise TapeError(f"Kafka refused the consumer of group {self.plan.group}: {error.str()}")
         elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             _log.error("a topic is missing: run `hooktape topics apply`", topic=key[0])
         else:
             _log.warning("the consumer met an error", group=self.plan.group, error=error.str(), code=error.name())
 
-    def _skip_lost(self, consumer: Consumer, home: Home) -> None:
-        low, _ = consumer.get_watermark_offsets(TopicPartition(*home.key), 10)
-        self._post(Lost(home, self._assignments.positions.get(home.key, home.base), low))
-        self._assignments.skip(consumer, home, low)
+    @staticmethod
+    def _lacks_kip848(error: KafkaError) -> bool:
+        # What made it fatal is told in words only.
+        return error.code() in _NO_KIP848 or (error.code() == KafkaError._FATAL and any(words in error.str() for words in _NO_KIP848_WORDS))
 
-    def _commit(self, consumer: Consumer, commits: Commits, wait: bool, going: bool = False) -> None:
-        """`going`: it's the last commit of partitions that are being taken away."""
-        owned = self._assignments.committable(commits, going)
-        if not owned:
-            return
-        try:
-            if wait:
-                consumer.commit(offsets=owned, asynchronous=False)
-            else:
-                consumer.commit(offsets=owned, asynchronous=True)
-        except KafkaException as error:
-            # The next commit carries the same and more; what it would have saved, the ledger knows.
-            _log.warning("a commit failed", group=self.plan.group, error=error.args[0].str())
+    def _skip_lost(self, consumer: Consumer, home: Home) -> None:
+        low, high = consumer.get_watermark_offsets(TopicPartition(*home.key), 10)
+        first = self._assignments.positions.get(home.key, home.base)
+        if low <= first <= high:
+            low = first  # a broker that was behind for a moment: nothing is lost
+        else:
+            self._post(Lost(home, first, low))
+        self._assignments.skip(consumer, home, low)
 
     def _post(self, delivery: Delivery) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody listens
@@ -364,7 +362,7 @@ class Source:
         self._assignments.begin(consumer, homes)
         self._post(Assigned(homes))
         # At birth: killed before its first commit, a group that starts "now" would start later still the next time.
-        self._commit(consumer, {h: Position(h.base, "") for h in born}, wait=False)
+        self._committer.commit(consumer, {h: Position(h.base, "") for h in born}, wait=False)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         homes = [home for p in partitions if (home := self._assignments.homes.get((p.topic, p.partition))) is not None]
@@ -372,7 +370,7 @@ class Source:
             answer: Future[Commits] = Future()
             self._post(Revoked(homes, answer))
             try:
-                self._commit(consumer, answer.result(self.plan.revoke_within + 1), wait=True, going=True)
+                self._committer.commit(consumer, answer.result(self.plan.revoke_within + 1), wait=True, going=True)
             except TimeoutError:
                 _log.warning("partitions went before their events had ended", group=self.plan.group, partitions=len(homes))
         self._assignments.end(consumer, partitions)

@@ -68,9 +68,16 @@ class Home:
     taken: int = 0
     """Events of it that run, are on their way elsewhere, or are being recorded."""
 
+    leaders: list[tuple[int, int]] = field(default_factory=list)
+    """(offset, leader epoch), for each record whose leader wasn't the one before's."""
+
     @property
     def key(self) -> tuple[str, int]:
         return self.topic, self.partition
+
+    def leader_at(self, offset: int) -> int | None:
+        """The leader epoch of the record before `offset`, or None where nobody said."""
+        return next((epoch for first, epoch in reversed(self.leaders) if first < offset), None)
 
 
 @dataclass(slots=True, eq=False, repr=False)
