@@ -18,7 +18,7 @@ hundred of the last minute. By time alone, a thousand events a second would lose
 failure was most of the minute; by number it's a hundred, whatever the rate.
 
 A probe's success closes the topic at once, not by degrees: the lanes' own limits bound what starts, and the trial bounds
-what a lucky probe can let out, to four events each interval.
+what a lucky probe lets out, to four events each interval where everything fails.
 
 Pure: `now` comes in as seconds of any clock that doesn't run backwards, chance as a function.
 """
@@ -30,7 +30,7 @@ from math import inf
 
 from hooktape.consumers.schedule import Chance
 
-# Fewer tries than this are no statistic: with one event in ten failing by itself, eleven of twenty do so once in 10 million.
+# Fewer tries than this are no statistic: with one event in ten failing by itself, eleven of twenty do so less than once in a million.
 ENOUGH_TRIES = 20
 # Fewer tries are enough where so many shops are hit: that's no one shop's data, and a quiet topic must be protected too.
 ENOUGH_SHOPS = 8
