@@ -167,6 +167,10 @@ class Lanes:
         """Whether an event of a closed topic has been let through, or the next to come will be."""
         return topic in self._wanted or topic in self._probes
 
+    def awaits_probe(self, topic: str) -> bool:
+        """Whether the next event of a closed topic to come would be let through."""
+        return topic in self._wanted
+
     def put_aside(self, task: Task) -> None:
         """A running event waits at the head of its lane until its topic is opened, without its slot."""
         self._vacate(task.handler)

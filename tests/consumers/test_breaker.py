@@ -225,7 +225,8 @@ def test_it_never_opens_below_the_threshold(seen: list[tuple[str | None, int, fl
         recent = [vote for vote in history[-MOST_VOTES:] if vote[0] > now - WINDOW_SECONDS]
         news = {of: cause for at, cause, of in history if at > now - WINDOW_SECONDS}
         failed, sick = sum(vote[1] == group for vote in recent), sum(cause == group for cause in news.values())
-        guilty = group is not None and 2 * failed > len(recent) and 2 * sick >= len(news) and (len(recent) >= ENOUGH_TRIES or sick >= ENOUGH_SHOPS)
+        enough = len(recent) >= ENOUGH_TRIES or sick >= ENOUGH_SHOPS
+        guilty = group is not None and enough and 2 * failed > len(recent) and 2 * sick >= len(news)
         assert (turn is Turn.OPENED) == guilty
         if guilty:
             return

@@ -254,7 +254,8 @@ def test_events_put_aside_go_with_their_partition_and_so_does_the_probe() -> Non
 
 @st.composite
 def schedules(draw: st.DrawFn) -> list[tuple[str, int]]:
-    step = st.tuples(st.sampled_from(["add", "start", "end", "postpone", "hold", "release", "later", "close", "open", "probe", "aside"]), st.integers(0, 5))
+    words = ["add", "start", "end", "postpone", "hold", "release", "later", "close", "open", "probe", "aside"]
+    step = st.tuples(st.sampled_from(words), st.integers(0, 5))
     return draw(st.lists(step, max_size=120))
 
 
