@@ -310,8 +310,9 @@ class Breaker:
         return [topic for topic in known if not isinstance(self.verdict(topic, now), Closed)]
 
     def wake_at(self, now: float) -> float | None:
-        """When the next verdict changes by itself: a probe is due, an override ends. None: never."""
-        waiting = [verdict.until for topic in self.shut(now) if isinstance(verdict := self.verdict(topic, now), Open)]
+        """When the next verdict changes by itself: a probe is due (`now`: it is, and not taken), an override ends. None: never."""
+        verdicts = [self.verdict(topic, now) for topic in self.shut(now)]
+        waiting = [verdict.until if isinstance(verdict, Open) else now for verdict in verdicts]
         ends = [override.until for override in self._overrides.values() if override.until > now]
         soonest = min((*waiting, *ends), default=inf)
         return None if soonest == inf else soonest

@@ -113,6 +113,7 @@ def test_after_its_time_one_probe_starts_and_its_success_closes_the_topic() -> N
     breaker = opened()
     assert not breaker.take_probe(T, FIRST_INTERVAL - 0.1)
     assert breaker.verdict(T, FIRST_INTERVAL) == Probe()
+    assert breaker.wake_at(FIRST_INTERVAL + 1) == FIRST_INTERVAL + 1
     assert breaker.take_probe(T, FIRST_INTERVAL)
     assert not breaker.take_probe(T, FIRST_INTERVAL)
     assert breaker.trips()[0].state is State.HALF_OPEN
