@@ -222,6 +222,9 @@ class Flood:
                 self._lanes.close_topic(topic)
             _log.info("an operator holds the topic" if word.state == Force.OPEN else "an operator lets the topic through", topic=topic,
                       who=word.who, why=word.reason)  # fmt: skip
+        if words != self._words:
+            # What a word has opened or closed is to be told at once.
+            self._sync_at = self._clock.monotonic()
         self._words = words
         self.tend()
 

@@ -245,8 +245,12 @@ def test_a_worker_that_stops_takes_its_reports_back(bench: Bench) -> None:
 def test_an_operator_lets_a_topic_through_until_a_time_and_takes_the_word_back(bench: Bench) -> None:
     bench.stop()
     word: dict[str, Any] = {"who": "ada", "reason": "why", "now": bench.clock.time()}
+    bench.sync()
     bench.ledger.breakers.set_override("g", T, "closed", EPOCH + 50, **word)
     bench.sync()
+    assert bench.flood.sync_due()
+    bench.sync()
+    assert [status.workers for status in bench.ledger.breakers.list(bench.clock.time())] == [0]
     bench.add(100)
     assert bench.run("down") == (0, 101, 0)
     bench.later(50)
