@@ -199,7 +199,9 @@ class Breaker:
 
         `probe`: it's the one that `take_probe` let start; its word decides.
         """
-        machine = self._topics.setdefault(topic, _Topic())
+        machine = self._topics.get(topic)
+        if machine is None:
+            machine = self._topics[topic] = _Topic()
         if probe and machine.state is State.HALF_OPEN:
             return self._judge_probe(machine, group, now)
         if machine.state is not State.CLOSED:
