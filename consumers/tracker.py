@@ -173,6 +173,11 @@ class Tracker:
         if home in self._offsets:
             self._offsets[home].jump(offset)
 
+    def pending(self, home: Home) -> int:
+        """Events of one assignment fetched and not finished."""
+        offsets = self._offsets.get(home)
+        return offsets.incomplete if offsets else 0
+
     def window(self, home: Home) -> int:
         """Offsets between the partition's position and its highest fetched one; 0 for an assignment that has ended."""
         offsets = self._offsets.get(home)

@@ -5,6 +5,7 @@ from types import TracebackType
 
 from hooktape.errors import SettingsError
 from hooktape.ledger.audit import Audit
+from hooktape.ledger.breakers import Breakers
 from hooktape.ledger.catalogue import Catalogue
 from hooktape.ledger.database import Database
 from hooktape.ledger.jobs import Jobs
@@ -30,6 +31,7 @@ class Ledger:
     reconcile: Reconcile
     audit: Audit
     leases: Leases
+    breakers: Breakers
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -40,6 +42,7 @@ class Ledger:
         self.reconcile = Reconcile(database)
         self.audit = Audit(database)
         self.leases = Leases(database)
+        self.breakers = Breakers(database)
 
     @classmethod
     def open(cls, url: str) -> "Ledger":
