@@ -162,7 +162,7 @@ def main() -> None:
         with folder() as home:
             need, free = sum(sizes) * BYTES_A_ROW, shutil.disk_usage(home).free
             if need > free:
-                raise SystemExit(f"{need >> 20:,} MiB are needed at {home}, {free >> 20:,} are free: choose fewer --rows, or another TMPDIR.")
+                raise SystemExit(f"{home} needs {need >> 20:,} MiB and has {free >> 20:,}: choose fewer --rows, or another TMPDIR.")
             results += measure(dialect, home, sizes, chosen.batches)
     if not chosen.no_record:
         record("ledger", results)

@@ -12,11 +12,11 @@ import random
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
-from common import TOPIC, apart, broker, finished, folder, log_topic, machine, parser, run, sqlite, tape, until, wanted
-from common import fill as fill_tape
+from common import TOPIC, apart, broker, fill, finished, folder, log_topic, machine, parser, run, sqlite, tape, until, wanted
 from parallel_consumer import Peer, parallel_consumer
 from results import Result, record
 
@@ -129,15 +129,15 @@ def hooktape(settings: Settings, url: str, pauses: list[int], keys: int, kind: s
 def row(bootstrap: str, home: Path, peer: Peer | None, pauses: list[int], keys: int) -> list[Result]:
     """Everyone on one topic; prints the row's line."""
     settings = tape(bootstrap, home, partitions=1)
-    fill_tape(settings, len(pauses), keys)
+    fill(settings, len(pauses), keys)
     beside = peer.run(log_topic(settings), keys) if peer else None
     sync = apart(hooktape, settings, sqlite(home), pauses, keys, "sync")
     free = apart(hooktape, settings, sqlite(home), pauses, keys, "async")
     at_once = min(keys, AT_ONCE)
     over = {"sync": sync.seconds / (sync.handlers / at_once), "async": free.seconds / (free.handlers / at_once)}
     told = f"{beside[0]:9.2f} {beside[0] / (beside[1] / at_once):7.2f}" if beside else f"{'-':>9} {'-':>7}"
-    print(f"{keys:6,} {told} {sync.seconds:9.2f} {over['sync']:7.2f} {free.seconds:9.2f} {free.handlers / at_once:8.2f} {over['async']:7.2f} "
-          f"{sync.cpu / len(pauses) * 1e6:8.0f} {free.cpu / len(pauses) * 1e6:8.0f}", flush=True)  # fmt: skip
+    print(f"{keys:6,} {told} {sync.seconds:9.2f} {over['sync']:7.2f} {free.seconds:9.2f} {free.handlers / at_once:8.2f} "
+          f"{over['async']:7.2f} {sync.cpu / len(pauses) * 1e6:8.0f} {free.cpu / len(pauses) * 1e6:8.0f}", flush=True)  # fmt: skip
     figures = [("hooktape, sync", sync.seconds, over["sync"]), ("hooktape, async", free.seconds, over["async"])]
     if beside:
         figures.append(("Parallel Consumer", beside[0], beside[0] / (beside[1] / at_once)))
@@ -161,19 +161,16 @@ def main() -> None:
         (home / "sleeps").write_text("".join(f"{pause}\n" for pause in pauses))
         print(f"{EVENTS:,} events, one partition, {sum(pauses) / EVENTS:.2f} ms each, {AT_ONCE} at once; {machine()}")
         print("seconds; ×: of the floor, the handlers' own seconds ÷ min(keys, 16); µs: of this process's CPU for each event")
-        print(f"{'keys':>6} {'Parallel':>9} {'×':>7} {'sync':>9} {'×':>7} {'async':>9} {'floor':>8} {'×':>7} {'sync µs':>8} {'async µs':>8}")
-        if chosen.skip_peer:
+        print(f"{'keys':>6} {'Parallel':>9} {'×':>7} {'sync':>9} {'×':>7} {'async':>9} {'floor':>8} {'×':>7} {'sync µs':>8} "
+              f"{'async µs':>8}")  # fmt: skip
+        with nullcontext() if chosen.skip_peer else parallel_consumer(bootstrap, home / "sleeps") as peer:
+            if peer:
+                # Java is compiled while it runs: a run that doesn't count comes first.
+                warm = tape(bootstrap, home, partitions=1)
+                fill(warm, EVENTS, 1000)
+                peer.run(log_topic(warm), 1000)
             for keys in rows:
-                results += row(bootstrap, home, None, pauses, keys)
-        else:
-            with parallel_consumer(bootstrap, home / "sleeps") as peer:
-                if peer:
-                    # Java is compiled while it runs: a run that doesn't count comes first.
-                    warm = tape(bootstrap, home, partitions=1)
-                    fill_tape(warm, EVENTS, 1000)
-                    peer.run(log_topic(warm), 1000)
-                for keys in rows:
-                    results += row(bootstrap, home, peer, pauses, keys)
+                results += row(bootstrap, home, peer, pauses, keys)
     found = {(entry["case"], entry["system"]): entry["value"] for entry in results}
     for keys in rows:
         case = f"{EVENTS} events, {keys} keys"

@@ -1,6 +1,7 @@
 """Confluent Parallel Consumer as a process that runs one topic after another: its jars, a Java that compiles, its answers."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -45,7 +46,7 @@ def parallel_consumer(bootstrap: str, sleeps: Path) -> Iterator[Peer | None]:
               "compiler; Debian: apt install openjdk-17-jdk-headless).", file=sys.stderr)  # fmt: skip
         yield None
         return
-    path = ":".join(str(jar) for jar in _class_path())
+    path = os.pathsep.join(str(jar) for jar in _class_path())
     command = [str(compiler), "-cp", path, str(PEERS / "ParallelConsumerTable.java"), bootstrap, str(sleeps)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:

@@ -98,7 +98,8 @@ def main() -> None:
         print(f"{kind:6} {rate:>10,.0f} events/s of the others   {loss:5.1f} % less   {cpu:6.1f} µs of CPU an event")
         if kind != "well":
             print(wanted(f"{kind}, % lost", loss, 5, least=False))
-            results.append(Result(bench="stuck", case=f"1 of {KEYS} resources {kind}", system="hooktape", value=round(loss, 1), unit="% lost"))
+            case = f"1 of {KEYS} resources {kind}"
+            results.append(Result(bench="stuck", case=case, system="hooktape", value=round(loss, 1), unit="% lost"))
     if not chosen.no_record:
         record("stuck", results)
 

@@ -1,6 +1,7 @@
 """Sentry's arroyo over a topic that the benchmark has filled, decoded, nothing else done, no ledger.
 
-consume_arroyo.py BOOTSTRAP TOPIC EVENTS SCHEMA: the schema is a file; prints {"seconds", "cpu"} from the first event to the last."""
+consume_arroyo.py BOOTSTRAP TOPIC EVENTS SCHEMA [QUEUED]: the schema is a file; QUEUED is queued.min.messages, arroyo's own 10,000 unless
+given. Prints {"seconds", "cpu"} from the first event to the last."""
 
 import io
 import json
@@ -43,6 +44,8 @@ class Factory(ProcessingStrategyFactory):
         return RunTask(handle, CommitOffsets(commit))
 
 
-processor = StreamProcessor(KafkaConsumer(build_kafka_consumer_configuration(
-    {}, bootstrap_servers=[bootstrap], auto_offset_reset="earliest", group_id=f"arroyo-{uuid.uuid4().hex}")), Topic(topic), Factory())  # fmt: skip
+configuration = build_kafka_consumer_configuration(
+    {}, bootstrap_servers=[bootstrap], auto_offset_reset="earliest", group_id=f"arroyo-{uuid.uuid4().hex}",
+    queued_min_messages=int(sys.argv[5]) if len(sys.argv) > 5 else None)  # fmt: skip
+processor = StreamProcessor(KafkaConsumer(configuration), Topic(topic), Factory())
 processor.run()
