@@ -29,6 +29,9 @@ LIMIT_MIB = 300
 PER_RESOURCE = 100
 HOUR = 3600.0
 MIB = 1024.0 * 1024.0
+# A worker stops fetching a partition some 12,500 offsets beyond its oldest unfinished event (what fits into a commit's metadata), so
+# that 100,000 at once need more partitions than most have.
+PARTITIONS = 16
 
 
 class Weight(NamedTuple):
@@ -97,7 +100,7 @@ def main() -> None:
     print(f"{chosen.events:,} events of {chosen.size} bytes, resident memory of the worker's process; {machine()}")
     with folder() as home, broker(home) as bootstrap:
         for kind in chosen.kinds.split(","):
-            settings = tape(bootstrap, home)
+            settings = tape(bootstrap, home, PARTITIONS)
             fill(settings, chosen.events, chosen.events // (PER_RESOURCE if kind == "held" else 1), chosen.size)
             weight = apart(weigh, kind, settings, sqlite(home), chosen.events)
             each = (weight.loaded - weight.idle) * MIB / chosen.events
