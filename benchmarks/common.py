@@ -9,6 +9,7 @@ import platform
 import sys
 import tempfile
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -125,7 +126,15 @@ def fill(settings: Settings, events: int, keys: int, size: int = SIZE) -> None:
 def apart(function: Callable[..., T], *arguments: Any) -> T:
     """What `function` returns or raises in a new process: nobody inherits another's memory, threads or warm caches."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
+        return pool.submit(_told, function, *arguments).result()
+
+
+def _told(function: Callable[..., T], *arguments: Any) -> T:
+    try:
+        return function(*arguments)
+    except Exception as error:
+        # Told as text: the client's errors can't be sent to another process, and would be hidden by that.
+        raise SystemExit(f"{function.__name__} failed.\n{traceback.format_exc()}") from error
 
 
 def run(work: Callable[[], Any]) -> Any:
