@@ -3,9 +3,9 @@
     python benchmarks/consume.py [--events 50000] [--rounds 3] [--peers PYTHON]
 
 One process each, one topic of four partitions, 1 KiB events of 5,000 resources, the same events for everyone in the same run. Rates count
-from the first event to the last one finished: in Hooktape's ledger, or handled where there's none. Rounds take turns, and the
-median counts. PYTHON is one that has `benchmarks/requirements.txt` (default: `.venv/peers`, else this one); a peer that it doesn't
-have is skipped.
+from the first event to the last one finished: in Hooktape's ledger, or handled where there's none. Rounds take turns; the
+median of each figure counts, and of the rounds' own ratios. PYTHON is one that has `benchmarks/requirements.txt` (default:
+`.venv/peers`, else this one); a peer that it doesn't have is skipped.
 """
 
 import json
@@ -111,15 +111,21 @@ def main() -> None:
     rates = {name: statistics.median(events / span.seconds for span in found) for name, found in spans.items()}
     costs = {name: statistics.median(span.cpu / events * 1e6 for span in found) for name, found in spans.items()}
     print(f"{events:,} events of {SIZE} bytes, {KEYS:,} keys, one process, median of {chosen.rounds}; {machine()}")
-    reference = rates["bare consume + decode"]
+
+    def beside(name: str, other: str) -> float:
+        """How many times the other's rate, the median of the rounds' own ratios: a machine isn't equally quiet in all of them."""
+        return statistics.median(theirs.seconds / mine.seconds for mine, theirs in zip(spans[name], spans[other], strict=True))
+
     for name, rate in rates.items():
-        print(f"{name:30} {rate:>10,.0f} events/s   {rate / reference:5.2f} of bare + decode   {costs[name]:6.1f} µs of CPU an event")
-    ours = rates["hooktape"]
-    print(wanted("of bare consume + decode", ours / reference, 0.3, least=True))
+        ratio = beside(name, "bare consume + decode")
+        print(f"{name:30} {rate:>10,.0f} events/s   {ratio:5.2f} of bare + decode   {costs[name]:6.1f} µs of CPU an event")
+    print(wanted("of bare consume + decode", beside("hooktape", "bare consume + decode"), 0.3, least=True))
     for name, bound in (("arroyo", 1.3), ("FastStream", 8)):
         if name in rates:
-            print(wanted(f"times {name}", ours / rates[name], bound, least=True))
-    print(wanted("PostgreSQL ledger, of SQLite", rates["hooktape (PostgreSQL ledger)"] / ours, 0.8, least=True))
+            print(wanted(f"times {name}", beside("hooktape", name), bound, least=True))
+    if "arroyo, longer queue" in rates:
+        print(f"times arroyo, longer queue: {beside('hooktape', 'arroyo, longer queue'):.3g}")
+    print(wanted("PostgreSQL ledger, of SQLite", beside("hooktape (PostgreSQL ledger)", "hooktape"), 0.8, least=True))
     if not chosen.no_record:
         case = f"{SIZE} bytes, empty handler"
         record("consume", [entry for name in rates for entry in (
