@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from common import folder, machine, parser, postgres, sqlite, wanted
 from results import Result, record
 
-from hooktape.ledger.claims import Claim, Finish, State
+from hooktape.ledger.checks import Check, Finish, State
 from hooktape.ledger.database import Database, Transaction
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
@@ -54,16 +54,17 @@ class Bench:
         self._owner = uuid.uuid4().hex
         full = int(time.time() // DAY_SECONDS)
         self.days = {FULL: full, NEW: full + 1}
+        self.ledger.ownership.heartbeat(GROUP, self._owner, time.time(), 86_400.0)
+        self._epoch = self.ledger.ownership.take(GROUP, self._owner, [0], time.time()).epochs[0]
 
     def batch(self, day: str) -> tuple[float, float]:
         """Seconds on the wall and of this process's CPU for a batch of new events: checked, then recorded as handled."""
         now = time.time()
         keys = [EventKey(self.days[day], os.urandom(16)) for _ in range(BATCH)]
         outcomes = self.ledger.outcomes
-        outcomes.heartbeat(GROUP, self._owner, now, 60.0)
         start, cpu = time.perf_counter(), time.process_time()
-        outcomes.claim(GROUP, self._owner, [Claim(key, "orders/create") for key in keys], now)
-        outcomes.finish(GROUP, self._owner, [Finish(key, State.SUCCEEDED, 1) for key in keys], now)
+        outcomes.check(GROUP, [Check(key) for key in keys])
+        outcomes.finish(GROUP, self._owner, [Finish(key, State.SUCCEEDED, 1, 0, self._epoch, "orders/create") for key in keys], now)
         return time.perf_counter() - start, time.process_time() - cpu
 
     def fill(self, rows: int) -> None:

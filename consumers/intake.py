@@ -15,7 +15,7 @@ from hooktape.consumers.lanes import Shares
 from hooktape.consumers.options import Options
 from hooktape.consumers.source import Source
 from hooktape.consumers.task import Home, Rank, Task
-from hooktape.consumers.tracker import WINDOW, Tracker
+from hooktape.consumers.tracker import REACH, Tracker
 from hooktape.errors import NotOurs, Reject, TopicMissing
 from hooktape.ledger.checks import State
 from hooktape.ledger.windows import Window
@@ -236,7 +236,7 @@ class Intake:
         return tracker.incomplete - sum(tracker.pending(home) for home in self._stopped if home.rank is rank)
 
     def hold_windows(self, sources: list[Source], paused: Callable[[str], bool]) -> None:
-        """Stops fetching partitions whose window of unfinished offsets is nearly full, and resumes at half; and those whose topic the
+        """Stops fetching partitions whose lowest unfinished offset lies too far behind, and resumes at half; and those whose topic the
         flood breaker holds (`paused`)."""
         for source in sources:
             tracker = self._trackers[source.plan.rank]
@@ -245,10 +245,10 @@ class Intake:
                     continue  # not this worker's yet, and held back for that
                 window, stopped = tracker.window(home), paused(home.topic)
                 (self._stopped.add if stopped else self._stopped.discard)(home)
-                if (stopped or window > WINDOW * 5 // 8) and home not in self._held:
+                if (stopped or window > REACH) and home not in self._held:
                     self._held.add(home)
                     source.hold(home, True)
-                elif not stopped and window < WINDOW // 2 and home in self._held:
+                elif not stopped and window < REACH // 2 and home in self._held:
                     self._held.discard(home)
                     source.hold(home, False)
 

@@ -276,7 +276,7 @@ def test_a_stuck_event_stops_its_partition_before_the_window_overflows_and_it_go
     from hooktape.consumers import intake
     from hooktape.consumers.source import Source
 
-    monkeypatch.setattr(intake, "WINDOW", 100)
+    monkeypatch.setattr(intake, "REACH", 100)
     held, app, seen, gate = list[bool](), App("g"), set[int](), asyncio.Event()
     original = Source.hold
     monkeypatch.setattr(Source, "hold", lambda self, home, paused: (held.append(paused), original(self, home, paused))[1])
