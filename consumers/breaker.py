@@ -128,12 +128,23 @@ class _Window:
     """The last votes, and the latest news from each of the last shops. Everything is counted as it comes and goes."""
 
     def __init__(self) -> None:
+        self._well: deque[tuple[float, str]] = deque(maxlen=MOST_VOTES)
+        """Votes that something went well and that nobody has looked at yet: almost all of them never matter."""
         self._votes: deque[tuple[float, str | None]] = deque()
         self._shops: OrderedDict[str, tuple[float, str | None]] = OrderedDict()
         self._failed: Counter[str] = Counter()
         self._sick: Counter[str] = Counter()
 
-    def add(self, group: str | None, shop: str, now: float) -> None:
+    def well(self, shop: str, now: float) -> None:
+        self._well.append((now, shop))
+
+    def failed(self, group: str, shop: str, now: float) -> None:
+        while self._well:
+            moment, of = self._well.popleft()
+            self._add(None, of, moment)
+        self._add(group, shop, now)
+
+    def _add(self, group: str | None, shop: str, now: float) -> None:
         self._drop_shop(shop)
         self._votes.append((now, group))
         self._shops[shop] = now, group
@@ -146,7 +157,7 @@ class _Window:
             self._drop_shop(next(iter(self._shops)))
 
     def clear(self) -> None:
-        for part in (self._votes, self._shops, self._failed, self._sick):
+        for part in (self._well, self._votes, self._shops, self._failed, self._sick):
             part.clear()
 
     def __len__(self) -> int:
@@ -212,8 +223,11 @@ class Breaker:
         if machine.causes and now >= machine.until:
             machine.causes.clear()
             machine.interval = FIRST_INTERVAL
-        machine.window.add(group, shop, now)
-        if group is None or not self._guilty(machine, group) or self._forced(topic, now) is Force.CLOSED:
+        if group is None:
+            machine.window.well(shop, now)
+            return None
+        machine.window.failed(group, shop, now)
+        if not self._guilty(machine, group) or self._forced(topic, now) is Force.CLOSED:
             return None
         turn = Turn.REOPENED if machine.causes else Turn.OPENED
         if turn is Turn.REOPENED:

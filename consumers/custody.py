@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hooktape import crash, log
-from hooktape.consumers.app import Handler
 from hooktape.consumers.clock import Clock
 from hooktape.consumers.task import Rank, Task
 from hooktape.errors import HooktapeError, LedgerUnavailable
@@ -239,18 +238,10 @@ class Custody:
     def _versions(self, tasks: list[Task]) -> Versions:
         wanted: dict[str, list[tuple[str, str]]] = {}
         for task in tasks:
-            if of := stale_key(task):
+            if (of := task.versioned) is not None:
                 wanted.setdefault(of[0], []).append(of[1:])
         return {(handler, *resource): version for handler, resources in wanted.items()
                 for resource, version in self._ledger.outcomes.applied(self._group, handler, resources).items()}  # fmt: skip
-
-
-def stale_key(task: Task) -> tuple[str, str, str] | None:
-    """(handler, shop, resource) whose version counts for this event; None where its handler doesn't care or it has none."""
-    event, handler = task.event, task.handler
-    if isinstance(handler, Handler) and handler.skip_stale and event.resource and event.version_us is not None:
-        return handler.name, event.shop, event.resource
-    return None
 
 
 def _take(queue: deque[Any]) -> list[Any]:

@@ -60,9 +60,11 @@ class Flood:
     # ── at the end of each event ────────────────────────────────────────────────────────────────────────────────────
     def succeeded(self, task: Task) -> None:
         """An event has ended well; to be called while it still runs in the lanes."""
-        probe = bool(self._shut) and self._lanes.is_probe(task)
-        if probe or _votes(task):
-            self._vote(task.event.topic, None, task.event.shop, probe, "", "")
+        event = task.event
+        if self._shut and self._lanes.is_probe(task):
+            self._vote(event.topic, None, event.shop, True, "", "")
+        elif _votes(task):
+            self._breaker.record(event.topic, None, event.shop, self._clock.monotonic())
 
     def keeps(self, task: Task, cause: Cause, failure: Failure) -> bool:
         """An event has failed and would leave for a retry or dead-letter topic: whether it stays instead.

@@ -11,7 +11,8 @@ offset counts as finished. A crash between any two repeats a step and loses noth
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+
+import msgspec
 
 from hooktape import crash, log, metrics
 from hooktape.consumers.app import App, Handler
@@ -20,7 +21,7 @@ from hooktape.consumers.breaker import Breaker
 from hooktape.consumers.classify import Disposition
 from hooktape.consumers.clock import Clock
 from hooktape.consumers.copies import Copies
-from hooktape.consumers.custody import Custody, Versions, stale_key
+from hooktape.consumers.custody import Custody, Versions
 from hooktape.consumers.deliveries import Fetched
 from hooktape.consumers.failing import Failing, Kept, Leaves, finish
 from hooktape.consumers.flood import Flood
@@ -164,7 +165,7 @@ class Flow:
                 task.copy = False
                 self._begin(task)
             else:
-                if of := stale_key(task):
+                if (of := task.versioned) is not None:
                     self._applied.enter(of, versions.get(of))
                 task.queued = True
                 self._copies.enter(task)
@@ -209,7 +210,7 @@ class Flow:
             task.waits += 1
 
     def _is_stale(self, task: Task) -> bool:
-        of, version = stale_key(task), task.event.version_us
+        of, version = task.versioned, task.event.version_us
         return of is not None and version is not None and self._applied.is_stale(of, version)
 
     # ── the ends of a task ──────────────────────────────────────────────────────────────────────────────────────────
@@ -229,8 +230,8 @@ class Flow:
 
     def _forget(self, task: Task) -> None:
         self._copies.leave(task)
-        if of := stale_key(task):
-            self._applied.leave(of)
+        if task.versioned is not None:
+            self._applied.leave(task.versioned)
 
     def _end(self, task: Task, end: Finish) -> None:
         """It needs no more here: its lane goes on while the ledger writes."""
@@ -255,7 +256,8 @@ class Flow:
             if task.lane is not None:
                 lane = lane16(task.event.lane)
                 seq = self.holds.enter(lane, task.home.tenure.partition, task.key, later.delay, later.due, self._clock.time()).seq
-            end = replace(end, waiting=Waiting(task.seen.key if task.seen else task.key, lane, seq, later.delay, later.due, task.origin))
+            key = task.seen.key if task.seen else task.key
+            end = msgspec.structs.replace(end, waiting=Waiting(key, lane, seq, later.delay, later.due, task.origin))
         self.lanes.hold(task)
         crash.point("before-letter")
         self.handover.send(leaves.letter, lambda: self._arrived(task, end))
@@ -278,7 +280,7 @@ class Flow:
         crash.point("effect-not-recorded")
         self.flood.succeeded(task)
         version = None
-        if (of := stale_key(task)) and task.event.version_us is not None:
+        if (of := task.versioned) is not None and task.event.version_us is not None:
             self._applied.apply(of, task.event.version_us)
             version = Applied(*of, task.event.version_us)
         self._end(task, finish(task, State.SUCCEEDED, version=version))

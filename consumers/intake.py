@@ -131,6 +131,8 @@ class Intake:
                     self._mark_window(task)
             else:
                 self._mark(task)
+            if handler.skip_stale and event.resource and event.version_us is not None:
+                task.versioned = handler.name, event.shop, event.resource
             event.at, event.replay = task.origin, task.replay
             backlog.append(task)
         source.held = self._load(source.plan.rank)
