@@ -236,6 +236,8 @@ class TestApp:
         assert isinstance(handler, Handler)
         cause = classify(error, self.now, self.app.mapper)
         self._cool(handler, task, cause)
+        if cause.untried:
+            task.attempts, task.quick = task.attempts - 1, task.quick - 1
         step = self._schedule.next(cause, attempts=task.attempts, most=handler.max_attempts or self._max_attempts, quick=task.quick,
                                    previous=task.home.delay, now=self.now, chance=self._chance)  # fmt: skip
         if isinstance(step, Again):
