@@ -5,6 +5,7 @@ from types import TracebackType
 
 from hooktape.errors import SettingsError
 from hooktape.ledger.audit import Audit
+from hooktape.ledger.budgets import Budgets
 from hooktape.ledger.catalogue import Catalogue
 from hooktape.ledger.database import Database
 from hooktape.ledger.jobs import Jobs
@@ -28,6 +29,7 @@ class Ledger:
     reconcile: Reconcile
     audit: Audit
     leases: Leases
+    budgets: Budgets
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -37,6 +39,7 @@ class Ledger:
         self.reconcile = Reconcile(database)
         self.audit = Audit(database)
         self.leases = Leases(database)
+        self.budgets = Budgets(database)
 
     @classmethod
     def open(cls, url: str) -> "Ledger":
