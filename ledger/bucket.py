@@ -53,10 +53,15 @@ class Bucket:
         """Tokens that nobody has been promised, at `now`."""
         return min(self.size, self.level + max(0.0, now - self.at) * self.rate)
 
-    def take(self, tokens: float, now: float, within: float) -> "tuple[Bucket, Grant]":
-        """Promises `tokens`, or as many of them as are there `within` seconds."""
+    def take(self, tokens: float, now: float, within: float, least: float = 0.0) -> "tuple[Bucket, Grant]":
+        """Promises `tokens`, or as many of them as are there `within` seconds.
+
+        `least`: with less the taker couldn't do anything. It gets that much, however long it takes, once others have been
+        promised no more than falls due `within` seconds: else what is dear would wait for ever behind what is cheap.
+        """
         held, start = self.held(now), max(0.0, self.at - now)
-        given = min(tokens, max(0.0, held + max(0.0, within - start) * self.rate))
+        room = held + max(0.0, within - start) * self.rate
+        given = min(tokens, max(room, least)) if room > 0 else 0.0
         last = start + max(0.0, given - held) / self.rate
         again = max(0.0, last - within / 2) if given < tokens else 0.0
         return replace(self, level=held - given, at=max(now, self.at)), Grant(given, held, start, self.rate, again)

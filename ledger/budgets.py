@@ -27,11 +27,15 @@ def admin_scope(shop: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """`tokens` to take from a scope's bucket, after `back` tokens that were taken before and not needed have been put back."""
+    """`tokens` to take from a scope's bucket, after `back` tokens that were taken before and not needed have been put back.
+
+    Fewer than `least` would be of no use (`Bucket.take`).
+    """
 
     scope: str
     tokens: float
     back: float = 0.0
+    least: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class Budgets:
                 bucket = buckets.get(want.scope) or Bucket.full(moment)
                 if want.back:
                     bucket = bucket.settle(want.back, moment)
-                buckets[want.scope], grant = bucket.take(want.tokens, moment, within)
+                buckets[want.scope], grant = bucket.take(want.tokens, moment, within, want.least)
                 grants.append(grant)
             _write(t, buckets)
             return grants
