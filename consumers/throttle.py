@@ -49,9 +49,10 @@ class Throttle:
         self._busy: asyncio.Task[None] | None = None
 
     def wait(self, task: Task, now: float) -> float:
-        """0.0: the event may start, and its tokens are spent. Otherwise the seconds to postpone it. For handlers with `admin_cost`."""
+        """0.0: the event may start, and its tokens are spent. Otherwise the seconds to postpone it."""
         handler = task.handler
-        assert isinstance(handler, Handler)
+        if not isinstance(handler, Handler) or not handler.admin_cost:
+            return 0.0
         wait = self._purses.wait(task.key, task.event.shop, handler.admin_cost, now)
         if wait:
             self.kick(now)

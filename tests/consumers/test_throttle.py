@@ -58,7 +58,7 @@ class Mini:
     def pump(self) -> None:
         now = time.monotonic()
         while (task := self.lanes.start(now)) is not None:
-            wait = self.throttle.wait(task, now) if self.handler.admin_cost else 0.0
+            wait = self.throttle.wait(task, now)
             if wait:
                 self.lanes.postpone(task, now + wait)
             else:
