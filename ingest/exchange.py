@@ -11,7 +11,7 @@ import time
 from asyncio import Future
 from typing import TYPE_CHECKING
 
-from hooktape import metrics
+from hooktape import crash, metrics
 from hooktape.ingest.headers import Claims, Raw
 from hooktape.ingest.outcome import Outcome
 from hooktape.schemas.event import Coordinates
@@ -105,6 +105,7 @@ class Exchange:
 
     def _record(self) -> None:
         assert self._claims is not None
+        crash.point("body-read")
         body = self._body if isinstance(self._body, bytes) else bytes(self._body)
         found = self._receiver.record(body, self._signature, self._claims)
         if isinstance(found, Outcome):
@@ -113,7 +114,10 @@ class Exchange:
             found.published.add_done_callback(lambda future: self._acknowledged(found, future))
 
     def _acknowledged(self, recording: "Recording", future: "Future[Coordinates]") -> None:
-        self._answer(self._receiver.verdict(recording, future))
+        outcome = self._receiver.verdict(recording, future)
+        if outcome is Outcome.ACCEPTED:
+            crash.point("acked-not-answered")
+        self._answer(outcome)
 
     def _answer(self, outcome: Outcome) -> None:
         self.response_complete = True

@@ -44,9 +44,9 @@ class Bucket:
     rate: float = STANDARD_RATE
 
     @classmethod
-    def full(cls, now: float) -> "Bucket":
-        """That of a shop of which nothing is known: the smallest plan's."""
-        new = cls(0.0, now)
+    def full(cls) -> "Bucket":
+        """That of a shop of which nothing is known: the smallest plan's, filled since any time."""
+        new = cls(0.0, 0.0)
         return replace(new, level=new.size)
 
     def held(self, now: float) -> float:

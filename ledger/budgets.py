@@ -68,10 +68,10 @@ class Budgets:
         Shopify's smallest plan."""
 
         def work(t: Transaction) -> list[Grant]:
-            moment, grants = self._now(t, now), []
-            buckets = _read(t, [want.scope for want in wants])
+            buckets, grants = _locked(t, [want.scope for want in wants]), []
+            moment = self._now(t, now)
             for want in wants:
-                bucket = buckets.get(want.scope) or Bucket.full(moment)
+                bucket = buckets[want.scope]
                 if want.back:
                     bucket = bucket.settle(want.back, moment)
                 buckets[want.scope], grant = bucket.take(want.tokens, moment, within, want.least)
@@ -79,31 +79,29 @@ class Budgets:
             _write(t, buckets)
             return grants
 
-        return self._database.write(work, durable=False, names=[want.scope for want in wants]) if wants else []
+        return self._database.write(work, durable=False) if wants else []
 
     def report(self, statuses: Sequence[Status], now: float | None = None) -> None:
         """Takes over what the other side said of its buckets. Several of one scope: in the order in which they were said."""
 
         def work(t: Transaction) -> None:
+            buckets = _locked(t, [status.scope for status in statuses])
             moment = self._now(t, now)
-            buckets = _read(t, [status.scope for status in statuses])
             for said in statuses:
-                bucket = buckets.get(said.scope) or Bucket.full(moment)
-                buckets[said.scope] = bucket.report(said.available, said.rate, said.size, moment)
+                buckets[said.scope] = buckets[said.scope].report(said.available, said.rate, said.size, moment)
             _write(t, buckets)
 
         if statuses:
-            self._database.write(work, durable=False, names=[status.scope for status in statuses])
+            self._database.write(work, durable=False)
 
     def drain(self, scope: str, seconds: float, now: float | None = None) -> None:
         """The other side refused for want of tokens: the bucket is empty and stays so for `seconds`."""
 
         def work(t: Transaction) -> None:
-            moment = self._now(t, now)
-            bucket = _read(t, [scope]).get(scope) or Bucket.full(moment)
-            _write(t, {scope: bucket.drain(seconds, moment)})
+            bucket = _locked(t, [scope])[scope]
+            _write(t, {scope: bucket.drain(seconds, self._now(t, now))})
 
-        self._database.write(work, durable=False, names=[scope])
+        self._database.write(work, durable=False)
 
     def cool(self, group: str, coolings: Sequence[Cooling], now: float | None = None) -> None:
         """Tells all workers of a group what cools. The longer of two coolings stands."""
@@ -111,17 +109,17 @@ class Budgets:
         def work(t: Transaction) -> None:
             moment = self._now(t, now)
             t.run("DELETE FROM cooling WHERE grp = :grp AND until < :then", {"grp": group, "then": moment - _FORGET})
-            for c in coolings:
-                t.run(
-                    """INSERT INTO cooling (grp, handler, shop, until) VALUES (:grp, :handler, :shop, :until)
-                       ON CONFLICT (grp, handler, shop) DO UPDATE SET until = excluded.until
-                       WHERE cooling.until < excluded.until""",
-                    {"grp": group, "handler": c.handler, "shop": c.shop, "until": moment + c.seconds},
-                )
+            # In one order everywhere, so that two transactions can't wait for each other.
+            t.many(
+                """INSERT INTO cooling (grp, handler, shop, until) VALUES (:grp, :handler, :shop, :until)
+                   ON CONFLICT (grp, handler, shop) DO UPDATE SET until = excluded.until
+                   WHERE cooling.until < excluded.until""",
+                [{"grp": group, "handler": c.handler, "shop": c.shop, "until": moment + c.seconds}
+                 for c in sorted(coolings, key=lambda c: (c.handler, c.shop))],
+            )  # fmt: skip
 
         if coolings:
-            # By the group's name, since two workers that cool the same two shops the other way round would wait for each other.
-            self._database.write(work, durable=False, names=[f"cooling/{group}"])
+            self._database.write(work, durable=False)
 
     def cooling(self, group: str, now: float | None = None) -> list[Cooling]:
         """What cools now, with the seconds that are left."""
@@ -155,9 +153,20 @@ def _read(t: Transaction, scopes: Sequence[str]) -> dict[str, Bucket]:
     return {scope: Bucket(*values) for scope, *values in rows}
 
 
-def _write(t: Transaction, buckets: dict[str, Bucket]) -> None:
+def _locked(t: Transaction, scopes: Sequence[str]) -> dict[str, Bucket]:
+    """The buckets, made where there are none, and nobody else's until the transaction ends."""
+    new = Bucket.full()
     t.many(
         """INSERT INTO budgets (scope, level, at, size, rate) VALUES (:scope, :level, :at, :size, :rate)
-           ON CONFLICT (scope) DO UPDATE SET level = excluded.level, at = excluded.at, size = excluded.size, rate = excluded.rate""",
+           ON CONFLICT (scope) DO UPDATE SET rate = budgets.rate""",
+        # In one order everywhere, so that two transactions can't wait for each other.
+        [{"scope": scope, "level": new.level, "at": new.at, "size": new.size, "rate": new.rate} for scope in sorted(set(scopes))],
+    )
+    return _read(t, scopes)
+
+
+def _write(t: Transaction, buckets: dict[str, Bucket]) -> None:
+    t.many(
+        "UPDATE budgets SET level = :level, at = :at, size = :size, rate = :rate WHERE scope = :scope",
         [{"scope": scope, "level": b.level, "at": b.at, "size": b.size, "rate": b.rate} for scope, b in buckets.items()],
     )

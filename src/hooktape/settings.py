@@ -187,7 +187,7 @@ def load(
 
 
 # Read by other parts, or by tests, and not settings of a service.
-_NOT_SETTINGS = {"HOOKTAPE_CONFIG", "HOOKTAPE_CRASH"}
+_NOT_SETTINGS = {"HOOKTAPE_CONFIG", "HOOKTAPE_CRASH", "HOOKTAPE_TEST_MODE"}
 
 
 def _take(values: dict[str, Any], origins: dict[str, str], name: str, text: str, origin: str) -> None:

@@ -34,7 +34,7 @@ class Bench:
         app = App("g")
         app.on("orders/create", timeout=TIMEOUT)(function)
         of = make_event(1)
-        task = Task(Home("t", 0, 1, 0), 0, of, of.key, app.handlers["orders/create"], None, claimed=True)
+        task = Task(Home("t", 0, 1, 0), 0, of, of.key, app.handlers["orders/create"], None)
         self.runner.run(task)
         return task
 

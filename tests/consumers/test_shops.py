@@ -91,7 +91,7 @@ def test_dropping_what_another_worker_owns_leaves_a_full_shop_in_order() -> None
     lanes, handler = Lanes(100), Bound(per_shop=1)
     flooded(lanes, handler, 3)
     waiting = task(9, handler=handler, shop=FLOOD)
-    waiting.claimed, waiting.home.revoked = False, True
+    waiting.home.revoked = True
     lanes.add(waiting)
     [first] = drain(lanes)
     lanes.drop_abandoned()

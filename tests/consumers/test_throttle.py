@@ -51,7 +51,7 @@ class Mini:
 
     def add(self, number: int) -> Task:
         event = make_event(number, shop=SHOP)
-        task = Task(Home("t", 0, 1, 0), number, event, event.key, self.handler, event.lane, claimed=True)
+        task = Task(Home("t", 0, 1, 0), number, event, event.key, self.handler, event.lane)
         self.lanes.add(task)
         return task
 
@@ -74,16 +74,17 @@ class Mini:
         await until(step, within)
 
 
-def work(address: str, begin: float, seconds: float) -> list[float]:
-    """When one process started its events."""
+def work(address: str, together: Any, seconds: float) -> list[float]:
+    """When one process started its events, `seconds` long from the moment when all were ready."""
 
     async def main() -> list[float]:
         with Ledger.open(address) as ledger:
             mini = Mini(ledger)
             for n in range(200):
                 mini.add(n)
-            await asyncio.sleep(max(0.0, begin - time.time()))
-            await mini.run(lambda: time.time() > begin + seconds)
+            together.wait(60)
+            end = time.monotonic() + seconds
+            await mini.run(lambda: time.monotonic() > end)
             await mini.throttle.close()
             return [moment for moment, _ in mini.started]
 
@@ -93,11 +94,12 @@ def work(address: str, begin: float, seconds: float) -> list[float]:
 def test_processes_together_keep_to_one_limit_and_use_it(url: str) -> None:  # noqa: F811
     with Ledger.open(url) as ledger:
         ledger.budgets.report([SAID])
-    begin, seconds = time.time() + 2.0, 4.0
-    with ProcessPoolExecutor(3, multiprocessing.get_context("spawn")) as pool:
-        parts = list(pool.map(work, [url] * 3, [begin] * 3, [seconds] * 3))
-    level, last = 150.0, begin
-    for moment in sorted(moment for part in parts for moment in part):
+    spawn, seconds = multiprocessing.get_context("spawn"), 4.0
+    with spawn.Manager() as manager, ProcessPoolExecutor(3, spawn) as pool:
+        parts = list(pool.map(work, [url] * 3, [manager.Barrier(3)] * 3, [seconds] * 3))
+    moments = sorted(moment for part in parts for moment in part)
+    level, last = 150.0, moments[0]
+    for moment in moments:
         level = min(150.0, level + (moment - last) * 50.0) - COST
         last = moment
         # One event's grace: the moment is stamped by the process, a little after its tokens were spent.
