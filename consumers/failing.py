@@ -54,10 +54,17 @@ class Failing:
         self._schedule = Schedule(settings.retry_delays, quick_tries)
 
     def judge(self, task: Task, error: BaseException, now: float) -> tuple[Cause, Again | Kept | Leaves]:
-        """What `error` means, and what to do. `now` in epoch seconds; `task.attempts` counts the try that failed."""
+        """What `error` means, and what to do. `now` in epoch seconds; `task.attempts` counts the try that failed.
+
+        A try that says nothing about the event (`Cause.untried`) is taken off `task.attempts` and the quick tries again.
+        """
         handler, cause = task.handler, self._cause(error, now)
         assert isinstance(handler, Handler)
-        task.first_failed = task.first_failed or now
+        if cause.untried:
+            # Off before the worker counts it as a quick one.
+            task.attempts, task.quick = task.attempts - 1, task.quick - 1
+        else:
+            task.first_failed = task.first_failed or now
         # An event that only waited behind another begins as any other does, with the quick tries and the shortest delay.
         tried = task.attempts - task.quick > 1
         step = self._schedule.next(cause, attempts=task.attempts, most=handler.max_attempts or self._most, quick=task.quick,

@@ -79,7 +79,7 @@ class Flood:
             if probe:
                 self._breaker.lose_probe(topic, now, wait=True)
                 self._lanes.close_topic(topic)
-        elif probe or _votes(task):
+        elif not cause.untried and (probe or _votes(task)):
             self._vote(topic, failure.group, shop, probe, failure.error_type, failure.message)
         if self._breaker.may_leave(topic, failure.group, now):
             return False

@@ -33,6 +33,7 @@ from hooktape.consumers.options import Options
 from hooktape.consumers.runner import Runner
 from hooktape.consumers.schedule import Again, Chance
 from hooktape.consumers.task import Rank, Task
+from hooktape.consumers.throttle import Throttle
 from hooktape.errors import NotOurs
 from hooktape.ledger.checks import IN_RETRY, Applied, Checked, Finish, State, Verdict, Waiting
 from hooktape.ledger.ledger import Ledger
@@ -60,6 +61,7 @@ class Flow:
         self.runner = Runner(self._on_ended, self.lanes.seize, self._on_freed)
         self.custody = Custody(ledger, app.group, options.lease, clock, on_checked=self._on_checked, on_finished=self._on_finished,
                                on_owned=on_owned, after=after, on_broken=fail)  # fmt: skip
+        self.throttle = Throttle(app, self.lanes, self.custody.ask, clock.monotonic)
         self.flood = Flood(app.group, self.custody.owner, self.lanes, Breaker(chance), self.custody.ask, clock, intake.logs_of(), self.bury)
         self.stopping = False
         self.moved = asyncio.Event()
@@ -101,6 +103,7 @@ class Flow:
     def tick(self, now: float, seconds: float) -> None:
         """To be called every `seconds`; `now` by the monotonic clock."""
         self.runner.sweep(now)
+        self.throttle.tick(now)
         self.custody.beat()
         if self.stopping:
             return
@@ -192,6 +195,9 @@ class Flow:
             metrics.STALE.labels(self._app.group).inc()
             self._take(task)
             self._end(task, finish(task, State.STALE))
+        elif wait := self.throttle.wait(task, now := self._clock.monotonic()):
+            self.lanes.postpone(task, now + wait)
+            self._pump_soon()
         else:
             crash.point("checked")
             self._take(task)
@@ -273,6 +279,8 @@ class Flow:
     # ── from the handlers ───────────────────────────────────────────────────────────────────────────────────────────
     def _on_ended(self, task: Task, error: BaseException | None, seconds: float) -> None:
         task.attempts += 1
+        if task.event.costs:
+            self.throttle.ended(task)
         self._intake.meter(task.event.topic).seconds.observe(seconds)
         if error is not None:
             self._on_error(task, error)
@@ -294,6 +302,7 @@ class Flow:
         now = self._clock.monotonic()
         if cause.disposition is Disposition.THROTTLED and cause.after is not None:
             self.lanes.cool(task.handler, "" if cause.whole_destination else task.event.shop, now, cause.after)
+        self.throttle.throttled(task, cause)
         if isinstance(step, Again):
             task.quick += 1
             self._untake(task)

@@ -1,4 +1,4 @@
-"""Who runs next: one FIFO per key with one event in flight, limits per handler and per process, shares per rank.
+"""Who runs next: one FIFO per key with one event in flight, limits per handler, its shops and the process, shares per rank.
 
     add ──▶ waiting ──the one before ended──▶ ready ──start──▶ running ──end──▶ (gone; the next of the lane is ready)
                                                ▲ ▲ ▲             │
@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Hashable
 from math import inf
 
+from hooktape.consumers.shops import Places, Turns
 from hooktape.consumers.task import Bounds, Rank, Task
 
 # Starts per round when every rank has work. Live goes first, and a replay of millions still moves.
@@ -55,15 +56,15 @@ class Lanes:
         self.limit = limit
         self.running = 0
         self.ready = 0
-        """Events that could start if a slot were free (some of them may be cooling)."""
+        """Events that could start if a slot were free (some of them may be cooling, or of a shop that has all it may)."""
         self.seized = 0
         """Slots taken by threads whose event has ended otherwise."""
         self.held = 0
         """Events on their way to a retry or dead-letter topic."""
         self._shares = Shares()
         self._waiting: dict[Hashable, deque[Task]] = {}
-        self._ready: dict[Rank, dict[Bounds, deque[Task]]] = {rank: {} for rank in Rank}
-        self._running: dict[Bounds, int] = {}
+        self._ready: dict[Rank, dict[Bounds, Turns]] = {rank: {} for rank in Rank}
+        self._places: dict[Bounds, Places] = {}
         self._parked: list[tuple[float, int, Task]] = []
         self._cooling: dict[tuple[Bounds, str], float] = {}
         self._aside: dict[str, deque[Task]] = {}
@@ -94,18 +95,18 @@ class Lanes:
             if task is not None:
                 self._shares.spend(rank)
                 self.running += 1
-                self._running[task.handler] = self._running.get(task.handler, 0) + 1
+                self._places[task.handler].enter(task.event.shop)
                 return task
         return None
 
     def end(self, task: Task) -> None:
         """A running event has ended: its slot and its lane are free."""
-        self._vacate(task.handler)
+        self._vacate(task)
         self._free_lane(task)
 
     def hold(self, task: Task) -> None:
         """A running event is on its way elsewhere: its slot is free, its lane isn't until `release`."""
-        self._vacate(task.handler)
+        self._vacate(task)
         self.held += 1
 
     def release(self, task: Task) -> None:
@@ -115,18 +116,18 @@ class Lanes:
 
     def postpone(self, task: Task, until: float) -> None:
         """A running event waits until `until` at the head of its lane, without its slot."""
-        self._vacate(task.handler)
+        self._vacate(task)
         self._park(task, until)
 
     def seize(self, handler: Bounds) -> None:
         """Takes a slot for what isn't an event of ours any more: a thread that outlives its time-out."""
         self.seized += 1
-        self._running[handler] = self._running.get(handler, 0) + 1
+        self._places[handler].running += 1
 
     def give_back(self, handler: Bounds) -> None:
         """A seized slot is free."""
         self.seized -= 1
-        self._running[handler] -= 1
+        self._places[handler].running -= 1
 
     def cool(self, handler: Bounds, scope: str, now: float, seconds: float) -> None:
         """Nothing of `scope` (a shop; "" is everything of the handler) starts before `now + seconds`, at most a minute."""
@@ -173,7 +174,7 @@ class Lanes:
 
     def put_aside(self, task: Task) -> None:
         """A running event waits at the head of its lane until its topic is opened, without its slot."""
-        self._vacate(task.handler)
+        self._vacate(task)
         self._drop_probe(task)
         aside = self._aside.get(task.event.topic)
         if aside is None:
@@ -206,9 +207,9 @@ class Lanes:
             else:
                 heapq.heappush(self._parked, entry)
         for queues in self._ready.values():
-            for queue in list(queues.values()):
-                for task in [task for task in queue if task.abandoned]:
-                    queue.remove(task)
+            for turns in list(queues.values()):
+                for task in [task for task in turns if task.abandoned]:
+                    turns.remove(task)
                     self.ready -= 1
                     dropped.append(task)
                     self._free_lane(task)
@@ -223,11 +224,10 @@ class Lanes:
     def _pick(self, rank: Rank, now: float) -> Task | None:
         queues = self._ready[rank]
         for handler in list(queues):
-            queue = queues[handler]
-            if self._running.get(handler, 0) >= handler.concurrency:
+            turns, places = queues[handler], self._places[handler]
+            if places.running >= handler.concurrency:
                 continue
-            while queue:
-                task = queue.popleft()
+            while (task := turns.take(places.full)) is not None:
                 self.ready -= 1
                 if self._aside and self._kept_aside(task):
                     continue
@@ -271,12 +271,19 @@ class Lanes:
             self._make_ready(heapq.heappop(self._parked)[2])
 
     def _make_ready(self, task: Task) -> None:
-        self._ready[task.rank].setdefault(task.handler, deque()).append(task)
+        turns = self._ready[task.rank].get(task.handler)
+        if turns is None:
+            turns = self._ready[task.rank][task.handler] = Turns()
+            self._places.setdefault(task.handler, Places(task.handler))
+        turns.add(task)
         self.ready += 1
 
-    def _vacate(self, handler: Bounds) -> None:
+    def _vacate(self, task: Task) -> None:
         self.running -= 1
-        self._running[handler] -= 1
+        if self._places[task.handler].leave(task.event.shop):
+            for queues in self._ready.values():
+                if task.handler in queues:
+                    queues[task.handler].readmit(task.event.shop)
 
     def _park(self, task: Task, until: float) -> None:
         heapq.heappush(self._parked, (until, next(self._numbers), task))

@@ -1,12 +1,14 @@
 """Runs handlers: async ones on the loop, plain ones in threads, each with its time-out.
 
 Each slot is one asyncio task that runs event after event: making a task per event would cost more than everything else a
-worker does for it. A sweeper cancels what is overdue; a timer per event would, again, cost too much.
+worker does for it. A sweeper cancels what is overdue; a timer per event would, again, cost too much. The sweeper also sees the
+heartbeats: a handler leaves a mark on its event, and the deadline moves to a time-out after the sweep that found it.
 """
 
 import asyncio
 import contextlib
 import contextvars
+import copy
 import time
 from collections import deque
 from collections.abc import Callable
@@ -55,8 +57,15 @@ class Runner:
     def sweep(self, now: float) -> None:
         """Ends what is overdue; `now` by time.monotonic(). To be called several times a second."""
         for slot in self._slots:
-            if slot.task is not None and now > slot.deadline and not slot.overdue and slot.runner is not None:
-                slot.overdue = True
+            task = slot.task
+            if task is None or slot.overdue or slot.runner is None:
+                continue
+            # Looked at before the deadline: a beat that came in time counts, however late the loop gets here.
+            if task.event.beating:
+                task.event.beating = False
+                slot.deadline = now + _timeout(task)
+            elif now > slot.deadline:
+                task.event.lapsed = slot.overdue = True
                 slot.runner.cancel()
 
     async def close(self) -> None:
@@ -100,6 +109,7 @@ class Runner:
         assert isinstance(handler, Handler)
         slot.started = time.monotonic()
         slot.deadline = slot.started + handler.timeout
+        task.event.beating = False
         slot.task = task
         try:
             if handler.is_async:
@@ -111,7 +121,11 @@ class Runner:
                 if slot.runner is not None and slot.runner.cancelling():
                     raise
                 return error  # the handler's own: a task that it awaited was cancelled
-            return HandlerTimeout(f"{handler.name} took longer than its timeout of {handler.timeout:g} s")
+            # The next try gets an event of its own: the mark is for this one's code, a thread above all, which may go on.
+            task.event = copy.copy(task.event)
+            task.event.beating = task.event.lapsed = False
+            return HandlerTimeout(f"{handler.name} took longer than its timeout of {handler.timeout:g} s, counted from its start or "
+                                  "its last heartbeat")  # fmt: skip
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is a result
             return error
         finally:
@@ -129,6 +143,7 @@ class Runner:
             await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             # A thread can't be killed. It keeps its place in the pool, so it keeps its slot, until it ends by itself.
+            task.event.lapsed = True
             if not future.cancel() and not future.done():
                 _log.error("a handler's thread outlives its time-out; its result will be ignored", handler=handler.name,
                            event=str(task.event))  # fmt: skip
@@ -139,3 +154,8 @@ class Runner:
     def _free_later(self, handler: Handler) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._freed, handler)
+
+
+def _timeout(task: Task) -> float:
+    assert isinstance(task.handler, Handler)
+    return task.handler.timeout

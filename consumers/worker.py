@@ -116,6 +116,7 @@ class Worker:
             self._watch.close()
         with contextlib.suppress(HooktapeError):
             await self._bounded(flow.flood.close(), 1.0, "the flood breaker's reports stay until they are stale")
+        await self._bounded(flow.throttle.close(), 1.0, "the shared limits weren't settled")
         await self._bounded(self._custody.close(), 2.0, "the lease couldn't be given back")
 
     async def _bounded(self, work: "asyncio._CoroutineLike[None]", within: float, otherwise: str) -> None:

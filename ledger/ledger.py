@@ -6,6 +6,7 @@ from types import TracebackType
 from hooktape.errors import SettingsError
 from hooktape.ledger.audit import Audit
 from hooktape.ledger.breakers import Breakers
+from hooktape.ledger.budgets import Budgets
 from hooktape.ledger.catalogue import Catalogue
 from hooktape.ledger.database import Database
 from hooktape.ledger.jobs import Jobs
@@ -32,6 +33,7 @@ class Ledger:
     audit: Audit
     leases: Leases
     breakers: Breakers
+    budgets: Budgets
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -43,6 +45,7 @@ class Ledger:
         self.audit = Audit(database)
         self.leases = Leases(database)
         self.breakers = Breakers(database)
+        self.budgets = Budgets(database)
 
     @classmethod
     def open(cls, url: str) -> "Ledger":

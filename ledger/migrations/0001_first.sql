@@ -192,6 +192,24 @@ CREATE TABLE leases (
     expires_at DOUBLE PRECISION NOT NULL
 ) {clustered};
 
+-- Token buckets that all processes share, one for each scope (a shop's Admin API): `level` tokens at the instant `at`.
+CREATE TABLE budgets (
+    scope TEXT PRIMARY KEY,
+    level DOUBLE PRECISION NOT NULL,
+    at DOUBLE PRECISION NOT NULL,
+    size DOUBLE PRECISION NOT NULL,
+    rate DOUBLE PRECISION NOT NULL
+) {clustered};
+
+-- What a group's handlers mustn't start before `until`: of one shop, or where `shop` is empty, anything.
+CREATE TABLE cooling (
+    grp TEXT NOT NULL,
+    handler TEXT NOT NULL,
+    shop TEXT NOT NULL,
+    until DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (grp, handler, shop)
+) {clustered};
+
 -- The reconciler. `high_water` and `report` are JSON: opaque here.
 CREATE TABLE reconcile_cursors (
     shop TEXT NOT NULL,

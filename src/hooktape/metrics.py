@@ -81,6 +81,8 @@ FLOOD_OPENINGS = Counter("hooktape_flood_breaker_openings_total",
 IN_FLIGHT = Gauge("hooktape_in_flight_events",
     "Events a worker holds: fetched and not finished. Do: at the bound for long, handlers are the bottleneck.",
     ["group"])
+FORWARD_OPEN = Gauge("hooktape_forward_open",
+    "1 while --forward's endpoint doesn't answer or answers 5xx: events wait in their lanes. Do: look at the endpoint.")
 LOOP_GAP = Gauge("hooktape_loop_gap_seconds",
     "Longest wait of the worker's event loop since the last scrape. Do: over 1 s, a handler blocks the loop.")
 

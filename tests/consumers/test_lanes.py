@@ -15,6 +15,7 @@ from .conftest import make_event
 class Bound:
     name: str = "h"
     concurrency: int = 16
+    per_shop: int | None = None
 
 
 H = Bound()
