@@ -10,7 +10,7 @@ import click
 
 from hooktape import log, settings
 from hooktape.cli.common import clean
-from hooktape.cli.processes import Service, stop_all
+from hooktape.local.processes import Service, stop_all
 from hooktape.errors import UsageError
 
 _COLOURS = {"ingest": "cyan", "worker": "green", "catalog": "blue", "reconcile": "magenta"}

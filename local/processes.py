@@ -1,4 +1,4 @@
-"""The services as processes of their own, for `up` and `demo`: started, waited for, stopped together."""
+"""The services as processes of their own, for `up`, `demo` and `soak`: started, waited for, stopped together."""
 
 import ctypes
 import os
