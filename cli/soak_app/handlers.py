@@ -8,9 +8,9 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from hooktape import App, Event, Reject, Retry
 from hooktape.local.soak import workload
@@ -23,7 +23,10 @@ _calls = itertools.count()
 app = App(workload.GROUP)
 
 
-def on(name: str) -> Any:
+F = TypeVar("F", bound=Callable[[Event], Any])
+
+
+def on(name: str) -> Callable[[F], F]:
     """Registers a handler as the workload's table says."""
     handler = _HANDLERS[name]
     return app.on(*handler.topics, concurrency=16, order="key" if handler.ordered else "none", skip_stale=handler.skip_stale,
@@ -59,7 +62,8 @@ async def stock(event: Event) -> None:
     with told("stock", event):
         await asyncio.sleep(meet(event))
         if _HANDLERS["stock"].transactional:
-            async with event.transaction() as connection:
+            offered: Any = event
+            async with offered.transaction() as connection:
                 await connection.execute(INSERT, {
                     "handler": "stock", "wid": event.webhook_id, "lane": event.lane, "resource": event.resource or "",
                     "version": event.version_us, "generation": _generation(event), "pid": os.getpid(), "at": time.monotonic(),

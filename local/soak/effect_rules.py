@@ -107,14 +107,14 @@ def order(view: View) -> Iterator[Violation]:
 
 def stale(view: View) -> Iterator[Violation]:
     """stale: with `skip_stale`, a version was applied below one that had been applied. Of repeats only the first counts."""
-    newest: dict[tuple[str, str, str], int] = {}
+    newest: dict[tuple[str, str, str, str], int] = {}
     seen: set[tuple[str, str, str]] = set()
     for effect in view.effects:
         once = (effect.handler.group, effect.handler.name, effect.wid)
         if not effect.handler.skip_stale or effect.version is None or effect.generation or once in seen:
             continue
         seen.add(once)
-        of = (effect.handler.group, effect.handler.name, effect.resource)
+        of = (effect.handler.group, effect.handler.name, effect.lane, effect.resource)
         if effect.version < newest.get(of, -1):
             yield view.breach("stale", f"{effect.wid}: an older state of {effect.resource} was applied over a newer one", effect.at)
         newest[of] = max(newest.get(of, -1), effect.version)

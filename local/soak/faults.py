@@ -80,8 +80,8 @@ def chosen(names: Iterable[str], ledgers: Sequence[str]) -> list[Cell]:
     for name in wanted:
         if not any(known.startswith(name) for known in CELLS):
             raise UsageError(f"--fault {name}: there's no such fault. The list: {', '.join(CELLS)}.")
-    return [cell for name, cell in CELLS.items()
-            if (not wanted or any(name.startswith(prefix) for prefix in wanted)) and (not cell.ledger or cell.ledger in ledgers)]  # fmt: skip
+    named = [cell for name, cell in CELLS.items() if not wanted or any(name.startswith(prefix) for prefix in wanted)]
+    return [cell for cell in named if not cell.ledger or cell.ledger in ledgers]
 
 
 def draws(seed: int, block: int, rounds: int, cells: Sequence[Cell], ledger: str, missing: Iterable[str]) -> list[Draw]:

@@ -29,9 +29,9 @@ def words_and_deeds(view: View) -> Iterator[Violation]:
     """phantom-success: succeeded without an effect. dead-but-nowhere: dead without a dead letter. superseded-by-nothing: stale, and
     no newer state was applied."""
     done = {(effect.handler.group, effect.wid) for effect in view.effects}
-    newest: dict[tuple[str, str, str], int] = {}
+    newest: dict[tuple[str, str, str, str], int] = {}
     for effect in view.effects:
-        of = (effect.handler.group, effect.handler.name, effect.resource)
+        of = (effect.handler.group, effect.handler.name, effect.lane, effect.resource)
         newest[of] = max(newest.get(of, -1), effect.version or 0)
     for (group, wid), state in view.states.items():
         webhook = view.webhooks.get(wid)
@@ -42,7 +42,8 @@ def words_and_deeds(view: View) -> Iterator[Violation]:
             yield view.breach("phantom-success", f"{wid} succeeded in {group} without an effect", webhook.first.t1)
         elif state == "dead" and not view.letters.get(("dlq", group, wid)):
             yield view.breach("dead-but-nowhere", f"{wid} is dead in {group} and in no dead-letter topic", webhook.first.t1)
-        elif state == "stale" and newest.get((group, handler.name, webhook.first.resource), -1) <= webhook.first.version:
+        sent = webhook.first
+        if state == "stale" and newest.get((group, handler.name, sent.lane, sent.resource), -1) <= sent.version:
             yield view.breach("superseded-by-nothing", f"{wid} was skipped as stale, and nothing newer was applied", webhook.first.t1)
 
 
@@ -68,18 +69,24 @@ def _cut_off(view: View, runs: list[Attempt], until: float) -> bool:
 
 
 def attempts(view: View) -> Iterator[Violation]:
-    """attempts-not-rising, too-many-attempts, too-early: the counting of tries, and their times."""
-    for (group, wid, _), runs in view.runs.items():
+    """attempts-not-rising, too-many-attempts, too-early: the counting of tries, and their times.
+
+    The quick tries in a lane are on nobody's record: after a death, and where a partition moves, they may be made again. What a retry
+    record has counted stays counted, unless who wrote it died before anybody could know.
+    """
+    for (group, wid, generation), runs in view.runs.items():
         most = view.handlers[group, runs[0].handler].max_attempts
-        deaths = 0
+        letters = [(letter.at, letter.attempts) for letter in view.letters.get(("retry", group, wid), ())
+                   if letter.generation == generation]  # fmt: skip
+        moves = 0
         for earlier, later in pairwise(runs):
-            cut = view.cut_short(earlier.pid, earlier.start, later.start) or view.frozen_out(earlier.pid, earlier.start, later.start)
-            deaths += cut is not None
-            if later.attempt <= earlier.attempt and cut is None and not view.frozen_out(later.pid, later.start, view.end_of(later)):
-                what = f"{wid}: attempt {later.attempt} by {later.pid} came after attempt {earlier.attempt} by {earlier.pid}"
+            cut = view.cut_short(earlier.pid, earlier.start, later.start) or view.frozen_out(later.pid, later.start, view.end_of(later))
+            moves += cut is not None or earlier.pid != later.pid
+            counted = max((count for at, count in letters if at < later.start), default=0)
+            if later.attempt <= counted and cut is None:
+                what = f"{wid}: attempt {later.attempt} by {later.pid} started when {counted} had been counted"
                 yield view.breach("attempts-not-rising", what, later.start)
-        allowed = most + deaths * view.facts.tries_a_run
-        if len(runs) > allowed or max(run.attempt for run in runs) > most:
+        if len(runs) > most + moves * view.facts.tries_a_run or max(run.attempt for run in runs) > most:
             what = f"{wid} was tried {len(runs)} times, up to attempt {max(run.attempt for run in runs)}, of {most}"
             yield view.breach("too-many-attempts", what, runs[-1].start)
     yield from _too_early(view)

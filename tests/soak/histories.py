@@ -116,7 +116,8 @@ class _Maker:
             thawed = self.now + 1.0
             self.now = thawed + 0.01
             self.history.faults.append(Fault("stop", "worker", pid, frozen, thawed))
-            self.history.attempts.append(Attempt(GROUP, handler.name, wid, lane, resource, version, attempt, "", pid, start, self.now, True))
+            self.history.attempts.append(
+                Attempt(GROUP, handler.name, wid, lane, resource, version, attempt, "", pid, start, self.now, True))  # fmt: skip
             return
         self.attempt(handler, wid, lane, resource, version, attempt, ok=True)
 

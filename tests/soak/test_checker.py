@@ -135,7 +135,8 @@ def fence_broken(history: History) -> None:
     history.commits.clear()
     history.facts = change(history.facts, ends={})
     # What comes after it in its lane is of no interest here.
-    later = {r.wid for r in history.records if r.kind == "log" and r.key == attempt.lane and r.offset > record_of(history, attempt.wid).offset}
+    offset = record_of(history, attempt.wid).offset
+    later = {r.wid for r in history.records if r.kind == "log" and r.key == attempt.lane and r.offset > offset}
     for wid in later:
         forget(history, wid)
     history.posts[:] = [p for p in history.posts if p.wid not in later]
@@ -158,7 +159,8 @@ def out_of_order(history: History) -> None:
 
 def stale(history: History) -> None:
     runs = sorted((a for a in history.attempts if a.handler == "newest" and a.ok), key=lambda a: a.start)
-    earlier = next(a for a in runs if any(b.resource == a.resource and (b.version or 0) > (a.version or 0) and b.start > a.start for b in runs))
+    earlier = next(a for a in runs if any(
+        b.resource == a.resource and (b.version or 0) > (a.version or 0) and b.start > a.start for b in runs))  # fmt: skip
     swap(history.attempts, earlier, change(earlier, version=10_000))
 
 

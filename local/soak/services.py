@@ -1,0 +1,222 @@
+"""The processes under test and the servers below them: started, killed, frozen, started again; every deed is a recorded fault."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from hooktape.errors import LocalStackError
+from hooktape.local import kafka, postgres
+from hooktape.local.processes import Service
+from hooktape.local.soak.faults import SESSION, Cell
+from hooktape.local.soak.history import Fault
+
+LOOK_SECONDS = 0.02
+"""How often the processes are looked at: a crash is dated at most this late."""
+START_SECONDS = 60.0
+# What is killed may hold its locks and memory for a moment; PostgreSQL's children notice their parent's death within a second.
+_START_TRIES = 20
+
+BROKER = {
+    "group.consumer.session.timeout.ms": str(int(SESSION * 1000)),
+    # Five in a session: one that's late isn't a death.
+    "group.consumer.heartbeat.interval.ms": str(int(SESSION * 200)),
+}
+"""How soon Kafka forgets a worker that was killed."""
+
+
+class Slot:
+    """One place for a service: there's always a process in it, or one on its way. `armed`: the crash point that it carries."""
+
+    def __init__(self, target: str, name: str, words: Sequence[str], env: Mapping[str, str], log: Path, url: str = "") -> None:
+        self.target, self.name, self.url = target, name, url
+        self._words, self._env, self._log = words, env, log
+        self.armed: Cell | None = None
+        self.doom = ""
+        """What we have sent it: kill or term; "" for nothing."""
+        self.doomed_at = 0.0
+        self.frozen = False
+        self.next: tuple[Cell, int] | None = None
+        """The crash point that the next process is to carry."""
+        self.start()
+
+    def start(self) -> None:
+        """Starts a process, armed where a crash point is due."""
+        env = dict(self._env)
+        self.armed, passage = self.next if self.next else (None, 0)
+        self.next = None
+        if self.armed is not None:
+            env["HOOKTAPE_CRASH"] = f"{self.armed.point}:{passage}"
+        self.doom, self.frozen, self.started = "", False, time.monotonic()
+        self.service = Service(self.name, self._words, env, self._log)
+
+    @property
+    def pid(self) -> int:
+        return self.service.pid
+
+    @property
+    def steady(self) -> bool:
+        """Whether nothing is being done to it."""
+        return self.service.code is None and not self.doom and not self.frozen
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal to the process, if it's still there."""
+        with contextlib.suppress(ProcessLookupError):
+            if self.service.code is None:
+                os.kill(self.pid, number)
+
+
+class Services:
+    """The slots of one block, watched; `faults` and `hits` are what happened to them."""
+
+    def __init__(self) -> None:
+        self.slots: list[Slot] = []
+        self.faults: list[Fault] = []
+        self.hits: Counter[str] = Counter()
+        self._closing = False
+        self._thaws: set[asyncio.Task[None]] = set()
+
+    def of(self, target: str) -> list[Slot]:
+        return [slot for slot in self.slots if slot.target == target]
+
+    async def watch(self) -> None:
+        """Dates what ends and starts it again, until cancelled."""
+        while True:
+            for slot in self.slots:
+                if slot.service.code is not None:
+                    self._ended(slot)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _ended(self, slot: Slot) -> None:
+        self.note_end(slot)
+        if not self._closing:
+            slot.start()
+
+    def note_end(self, slot: Slot) -> None:
+        """Records why a process has ended, unless it was our kill, which is on record."""
+        code, now = slot.service.code, time.monotonic()
+        if slot.doom == "kill":
+            return
+        if slot.armed is not None and code == -signal.SIGKILL:
+            self.faults.append(Fault("crash", slot.target, slot.pid, now, detail=slot.armed.point))
+            self.hits[slot.armed.name] += 1
+        elif slot.doom == "term" and code == 0:
+            self.faults.append(Fault("term", slot.target, slot.pid, slot.doomed_at, now))
+        else:
+            asked = " after SIGTERM" if slot.doom else ""
+            self.faults.append(Fault("ended", slot.target, slot.pid, now, detail=f"status {code}{asked}; see {slot.service.log}"))
+
+    def kill(self, slot: Slot) -> None:
+        """SIGKILL, now."""
+        slot.doom = "kill"
+        self.faults.append(Fault("kill", slot.target, slot.pid, time.monotonic()))
+        slot.send(signal.SIGKILL)
+
+    def term(self, slot: Slot) -> None:
+        """SIGTERM: it finishes what runs and ends."""
+        slot.doom, slot.doomed_at = "term", time.monotonic()
+        slot.send(signal.SIGTERM)
+
+    def freeze(self, slot: Slot, seconds: float) -> None:
+        """SIGSTOP now, SIGCONT `seconds` later."""
+        slot.frozen = True
+        task = asyncio.create_task(self._thaw(slot, slot.pid, seconds, time.monotonic()))
+        self._thaws.add(task)
+        task.add_done_callback(self._thaws.discard)
+        slot.send(signal.SIGSTOP)
+
+    async def _thaw(self, slot: Slot, pid: int, seconds: float, since: float) -> None:
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            slot.send(signal.SIGCONT)
+            slot.frozen = False
+            self.faults.append(Fault("stop", slot.target, pid, since, time.monotonic()))
+
+    async def thawed(self) -> None:
+        """Waits until nothing is frozen any more."""
+        while self._thaws:
+            await asyncio.gather(*self._thaws)
+
+    async def close(self, patience: float) -> None:
+        """Asks all to end, and notes how they did; what hasn't ended after `patience` seconds is a fault of its own."""
+        self._closing = True
+        for task in self._thaws:
+            task.cancel()
+        await asyncio.gather(*self._thaws, return_exceptions=True)
+        for slot in self.slots:
+            if slot.service.code is None:
+                self.term(slot)
+        deadline = time.monotonic() + patience
+        for slot in self.slots:
+            # In a thread: while it waits, the others' ends are dated and the posts' answers are read.
+            await asyncio.to_thread(slot.service.stop, max(deadline - time.monotonic(), 0.0))
+            self.note_end(slot)
+        self.slots.clear()
+
+
+class Servers:
+    """The broker, and a PostgreSQL where the run needs one: servers of this run alone, so that they may be killed."""
+
+    def __init__(self, home: Path, with_postgres: bool, progress: Callable[[str], None]) -> None:
+        self._home = home
+        self.kafka = kafka.start(home / "kafka", lifetime="parent", progress=progress, overrides=BROKER)
+        self.bootstrap = self.kafka.bootstrap
+        try:
+            self.postgres = postgres.start(home / "postgres", lifetime="parent", progress=progress) if with_postgres else None
+        except BaseException:
+            self.kafka.stop()
+            raise
+
+    async def kill(self, target: str) -> Fault:
+        """SIGKILL, and a new start on the same data. Returns when it answers again; raises LocalStackError when it never does."""
+        since, pid = time.monotonic(), self._pid(target)
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.to_thread(self._again, target)
+        return Fault("kill", target, pid, since, time.monotonic())
+
+    async def freeze(self, target: str, seconds: float) -> Fault:
+        """SIGSTOP, and SIGCONT after `seconds`. A frozen PostgreSQL takes no new session; those that are open go on."""
+        since, pid = time.monotonic(), self._pid(target)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        return Fault("stop", target, pid, since, time.monotonic())
+
+    def close(self) -> None:
+        """Stops both."""
+        if self.postgres is not None:
+            self.postgres.stop()
+        self.kafka.stop()
+
+    def _pid(self, target: str) -> int:
+        if target == "broker":
+            return self.kafka.pid
+        assert self.postgres is not None
+        return self.postgres.pid
+
+    def _again(self, target: str) -> None:
+        for left in reversed(range(_START_TRIES)):
+            try:
+                if target == "broker":
+                    before = self.kafka
+                    self.kafka = kafka.start(self._home / "kafka", lifetime="parent", overrides=BROKER)
+                    before.stop()
+                    if self.kafka.bootstrap != self.bootstrap:
+                        raise LocalStackError("the broker's port was taken by another process while it was down: run the soak again.")
+                else:
+                    old = self.postgres
+                    self.postgres = postgres.start(self._home / "postgres", lifetime="parent")
+                    assert old is not None
+                    old.stop()
+                return
+            except LocalStackError:
+                if not left:
+                    raise
+                time.sleep(0.2)
