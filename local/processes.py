@@ -88,6 +88,10 @@ class Service:
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Asks it to stop and waits; kills it after `seconds`."""
         self.ask_to_stop()
+        self.wait(seconds)
+
+    def wait(self, seconds: float) -> None:
+        """Waits for its end; kills it after `seconds`."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:

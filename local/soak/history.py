@@ -76,7 +76,7 @@ class Fault(msgspec.Struct, frozen=True, tag="F"):
     """What we did to a process, or (`ended`) what it did by itself. `healed`: when it ran again; for `term`, when it had ended."""
 
     kind: str
-    """kill, crash, stop, term, cut, ended."""
+    """kill, crash, stop, term, cut; ended, by itself; gave-up, having found no server at its start."""
     target: str
     """worker, ingest, broker, postgres."""
     pid: int

@@ -13,6 +13,8 @@ from hooktape.schemas.signature import sign
 # Shopify's nine tries over four hours, as a soak's seconds; enough of them to outlast any outage of a block.
 _PAUSES = (0.2, 0.4, 0.8, 1.5)
 _TRIES = 60
+MOST_OPEN = 200
+"""Webhooks on their way at once. While nothing is taken no new ones come: a backlog of thousands would be a load test of its own."""
 DOUBLED = 0.02
 """Webhooks that arrive twice at one instant, by two connections."""
 FORGED = 0.01
@@ -29,18 +31,21 @@ class Posting:
         self._secret, self._webhooks, self._rate = secret, webhooks, rate
         self._dice = random.Random(seed)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(MOST_OPEN)
         self._turn = 0
 
     async def run(self) -> None:
         """Posts until cancelled."""
         due = time.monotonic()
         while True:
+            await self._room.acquire()
             webhook, chance = next(self._webhooks), self._dice.random()
             secret = "not the secret" if chance < FORGED else self._secret
             for _ in range(2 if FORGED <= chance < FORGED + DOUBLED else 1):
                 task = asyncio.create_task(self._deliver(webhook, secret))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda _: self._room.release())
             due = max(due + 1 / self._rate, time.monotonic() - 0.5)  # what an outage held up isn't caught up on all at once
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 

@@ -6,8 +6,9 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hooktape.errors import LocalStackError
 from hooktape.local import kafka, postgres
@@ -17,7 +18,8 @@ from hooktape.local.soak.history import Fault
 
 LOOK_SECONDS = 0.02
 """How often the processes are looked at: a crash is dated at most this late."""
-START_SECONDS = 60.0
+RESTART_SECONDS = 1.0
+"""No process is followed by another sooner than this after its own start."""
 # What is killed may hold its locks and memory for a moment; PostgreSQL's children notice their parent's death within a second.
 _START_TRIES = 20
 
@@ -40,6 +42,8 @@ class Slot:
         """What we have sent it: kill or term; "" for nothing."""
         self.doomed_at = 0.0
         self.frozen = False
+        self.noted: Service | None = None
+        """The process whose end is on record."""
         self.next: tuple[Cell, int] | None = None
         """The crash point that the next process is to carry."""
         self.start()
@@ -77,11 +81,22 @@ class Services:
         self.slots: list[Slot] = []
         self.faults: list[Fault] = []
         self.hits: Counter[str] = Counter()
+        self.away = False
+        """Whether a server is down just now."""
+        self._back_at = 0.0
         self._closing = False
         self._thaws: set[asyncio.Task[None]] = set()
 
     def of(self, target: str) -> list[Slot]:
         return [slot for slot in self.slots if slot.target == target]
+
+    async def without(self, hurt: Coroutine[Any, Any, Fault]) -> None:
+        """Does something to a server, on record; what can't start meanwhile isn't to blame."""
+        self.away = True
+        try:
+            self.faults.append(await hurt)
+        finally:
+            self.away, self._back_at = False, time.monotonic()
 
     async def watch(self) -> None:
         """Dates what ends and starts it again, until cancelled."""
@@ -93,11 +108,15 @@ class Services:
 
     def _ended(self, slot: Slot) -> None:
         self.note_end(slot)
-        if not self._closing:
+        # Like a service manager: at once, but not again and again while it can't reach what it needs.
+        if not self._closing and time.monotonic() - slot.started > RESTART_SECONDS:
             slot.start()
 
     def note_end(self, slot: Slot) -> None:
-        """Records why a process has ended, unless it was our kill, which is on record."""
+        """Records why a process has ended, once; not for our kill, which is on record."""
+        if slot.noted is slot.service:
+            return
+        slot.noted = slot.service
         code, now = slot.service.code, time.monotonic()
         if slot.doom == "kill":
             return
@@ -106,6 +125,9 @@ class Services:
             self.hits[slot.armed.name] += 1
         elif slot.doom == "term" and code == 0:
             self.faults.append(Fault("term", slot.target, slot.pid, slot.doomed_at, now))
+        elif self.away or slot.started < self._back_at:
+            # It was started while the broker or the database was down, said so and ended: that's how a service manager finds out.
+            self.faults.append(Fault("gave-up", slot.target, slot.pid, now, detail=f"status {code}"))
         else:
             asked = " after SIGTERM" if slot.doom else ""
             self.faults.append(Fault("ended", slot.target, slot.pid, now, detail=f"status {code}{asked}; see {slot.service.log}"))
@@ -154,7 +176,7 @@ class Services:
         deadline = time.monotonic() + patience
         for slot in self.slots:
             # In a thread: while it waits, the others' ends are dated and the posts' answers are read.
-            await asyncio.to_thread(slot.service.stop, max(deadline - time.monotonic(), 0.0))
+            await asyncio.to_thread(slot.service.wait, max(deadline - time.monotonic(), 0.0))
             self.note_end(slot)
         self.slots.clear()
 

@@ -14,7 +14,7 @@ from hooktape.ledger.ledger import Ledger
 from hooktape.local import kafka
 from hooktape.local.soak import watching, workload
 from hooktape.local.soak.faults import SESSION, Cell, Draw
-from hooktape.local.soak.history import Facts, Fault, History
+from hooktape.local.soak.history import Facts, History
 from hooktape.local.soak.outcome_rules import FINAL
 from hooktape.local.soak.posting import Posting
 from hooktape.local.soak.services import LOOK_SECONDS, Servers, Services, Slot
@@ -67,7 +67,7 @@ class Block:
         self._services = Services()
         self._effects = watching.Effects(home / "effects.jsonl")
         self.hits: Counter[str] = self._services.hits
-        self._server_faults: list[Fault] = []
+        self._began = time.monotonic()
 
     async def run(self) -> History:
         """The history of the block. Raises LocalStackError when a server can't be brought back."""
@@ -154,11 +154,11 @@ class Block:
             self.hits[cell.name] += 1
         elif (slot := await self._victim(cell.target, draw.victim)) is not None:
             self._hurt(slot, cell, draw.passage)
-        self._progress(str(draw))
+        self._progress(f"{time.monotonic() - self._began:6.1f} s  {draw}")
 
     async def _hurt_server(self, cell: Cell) -> None:
         hurt = self._servers.kill(cell.target) if cell.act == "kill" else self._servers.freeze(cell.target, cell.seconds)
-        self._server_faults.append(await hurt)
+        await self._services.without(hurt)
 
     def _hurt(self, slot: Slot, cell: Cell, passage: int) -> None:
         if cell.act == "crash":
@@ -249,5 +249,5 @@ class Block:
                       drain_limit=DRAIN_SECONDS, ends=ends, versions=dict(self._plan.versions))  # fmt: skip
         return History(
             facts, workload.handlers(self._plan.ledger), posting.posts, self._effects.attempts(), rows,
-            self._services.faults + self._server_faults, sampler.commits, records, shelf.outcomes(shelf.keys),
+            self._services.faults, sampler.commits, records, shelf.outcomes(shelf.keys),
         )  # fmt: skip
