@@ -281,6 +281,14 @@ def test_what_came_late_while_ingest_was_frozen_is_excused() -> None:
     assert judge(history).clean
 
 
+def test_a_copy_that_the_producer_sent_again_is_no_fault() -> None:
+    history = clean(7, faults=False)
+    written_twice(history)
+    post = next(p for p in history.posts if p.wid == done(clean(7, faults=False)).wid)
+    swap(history.posts, post, change(post, t0=post.t1 - 1.6))
+    assert judge(history).clean
+
+
 def test_a_kept_history_is_judged_alike(tmp_path: Path) -> None:
     history = with_replay(clean(5, 200))
     history.outcomes.append(Outcome(GROUP, "w0", "waiting"))
