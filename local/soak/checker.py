@@ -40,6 +40,7 @@ def judge(history: History) -> Verdict:
         "acknowledged": acked,
         "recovered": sum(w.acked_at is None and wid in view.copies for wid, w in view.webhooks.items()),
         "on_tape": len(view.copies),
+        "copies": len(view.logs) - len(view.copies),
         "attempts": len(history.attempts),
         "effects": len(view.effects),
         "retried": len({(group, wid) for kind, group, wid in view.letters if kind == "retry"}),

@@ -21,7 +21,8 @@ def soak(tmp_path: Path, *words: str) -> "tuple[subprocess.CompletedProcess[str]
     env = {name: value for name, value in os.environ.items() if not name.startswith("HOOKTAPE_")}
     env |= {"HOOKTAPE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
     report = tmp_path / "report.json"
-    done = subprocess.run([sys.executable, "-m", "hooktape", "soak", "--json", str(report), *words], env=env, capture_output=True, text=True)
+    command = [sys.executable, "-m", "hooktape", "soak", "--json", str(report), *words]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
     return done, json.loads(report.read_text()) if report.exists() else {}
 
 
