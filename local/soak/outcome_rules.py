@@ -72,18 +72,19 @@ def attempts(view: View) -> Iterator[Violation]:
     """attempts-not-rising, too-many-attempts, too-early: the counting of tries, and their times.
 
     The quick tries in a lane are on nobody's record: after a death, and where a partition moves, they may be made again. What a retry
-    record has counted stays counted, unless who wrote it died before anybody could know.
+    record has counted stays counted, unless a process that tried the event died: the record may have been on Kafka, and nobody knew.
     """
     for (group, wid, generation), runs in view.runs.items():
         most = view.handlers[group, runs[0].handler].max_attempts
         letters = [(letter.at, letter.attempts) for letter in view.letters.get(("retry", group, wid), ())
                    if letter.generation == generation]  # fmt: skip
-        moves = 0
+        moves, died = 0, False
         for earlier, later in pairwise(runs):
             cut = view.cut_short(earlier.pid, earlier.start, later.start) or view.frozen_out(later.pid, later.start, view.end_of(later))
+            died = died or cut is not None
             moves += cut is not None or earlier.pid != later.pid
             counted = max((count for at, count in letters if at < later.start), default=0)
-            if later.attempt <= counted and cut is None:
+            if later.attempt <= counted and not died:
                 what = f"{wid}: attempt {later.attempt} by {later.pid} started when {counted} had been counted"
                 yield view.breach("attempts-not-rising", what, later.start)
         if len(runs) > most + moves * view.facts.tries_a_run or max(run.attempt for run in runs) > most:

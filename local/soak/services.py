@@ -18,6 +18,8 @@ from hooktape.local.soak.history import Fault
 
 LOOK_SECONDS = 0.02
 """How often the processes are looked at: a crash is dated at most this late."""
+START_SECONDS = 3.0
+"""A process younger than this may not have connected to anything yet."""
 RESTART_SECONDS = 1.0
 """No process is followed by another sooner than this after its own start."""
 # What is killed may hold its locks and memory for a moment; PostgreSQL's children notice their parent's death within a second.
@@ -83,7 +85,7 @@ class Services:
         self.hits: Counter[str] = Counter()
         self.away = False
         """Whether a server is down just now."""
-        self._back_at = 0.0
+        self._away_at = self._back_at = 0.0
         self._closing = False
         self._thaws: set[asyncio.Task[None]] = set()
 
@@ -92,7 +94,7 @@ class Services:
 
     async def without(self, hurt: Coroutine[Any, Any, Fault]) -> None:
         """Does something to a server, on record; what can't start meanwhile isn't to blame."""
-        self.away = True
+        self.away, self._away_at = True, time.monotonic()
         try:
             self.faults.append(await hurt)
         finally:
@@ -125,12 +127,12 @@ class Services:
             self.hits[slot.armed.name] += 1
         elif slot.doom == "term" and code == 0:
             self.faults.append(Fault("term", slot.target, slot.pid, slot.doomed_at, now))
-        elif self.away or slot.started < self._back_at:
-            # It was started while the broker or the database was down, said so and ended: that's how a service manager finds out.
+        elif code == 1 and self._away_at - START_SECONDS < slot.started and (self.away or slot.started < self._back_at):
+            # It was starting while the broker or the database was down, said so and ended: that's how a service manager finds out.
             self.faults.append(Fault("gave-up", slot.target, slot.pid, now, detail=f"status {code}"))
         else:
             asked = " after SIGTERM" if slot.doom else ""
-            self.faults.append(Fault("ended", slot.target, slot.pid, now, detail=f"status {code}{asked}; see {slot.service.log}"))
+            self.faults.append(Fault("ended", slot.target, slot.pid, now, detail=f"status {code}{asked}: {slot.service.tail(3)}"))
 
     def kill(self, slot: Slot) -> None:
         """SIGKILL, now."""
