@@ -125,7 +125,8 @@ class Services:
         if slot.armed is not None and code == -signal.SIGKILL:
             self.faults.append(Fault("crash", slot.target, slot.pid, now, detail=slot.armed.point))
             self.hits[slot.armed.name] += 1
-        elif slot.doom == "term" and code == 0:
+        elif slot.doom == "term" and (code == 0 or (code == -signal.SIGTERM and slot.doomed_at - slot.started < START_SECONDS)):
+            # As short as it lived, Python may not have come to where it learns of signals.
             self.faults.append(Fault("term", slot.target, slot.pid, slot.doomed_at, now))
         elif code == 1 and self._away_at - START_SECONDS < slot.started and (self.away or slot.started < self._back_at):
             # It was starting while the broker or the database was down, said so and ended: that's how a service manager finds out.
