@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +58,7 @@ def command(rounds: int, seed: int | None, ledger: str, names: tuple[str, ...], 
     cells = faults.chosen(names, _LEDGERS[ledger])
     seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     click.echo(f"seed {seed}", err=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it stops its servers and removes its folder, as on Ctrl-C
     order = run.Order(rounds, seed, _LEDGERS[ledger], cells, HANDLERS, settings.load().home / "soak", __version__, keep)
     # Not under the user's home: PostgreSQL, as root, runs as a user of its own that must be able to get there.
     home = Path(tempfile.mkdtemp(prefix="hooktape-soak-"))
@@ -81,7 +83,8 @@ def _tell(found: dict[str, object]) -> None:
     for name in ("acknowledged", "recovered", "effects", "retried", "dead", "superseded", "lost", "transactional_twice",
                  "unexcused_repeats", "excused_repeats", "out_of_order", "overlap", "violations"):  # fmt: skip
         click.echo(f"  {name.replace('_', ' '):<22} {counts.get(name, 0):>8,}")
-    violations, histories, missing = found["violations"], found["histories"], found["never_hit"]
+    violations, histories, missing, skipped = found["violations"], found["histories"], found["never_hit"], found["skipped"]
+    assert isinstance(skipped, dict)
     assert isinstance(violations, list)
     assert isinstance(histories, list)
     assert isinstance(missing, list)
@@ -89,6 +92,8 @@ def _tell(found: dict[str, object]) -> None:
         click.echo(f"  {line}")
     if missing:
         click.echo(f"  never hit, so nothing is proven about them: {', '.join(missing)}")
+    for name, why in skipped.items():
+        click.echo(f"  skipped {name}: {why}")
     for path in histories:
         click.echo(f"  judge it again: hooktape soak --judge {path}")
 

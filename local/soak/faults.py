@@ -23,7 +23,7 @@ _OFTEN = 25
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One kind of fault: `act` (kill, term, stop, crash) on `target`. `seconds`: how long a freeze lasts."""
+    """One kind of fault: `act` (kill, term, stop, crash, cut: a power cut) on `target`. `seconds`: how long a freeze lasts."""
 
     target: str
     act: str
@@ -48,7 +48,7 @@ def _cells() -> dict[str, Cell]:
         *(Cell("worker", "crash", 2, point=p, ledger="postgresql" if p in _TRANSACTION_POINTS else "") for p in points),
         Cell("ingest", "kill", 8), Cell("ingest", "term", 3), Cell("ingest", "stop", 3, SESSION / 2),
         *(Cell("ingest", "crash", 4, point=p) for p in _INGEST_POINTS),
-        Cell("broker", "kill", 4), Cell("broker", "stop", 2, SESSION / 2), Cell("broker", "stop", 3, SESSION * 2),
+        Cell("broker", "kill", 4), Cell("broker", "cut", 1), Cell("broker", "stop", 2, SESSION / 2), Cell("broker", "stop", 3, SESSION * 2),
         Cell("postgres", "kill", 5, ledger="postgresql"), Cell("postgres", "stop", 3, SESSION * 2, ledger="postgresql"),
     ]  # fmt: skip
     return {cell.name: cell for cell in cells}

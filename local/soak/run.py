@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from hooktape.local.soak import faults, history
+from hooktape.local.soak import disk, faults, history
 from hooktape.local.soak.checker import Verdict, judge
 from hooktape.local.soak.services import Servers
 from hooktape.local.soak.view import hand_overs
@@ -53,11 +53,13 @@ class Report:
     hand_overs: list[float] = field(default_factory=list)
     drains: list[float | None] = field(default_factory=list)
     histories: list[Path] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Faults that this machine doesn't allow, and why."""
 
     @property
     def missing(self) -> list[str]:
         """Faults that were to hit and never did: the run proves nothing about them."""
-        return [cell.name for cell in self.order.cells if not self.hits[cell.name]]
+        return [cell.name for cell in self.order.cells if not self.hits[cell.name] and cell.name not in self.skipped]
 
     @property
     def clean(self) -> bool:
@@ -76,6 +78,7 @@ class Report:
             "seconds": round(self.seconds, 1),
             "faults": dict(sorted(self.hits.items())),
             "never_hit": self.missing,
+            "skipped": self.skipped,
             "counts": dict(self.counts),
             "rules_broken": dict(self.rules),
             "violations": self.violations[:_SHOWN],
@@ -106,11 +109,15 @@ def run(order: Order, home: Path, progress: Callable[[str], None]) -> Report:
     """Runs all blocks; `home` is a folder of this run alone. Raises LocalStackError when a server can't be started."""
     began = time.monotonic()
     report = Report(order)
-    servers = Servers(home, "postgresql" in order.ledgers, progress)
+    if any(cell.act == "cut" for cell in order.cells) and (reason := disk.why_not(home)):
+        progress(f"SKIPPED: {reason}")
+        report.skipped = {cell.name: reason for cell in order.cells if cell.act == "cut"}
+    cells = [cell for cell in order.cells if cell.name not in report.skipped]
+    servers = Servers(home, "postgresql" in order.ledgers, any(cell.act == "cut" for cell in cells), progress)
     try:
         for number, rounds in enumerate(blocks(order.rounds, len(order.ledgers))):
             ledger = order.ledgers[number % len(order.ledgers)]
-            draws = faults.draws(order.seed, number, rounds, order.cells, ledger, report.missing)
+            draws = faults.draws(order.seed, number, rounds, cells, ledger, report.missing)
             progress(f"block {number}: {rounds} rounds, ledger on {ledger}")
             plan = Plan(order.seed, number, ledger, draws, order.app, _versions(order.version))
             block = Block(plan, servers, home / f"block-{number}", progress)

@@ -13,6 +13,7 @@ from typing import Any
 from hooktape.errors import LocalStackError
 from hooktape.local import kafka, postgres
 from hooktape.local.processes import Service
+from hooktape.local.soak.disk import Disk
 from hooktape.local.soak.faults import SESSION, Cell
 from hooktape.local.soak.history import Fault
 
@@ -187,14 +188,19 @@ class Services:
 class Servers:
     """The broker, and a PostgreSQL where the run needs one: servers of this run alone, so that they may be killed."""
 
-    def __init__(self, home: Path, with_postgres: bool, progress: Callable[[str], None]) -> None:
+    def __init__(self, home: Path, with_postgres: bool, with_cuts: bool, progress: Callable[[str], None]) -> None:
         self._home = home
-        self.kafka = kafka.start(home / "kafka", lifetime="parent", progress=progress, overrides=BROKER)
-        self.bootstrap = self.kafka.bootstrap
+        self._disk = Disk(home / "kafka", home) if with_cuts else None
+        self._stops = contextlib.ExitStack()
         try:
+            if self._disk is not None:
+                self._stops.callback(self._disk.close)
+            self.kafka = kafka.start(home / "kafka", lifetime="parent", progress=progress, overrides=BROKER)
+            self._stops.callback(lambda: self.kafka.stop())
+            self.bootstrap = self.kafka.bootstrap
             self.postgres = postgres.start(home / "postgres", lifetime="parent", progress=progress) if with_postgres else None
         except BaseException:
-            self.kafka.stop()
+            self._stops.close()
             raise
 
     async def kill(self, target: str) -> Fault:
@@ -203,6 +209,17 @@ class Servers:
         os.kill(pid, signal.SIGKILL)
         await asyncio.to_thread(self._again, target)
         return Fault("kill", target, pid, since, time.monotonic())
+
+    async def cut(self, target: str) -> Fault:
+        """A power cut of the broker's disk, and a new start on what had been written. As `kill`."""
+        assert self._disk is not None
+        since, pid = time.monotonic(), self._pid(target)
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.to_thread(self._disk.snapshot)
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.to_thread(self._disk.lose_power)
+        await asyncio.to_thread(self._again, target)
+        return Fault("cut", target, pid, since, time.monotonic())
 
     async def freeze(self, target: str, seconds: float) -> Fault:
         """SIGSTOP, and SIGCONT after `seconds`. A frozen PostgreSQL takes no new session; those that are open go on."""
@@ -218,7 +235,7 @@ class Servers:
         """Stops both."""
         if self.postgres is not None:
             self.postgres.stop()
-        self.kafka.stop()
+        self._stops.close()
 
     def _pid(self, target: str) -> int:
         if target == "broker":

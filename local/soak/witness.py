@@ -31,6 +31,8 @@ ARMED_SECONDS = 8.0
 """How long an armed process may take to its crash point before it counts as any other."""
 DRAIN_SECONDS = 20.0
 """Ten times what an undisturbed drain took, the longest chain of retries (7 s) taken off."""
+JOIN_SECONDS = 10.0
+"""How long workers may take until each has had an event; one that was given no partition never has."""
 PATIENCE = 60.0
 STOP_SECONDS = 20.0
 
@@ -121,7 +123,7 @@ class Block:
         watching_ = asyncio.create_task(self._services.watch())
         posting_ = asyncio.create_task(posting.run())
         try:
-            await self._until(lambda: self._working() >= WORKERS, PATIENCE)
+            await self._until(lambda: self._working() >= WORKERS, JOIN_SECONDS)
             yield posting
             posting_.cancel()
             await posting.settle()
@@ -162,7 +164,13 @@ class Block:
         self._progress(f"{time.monotonic() - self._began:6.1f} s  {draw}")
 
     async def _hurt_server(self, cell: Cell) -> None:
-        hurt = self._servers.kill(cell.target) if cell.act == "kill" else self._servers.freeze(cell.target, cell.seconds)
+        match cell.act:
+            case "kill":
+                hurt = self._servers.kill(cell.target)
+            case "cut":
+                hurt = self._servers.cut(cell.target)
+            case _:
+                hurt = self._servers.freeze(cell.target, cell.seconds)
         await self._services.without(hurt)
 
     def _hurt(self, slot: Slot, cell: Cell, passage: int) -> None:
@@ -234,7 +242,7 @@ class Block:
             if slot.armed is not None and slot.steady:
                 self._services.term(slot)
         await self._until(lambda: all(slot.steady and slot.armed is None for slot in self._services.slots), PATIENCE)
-        await self._until(lambda: self._working() >= WORKERS, PATIENCE)
+        await self._until(lambda: self._working() >= WORKERS, JOIN_SECONDS)
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
     async def _drain(self, posting: Posting, shelf: watching.Shelf, sampler: watching.Sampler, healed: float) -> float | None:
