@@ -31,6 +31,8 @@ class Disposition(StrEnum):
     """The handler raised `Reject`: dead at once."""
     EXHAUSTED = "exhausted"
     """Tried as often as allowed."""
+    BEHIND = "behind"
+    """Never tried: an earlier event of its resource waits for a retry."""
 
 
 FINAL = frozenset({Disposition.PERMANENT, Disposition.POISON, Disposition.REJECTED, Disposition.EXHAUSTED})

@@ -1,4 +1,4 @@
-"""The ledger's side of a worker: claims and finishes in batches, on one thread, one transaction of each at a time.
+"""The ledger's side of a worker: checks and finishes in batches, on one thread, one transaction of each at a time.
 
 Batches make themselves: while one is on its way, the next gathers. A lone event waits for nobody, and under load hundreds
 share an fsync.
@@ -7,18 +7,18 @@ share an fsync.
 import asyncio
 import os
 import socket
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from hooktape import log
+from hooktape import crash, log
 from hooktape.consumers.app import Handler
-from hooktape.consumers.task import Task
-from hooktape.errors import LedgerUnavailable
-from hooktape.ledger.claims import Claim, Claimed, Finish
+from hooktape.consumers.clock import Clock
+from hooktape.consumers.task import Rank, Task
+from hooktape.errors import HooktapeError, LedgerUnavailable
+from hooktape.ledger.checks import Check, Checked, Finish
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
 
@@ -42,52 +42,97 @@ def owner_name() -> str:
 class _Job:
     finishes: list[tuple[Task, Finish]]
     skips: list[tuple[str, EventKey, str, str]]
-    claims: list[Task]
+    checks: list[Task]
 
 
 @dataclass(frozen=True, slots=True)
 class _Done:
     finished: list[bool]
-    claimed: list[Claimed]
+    checked: list[Checked]
     versions: Versions
 
 
 class Custody:
-    """Claims and finishes for one worker. `on_claimed` and `on_finished` are called on the loop, in the order of the batch.
+    """Checks and finishes for one worker. `on_checked` and `on_finished` are called on the loop, in the order of the batch.
 
-    `lease` in seconds: as long after its death nobody takes over what a worker was running.
+    `lease` in seconds: as long after its death nobody takes over what a worker owned. `on_owned` gets, after each heartbeat, what
+    the ledger says is still this worker's (partition → epoch).
     """
 
-    def __init__(self, ledger: Ledger, group: str, lease: float, on_claimed: Callable[[Task, Claimed, Versions], None],
-                 on_finished: Callable[[Task, Finish, bool], None], after: Callable[[], None],
+    def __init__(self, ledger: Ledger, group: str, lease: float, clock: Clock, *, on_checked: Callable[[Task, Checked, Versions], None],
+                 on_finished: Callable[[Task, Finish, bool], None], on_owned: Callable[[dict[int, int]], None], after: Callable[[], None],
                  on_broken: Callable[[BaseException], None]) -> None:  # fmt: skip
         self.owner = owner_name()
-        self.claiming = 0
-        """Claims that have been asked for and not answered."""
+        self.checking = 0
+        """Checks that have been asked for and not answered."""
         self.finishing = 0
         """Finishes that aren't on disk yet."""
-        self._ledger, self._group, self._lease = ledger, group, lease
-        self._on_claimed, self._on_finished, self._after, self._on_broken = on_claimed, on_finished, after, on_broken
+        self._ledger, self._group, self._lease, self._clock = ledger, group, lease, clock
+        self._on_checked, self._on_finished, self._on_owned = on_checked, on_finished, on_owned
+        self._after, self._on_broken = after, on_broken
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "hooktape-ledger")
-        self._claims: deque[Task] = deque()
+        self._checks: deque[Task] = deque()
         self._finishes: deque[tuple[Task, Finish]] = deque()
         self._skips: list[tuple[str, EventKey, str, str]] = []
         self._busy: asyncio.Task[None] | None = None
-        self._beat = 0.0
+        self._beating: asyncio.Task[None] | None = None
+        self._sound_until = 0.0
 
     async def ask(self, question: Callable[[Ledger], T]) -> T:
         """Anything else of the ledger, on its thread. Raises what it raises."""
         return await self._loop.run_in_executor(self._thread, question, self._ledger)
 
+    async def insist(self, question: Callable[[Ledger], T]) -> T:
+        """As `ask`, and again while the database can't be reached. Raises LedgerError."""
+        tries = 0
+        while True:
+            try:
+                return await self.ask(question)
+            except LedgerUnavailable as error:
+                tries = await self._pause(error, tries)
+
+    # ── the lease ───────────────────────────────────────────────────────────────────────────────────────────────────
     async def begin(self) -> None:
         """Takes the lease. Raises LedgerError."""
-        await self.ask(self._heartbeat)
+        await self._heartbeat()
 
-    def claim(self, task: Task) -> None:
-        """Asks for an event; `on_claimed` gets the answer. Call `kick` when all of a batch are in."""
-        self._claims.append(task)
-        self.claiming += 1
+    def is_sound(self) -> bool:
+        """Whether the lease is running: past it another worker may own what this one did, so nothing may start."""
+        return self._clock.monotonic() < self._sound_until
+
+    def beat(self) -> None:
+        """Renews the lease where a third of it has gone. To be called several times in that."""
+        if self._beating is None and self._sound_until - self._clock.monotonic() < self._lease * 2 / 3:
+            self._beating = self._loop.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        try:
+            await self._heartbeat()
+        except LedgerUnavailable as error:
+            _log.warning("the lease couldn't be renewed", error=str(error))
+            await asyncio.sleep(_PAUSES[0])
+        except HooktapeError as error:
+            self._on_broken(error)
+        finally:
+            self._beating = None
+
+    async def _heartbeat(self) -> None:
+        # The lease counts from before the question: how long the answer takes is no reason to believe in it longer.
+        asked = self._clock.monotonic()
+        now = self._clock.time()
+        owned = await self.ask(lambda ledger: ledger.ownership.heartbeat(self._group, self.owner, now, self._lease))
+        if self._clock.monotonic() - asked > self._lease:
+            return  # over before it began: it's asked for again
+        self._on_owned(owned)
+        self._sound_until = asked + self._lease
+        self._after()
+
+    # ── events ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    def check(self, task: Task) -> None:
+        """Asks whether an event may run; `on_checked` gets the answer. Call `kick` when all of a batch are in."""
+        self._checks.append(task)
+        self.checking += 1
 
     def finish(self, task: Task, end: Finish) -> None:
         """Records an end; `on_finished` says when it's on disk. Call `kick` when all of a batch are in."""
@@ -100,13 +145,13 @@ class Custody:
 
     def kick(self) -> None:
         """Starts on what has gathered, unless a batch is on its way: then it goes after that."""
-        if self._busy is None and (self._claims or self._finishes or self._skips):
+        if self._busy is None and (self._checks or self._finishes or self._skips):
             self._busy = self._loop.create_task(self._work())
 
-    def give_up_claims(self) -> list[Task]:
-        """Events whose claim hasn't been asked for yet; they're forgotten here."""
-        given, self._claims = list(self._claims), deque()
-        self.claiming -= len(given)
+    def give_up_checks(self) -> list[Task]:
+        """Events whose check hasn't been asked for yet; they're forgotten here."""
+        given, self._checks = list(self._checks), deque()
+        self.checking -= len(given)
         return given
 
     async def settle(self) -> None:
@@ -115,11 +160,12 @@ class Custody:
             await asyncio.wait([self._busy])
 
     async def close(self) -> None:
-        """Gives the lease back, so that others may take over at once, and ends the thread."""
-        if self._busy is not None:
-            self._busy.cancel()
+        """Gives the lease and all partitions back, so that others may take over at once, and ends the thread."""
+        for task in (self._busy, self._beating):
+            if task is not None:
+                task.cancel()
         try:
-            await self.ask(lambda ledger: ledger.outcomes.release(self._group, self.owner))
+            await self.ask(lambda ledger: ledger.ownership.release(self._group, self.owner))
         except LedgerUnavailable as error:
             _log.warning("the lease couldn't be given back: others wait until it has run out", error=str(error))
         finally:
@@ -145,10 +191,10 @@ class Custody:
         self._after()
 
     def _launch(self) -> "tuple[_Job, asyncio.Future[_Done]] | None":
-        if not (self._claims or self._finishes or self._skips):
+        if not (self._checks or self._finishes or self._skips):
             return None
         skips, self._skips = self._skips, []
-        job = _Job(_take(self._finishes), skips, _take(self._claims))
+        job = _Job(_take(self._finishes), skips, _take(self._checks))
         return job, self._loop.run_in_executor(self._thread, self._perform, job)
 
     async def _insist(self, job: _Job, answer: "asyncio.Future[_Done]") -> _Done:
@@ -158,50 +204,37 @@ class Custody:
             try:
                 return await answer
             except LedgerUnavailable as error:
-                pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
-                _log.warning("the ledger can't be reached: events wait", error=str(error), again_in=pause)
-                tries += 1
-                await asyncio.sleep(pause)
+                tries = await self._pause(error, tries)
                 answer = self._loop.run_in_executor(self._thread, self._perform, job)
+
+    async def _pause(self, error: LedgerUnavailable, tries: int) -> int:
+        pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
+        _log.warning("the ledger can't be reached: events wait", error=str(error), again_in=pause)
+        await asyncio.sleep(pause)
+        return tries + 1
 
     def _settle(self, job: _Job, done: _Done) -> None:
         self.finishing -= len(job.finishes)
-        self.claiming -= len(job.claims)
+        self.checking -= len(job.checks)
         for (task, end), kept in zip(job.finishes, done.finished, strict=True):
             self._on_finished(task, end, kept)
-        for task, answer in zip(job.claims, done.claimed, strict=True):
-            self._on_claimed(task, answer, done.versions)
+        if job.finishes:
+            crash.point("recorded-not-committed")
+        for task, answer in zip(job.checks, done.checked, strict=True):
+            self._on_checked(task, answer, done.versions)
         self._after()
 
     # ── on the ledger's thread ──────────────────────────────────────────────────────────────────────────────────────
     def _perform(self, job: _Job) -> _Done:
-        now, outcomes = time.time(), self._ledger.outcomes
-        if now - self._beat > self._lease / 3:
-            self._heartbeat(self._ledger)
-        finished = outcomes.finish(self._group, self.owner, [end for _, end in job.finishes], now) if job.finishes else []
+        outcomes = self._ledger.outcomes
+        ends = [end for _, end in job.finishes]
+        finished = outcomes.finish(self._group, self.owner, ends, self._clock.time()) if ends else []
         if job.skips:
             outcomes.note_skips(self._group, job.skips)
-        if not job.claims:
+        if not job.checks:
             return _Done(finished, [], {})
-        claims = [Claim(t.key, t.event.topic, t.attempts, t.generation, t.forced) for t in job.claims]
-        claimed = outcomes.claim(self._group, self.owner, claims, now)
-        return _Done(finished, claimed, self._versions(job.claims))
-
-    def heartbeat_due(self) -> bool:
-        """Whether a third of the lease has gone since the last heartbeat."""
-        return time.time() - self._beat > self._lease / 3
-
-    async def heartbeat(self) -> None:
-        """Renews the lease; a database that can't be reached is said and borne."""
-        try:
-            await self.ask(self._heartbeat)
-        except LedgerUnavailable as error:
-            _log.warning("the lease couldn't be renewed", error=str(error))
-
-    def _heartbeat(self, ledger: Ledger) -> None:
-        now = time.time()
-        ledger.outcomes.heartbeat(self._group, self.owner, now, self._lease)
-        self._beat = now
+        checks = [Check(t.key, t.attempts, t.generation, t.forced, t.rank is Rank.RETRY) for t in job.checks]
+        return _Done(finished, outcomes.check(self._group, checks), self._versions(job.checks))
 
     def _versions(self, tasks: list[Task]) -> Versions:
         wanted: dict[str, list[tuple[str, str]]] = {}

@@ -64,6 +64,7 @@ Delivery = Assigned | Revoked | Lost | Broken | list[Fetched]
 class Plan:
     """What a source reads: group, topics → delay of a retry topic (None elsewhere), and how much it may hold.
 
+    `member`: it joins the group and is assigned partitions; any other source reads the partition numbers that it's told to.
     `wants`: the Shopify topics that have a handler; in `other`, the log of topics without one of their own, the rest is
     passed over by its header. `prefetch` is librdkafka's `queued.min.messages`.
     """
@@ -74,6 +75,7 @@ class Plan:
     start: Start
     most: int
     prefetch: int
+    member: bool = False
     wants: frozenset[str] = frozenset()
     other: str = ""
     revoke_within: float = 10.0

@@ -1,38 +1,45 @@
 """What becomes of a failed event: judged, and where it goes written out as a letter and a line in the ledger. No I/O but the log."""
 
-import random
 from dataclasses import dataclass
+from random import random
 
 from hooktape import log, metrics
 from hooktape.consumers.app import App, Handler
 from hooktape.consumers.classify import Cause, Disposition, classify
 from hooktape.consumers.deliveries import Fetched
+from hooktape.consumers.holds import Held
 from hooktape.consumers.letters import Letter, Raw, failure_of, letter
-from hooktape.consumers.schedule import Again, Later, Schedule
+from hooktape.consumers.schedule import Again, Chance, Later, Schedule
 from hooktape.consumers.task import Task
 from hooktape.errors import NotOurs
-from hooktape.ledger.claims import Finish, State
+from hooktape.ledger.checks import Applied, Finish, State
 from hooktape.schemas.event import Coordinates, Replay
 from hooktape.settings import Settings
+from hooktape.tape import headers
 from hooktape.tape.names import Names
 from hooktape.tape.reader import Record
 
 _log = log.get("hooktape.consumers")
 
 
+# A head that is due runs within moments, unless its retry topic is behind.
+_LATE = 5.0
+
+
 @dataclass(frozen=True, slots=True)
 class Leaves:
-    """The event leaves this worker: `letter` first, and when that's acknowledged, `end`."""
+    """The event leaves this worker: `letter` first, and when that's acknowledged, `end`. `later` where it comes back."""
 
     letter: Letter
     end: Finish
+    later: Later | None = None
 
 
 class Failing:
-    """Judges the failures of one app."""
+    """Judges the failures of one app. `chance` is where jitter comes from."""
 
-    def __init__(self, app: App, settings: Settings, quick_tries: int) -> None:
-        self._app, self._most = app, settings.max_attempts
+    def __init__(self, app: App, settings: Settings, quick_tries: int, chance: Chance = random) -> None:
+        self._app, self._most, self._chance = app, settings.max_attempts, chance
         self._names = Names(settings.topic_prefix)
         self._schedule = Schedule(settings.retry_delays, quick_tries)
 
@@ -41,8 +48,10 @@ class Failing:
         handler, cause = task.handler, self._cause(error, now)
         assert isinstance(handler, Handler)
         task.first_failed = task.first_failed or now
+        # An event that only waited behind another begins as any other does, with the quick tries and the shortest delay.
+        tried = task.attempts - task.quick > 1
         step = self._schedule.next(cause, attempts=task.attempts, most=handler.max_attempts or self._most, quick=task.quick,
-                                   previous=task.home.delay, now=now, chance=random.random)  # fmt: skip
+                                   previous=task.home.delay if tried else None, now=now, chance=self._chance)  # fmt: skip
         if isinstance(step, Again):
             return cause, step
         failure = failure_of(error, step.disposition, task.attempts, task.first_failed, now)
@@ -53,10 +62,26 @@ class Failing:
             topic, due, state = self._names.dlq(self._app.group), None, State.DEAD
             _log.error("event dead-lettered", event=str(task.event), at=str(task.origin), why=step.disposition.value,
                        attempts=task.attempts, error=failure.error_type, group=failure.group)  # fmt: skip
-        end = Finish(task.key, state, task.attempts, failure.error_type, failure.group, failure.message, task.generation,
+        end = finish(task, state, error_type=failure.error_type, error_group=failure.group, error_message=failure.message,
                      shop=task.event.shop)  # fmt: skip
         assert task.origin is not None
-        return cause, Leaves(letter(topic, _raw(task.message), task.event, task.origin, failure, task.replay, due), end)
+        written = letter(topic, _raw(task.message), task.event, task.origin, failure, task.replay, due)
+        return cause, Leaves(written, end, step if isinstance(step, Later) else None)
+
+    def follow(self, task: Task, head: Held, now: float) -> Leaves:
+        """An event that may not run before `head` of its lane has: to the retry topic where that waits, untried."""
+        # A head that should have been here long ago may have lost its record. Following it at once would go round in circles.
+        due = head.due if head.due > now - _LATE else now + head.delay
+        raw = _raw(task.message)
+        # What has failed before and comes back too early keeps its story.
+        failure = headers.failure(headers.read(raw.headers)) if task.attempts else None
+        assert task.origin is not None
+        topic = self._names.retry(self._app.group, head.delay)
+        written = letter(topic, raw, task.event, task.origin, failure, task.replay, due)
+        later = Later(head.delay, due, Disposition.BEHIND)
+        return Leaves(written, finish(task, State.WAITING if failure else State.BEHIND, error_type=failure.error_type if failure else "",
+                                      error_group=failure.group if failure else "", error_message=failure.message if failure else "",
+                                      shop=task.event.shop), later)  # fmt: skip
 
     def unreadable(self, record: Fetched, error: NotOurs, origin: Coordinates, replay: Replay | None, now: float) -> Letter:
         """The dead letter of a record that can't be decoded. It has no key, so it has no place in the ledger."""
@@ -70,6 +95,15 @@ class Failing:
         except Exception as fault:  # noqa: BLE001 - a broken @app.classify mustn't lose the event
             _log.error("@app.classify failed; the event counts as met by a bug", exc=fault)
             return Cause(Disposition.BUG)
+
+
+def finish(task: Task, state: State, *, version: Applied | None = None, error_type: str = "", error_group: str = "",
+           error_message: str = "", shop: str = "") -> Finish:  # fmt: skip
+    """The end of a task as the ledger takes it, with the fencing token of its partition."""
+    tenure = task.home.tenure
+    assert tenure is not None
+    return Finish(task.key, state, task.attempts, tenure.partition, tenure.epoch, task.event.topic, task.seen, task.generation, error_type,
+                  error_group, error_message, shop, version)  # fmt: skip
 
 
 def _raw(message: object) -> Raw:

@@ -7,7 +7,7 @@ from typing import Any
 
 from prometheus_client import Counter, Histogram
 
-from hooktape import metrics
+from hooktape import log, metrics
 from hooktape.consumers.app import App, Handler
 from hooktape.consumers.births import BEGINNING
 from hooktape.consumers.deliveries import Commits, Fetched, Plan
@@ -17,7 +17,7 @@ from hooktape.consumers.source import Source
 from hooktape.consumers.task import Home, Rank, Task
 from hooktape.consumers.tracker import WINDOW, Tracker
 from hooktape.errors import NotOurs, Reject, TopicMissing
-from hooktape.ledger.claims import State
+from hooktape.ledger.checks import State
 from hooktape.ledger.windows import Window
 from hooktape.schemas import topics as shopify
 from hooktape.schemas.event import Coordinates, Event, Replay
@@ -25,7 +25,9 @@ from hooktape.settings import Settings
 from hooktape.tape import headers, topics
 from hooktape.tape.names import Names
 
-_OUTCOMES = {State.SUCCEEDED: "succeeded", State.STALE: "stale", State.WAITING: "retried", State.DEAD: "dead"}
+_log = log.get("hooktape.consumers")
+_OUTCOMES = {State.SUCCEEDED: "succeeded", State.STALE: "stale", State.WAITING: "retried", State.DEAD: "dead",
+             State.BEHIND: "held"}  # fmt: skip
 # librdkafka prefetches so many records per partition. Retry and replay partitions get paused, which throws that away.
 _PREFETCH, _SIDE_PREFETCH = 2000, 100
 
@@ -48,7 +50,7 @@ class Meter:
 
 
 class Intake:
-    """The fetched and unclaimed events, and the offsets of all."""
+    """The fetched and unchecked events, and the offsets of all."""
 
     def __init__(self, app: App, settings: Settings, options: Options) -> None:
         self._app, self._settings, self._options = app, settings, options
@@ -80,19 +82,17 @@ class Intake:
         self._logs = tuple(logs)
 
     def plans(self) -> list[Plan]:
-        """One plan for each consumer."""
+        """One plan for each consumer: the member's first. All commit under the group's name."""
         group, options, names = self._app.group, self._options, Names(self._settings.topic_prefix)
         log: dict[str, float | None] = dict.fromkeys(self._logs)
         retry: dict[str, float | None] = {names.retry(group, delay): delay for delay in self._settings.retry_delays}
         replay: dict[str, float | None] = {names.replay(group): None}
         wants = frozenset(self._app.handlers)
         return [
-            Plan(group, log, Rank.LIVE, options.start, options.buffer, _PREFETCH, wants, names.other, options.revoke_within),
-            Plan(names.retry_group(group), retry, Rank.RETRY, BEGINNING, options.side_buffer, _SIDE_PREFETCH,
-                 revoke_within=options.revoke_within),
-            Plan(names.replay_group(group), replay, Rank.REPLAY, BEGINNING, options.side_buffer, _SIDE_PREFETCH,
-                 revoke_within=options.revoke_within),
-        ]  # fmt: skip
+            Plan(group, log, Rank.LIVE, options.start, options.buffer, _PREFETCH, True, wants, names.other, options.revoke_within),
+            Plan(group, retry, Rank.RETRY, BEGINNING, options.side_buffer, _SIDE_PREFETCH),
+            Plan(group, replay, Rank.REPLAY, BEGINNING, options.side_buffer, _SIDE_PREFETCH),
+        ]
 
     # ── records in, tasks out ───────────────────────────────────────────────────────────────────────────────────────
     def take(self, source: Source, records: Iterable[Fetched]) -> list[Dead]:
@@ -102,7 +102,7 @@ class Intake:
         dead: list[Dead] = []
         for record in records:
             home, event = record.home, record.event
-            if not tracker.add(home, record.offset):
+            if home.revoked or not tracker.add(home, record.offset):
                 continue
             if event is None:
                 if record.error is not None:
@@ -131,7 +131,7 @@ class Intake:
         return dead
 
     def next(self) -> Task | None:
-        """The next event to claim, by the ranks' shares."""
+        """The next event to check, by the ranks' shares."""
         for rank in self._shares.order():
             backlog = self._backlog[rank]
             if backlog:
@@ -140,7 +140,7 @@ class Intake:
         return None
 
     def drop_abandoned(self) -> None:
-        """Forgets unclaimed events of partitions that have gone."""
+        """Forgets unchecked events of partitions that have gone."""
         for rank, backlog in self._backlog.items():
             self._backlog[rank] = deque(task for task in backlog if not task.abandoned)
 
@@ -182,21 +182,23 @@ class Intake:
         """A record needs no more."""
         self._trackers[home.rank].finish(home, offset)
 
-    def jump(self, home: Home, offset: int) -> None:
-        """Records before `offset` are gone."""
-        self._trackers[home.rank].jump(home, offset)
+    def note_lost(self, home: Home, first: int, to: int) -> None:
+        """Records [first, to) were gone before they were read."""
+        self._trackers[home.rank].jump(home, to)
+        _log.error("records were gone before this group had read them", topic=home.topic, partition=home.partition, first=first, to=to,
+                   records=to - first)  # fmt: skip
 
-    def commits(self, source: Source) -> Commits:
+    def commits(self) -> Commits:
         """What has changed since this was last asked."""
-        return self._trackers[source.plan.rank].commits()
-
-    def snapshot(self, source: Source | None, homes: list[Home] | None = None) -> Commits:
-        """What to commit now for `homes`, or for all of a source."""
-        if source is not None:
-            tracker = self._trackers[source.plan.rank]
-            return tracker.snapshot(tracker.homes())
         found: Commits = {}
-        for home in homes or []:
+        for tracker in self._trackers.values():
+            found |= tracker.commits()
+        return found
+
+    def snapshot(self, homes: list[Home] | None = None) -> Commits:
+        """What to commit now for `homes`, or for all."""
+        found: Commits = {}
+        for home in self.homes if homes is None else homes:
             found |= self._trackers[home.rank].snapshot([home])
         return found
 

@@ -133,16 +133,19 @@ class Lanes:
         """When `start` may have something that it hasn't now, apart from what ends and is added; None: never."""
         return self._parked[0][0] if self._parked else None
 
-    def drop_abandoned(self) -> None:
-        """Forgets the events that are another worker's now and haven't started."""
+    def drop_abandoned(self) -> list[Task]:
+        """Forgets the events that are another worker's now and haven't begun; which they are."""
+        dropped: list[Task] = []
         for waiting in self._waiting.values():
             if any(task.abandoned for task in waiting):
+                dropped += [task for task in waiting if task.abandoned]
                 kept = [task for task in waiting if not task.abandoned]
                 waiting.clear()
                 waiting.extend(kept)
         self._parked, parked = [], self._parked
         for entry in parked:
             if entry[2].abandoned:
+                dropped.append(entry[2])
                 self._free_lane(entry[2])
             else:
                 heapq.heappush(self._parked, entry)
@@ -151,7 +154,9 @@ class Lanes:
                 for task in [task for task in queue if task.abandoned]:
                     queue.remove(task)
                     self.ready -= 1
+                    dropped.append(task)
                     self._free_lane(task)
+        return dropped
 
     def _pick(self, rank: Rank, now: float) -> Task | None:
         queues = self._ready[rank]

@@ -28,13 +28,14 @@ def failure_of(error: BaseException, disposition: Disposition, attempts: int, fi
     return Failure(attempts, first_us, int(now * 1e6), disposition.value, error_type(error), str(error), stack(error), error_group(error))
 
 
-def letter(topic: str, raw: "Raw", event: Event | None, origin: Coordinates, failure: Failure, replay: Replay | None,
+def letter(topic: str, raw: "Raw", event: Event | None, origin: Coordinates, failure: Failure | None, replay: Replay | None,
            due: float | None = None) -> Letter:  # fmt: skip
-    """The record for the next hop. `event` None: it couldn't be decoded. `due` in epoch seconds, for a retry topic."""
+    """The record for the next hop. `event` None: it couldn't be decoded. `failure` None: it was never tried, and waits behind
+    another. `due` in epoch seconds, for a retry topic."""
     ours = headers.read(raw.headers)
     new: Headers = {name: ours[name] for name in _KEPT if name in ours}
     new |= headers.of_event(event) if event is not None else {}
-    new |= headers.of_origin(origin) | failure.headers()
+    new |= headers.of_origin(origin) | (failure.headers() if failure is not None else {headers.DISPOSITION: Disposition.BEHIND.value})
     new |= headers.of_replay(replay) if replay is not None else {}
     new |= {headers.DUE: str(int(due * 1e6))} if due is not None else {}
     return Letter(topic, raw.key, raw.value, headers.replaced(raw.headers, new))

@@ -54,14 +54,12 @@ def lag(worker: Worker, retries: bool = True) -> dict[Partition, int]:
     behind: dict[Partition, int] = {}
     plans = [plan for plan in worker.plans if retries or not any(plan.topics.values())]
     known = admin.list_topics(timeout=10).topics
-    partitions = {plan.group: [(t, p) for t in plan.topics if t in known for p in known[t].partitions] for plan in plans}
-    committed = {group: groups.committed(settings, group, owned) for group, owned in partitions.items()}
-    for group, owned in partitions.items():
-        ends = admin.list_offsets({TopicPartition(*p): OffsetSpec.latest() for p in owned})  # type: ignore[no-untyped-call]
-        for tp, future in ends.items():
-            end, at = future.result().offset, committed[group].get((tp.topic, tp.partition), 0)
-            if at < end:
-                behind[tp.topic, tp.partition] = end - at
+    partitions = [(t, p) for plan in plans for t in plan.topics if t in known for p in known[t].partitions]
+    committed = groups.committed(settings, worker.app.group, partitions)
+    for tp, future in admin.list_offsets({TopicPartition(*p): OffsetSpec.latest() for p in partitions}).items():  # type: ignore[no-untyped-call]
+        end, at = future.result().offset, committed.get((tp.topic, tp.partition), 0)
+        if at < end:
+            behind[tp.topic, tp.partition] = end - at
     return behind
 
 

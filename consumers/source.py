@@ -7,6 +7,10 @@ apart, and what it fetches goes to the event loop, one wake-up per batch.
     running ──more held than `most`──▶ full ──held ≤ half──▶ running
                                         └──5 s──▶ paused ──held ≤ half──▶ running
 
+One source is the group's member: it's assigned partitions of the log, commits for all, and fetches nothing of a partition before
+`hold(home, False)`. The others never join: they `follow` the partition numbers that the member was given, so that what belongs
+to one resource is in one worker, by whichever topic it comes.
+
 Full is a matter of not polling; only when it lasts are the partitions paused, since a pause throws the prefetch away
 (measured: a pause per batch fetched 60 times the bytes), and polling has to go on for rebalances to be heard.
 """
@@ -16,6 +20,7 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -24,15 +29,16 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from hooktape import log
-from hooktape.consumers import births
+from hooktape.consumers.assignments import Assignments
+from hooktape.consumers.commits import Committer
 from hooktape.consumers.deliveries import Assigned, Broken, Commits, Delivery, Fetched, Lost, Plan, Revoked
-from hooktape.consumers.task import Home
+from hooktape.consumers.task import Home, Tenure
 from hooktape.consumers.tracker import Position
 from hooktape.consumers.waits import Waits
 from hooktape.errors import HooktapeError, NotOurs, TapeError, TapeUnavailable
 from hooktape.schemas.event import Event
 from hooktape.settings import Settings
-from hooktape.tape import clients, groups, headers
+from hooktape.tape import clients, headers
 from hooktape.tape.wire import Wire
 
 _log = log.get("hooktape.consumers")
@@ -46,7 +52,11 @@ _FULL_BEFORE_PAUSE = 5.0
 _SOCKET_MS = 10_000
 _REFUSED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED,
             KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION}  # fmt: skip
+# What only a member of a group has a use for; with another protocol the client refuses some of them.
+_MEMBERS = {"group.protocol", "group.remote.assignor", "partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms",
+            "group.instance.id"}  # fmt: skip
 _NO_KIP848 = {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}
+_NO_KIP848_WORDS = tuple(KafkaError(code).str() for code in _NO_KIP848)
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
@@ -60,14 +70,26 @@ class _Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class _Follow:
+    tenure: Tenure
+
+
+@dataclass(frozen=True, slots=True)
+class _Leave:
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Stop:
     commits: Commits
-    done: "Future[None]"
 
 
 @dataclass(frozen=True, slots=True)
 class _Wake:
     pass
+
+
+_Command = _Commit | _Hold | _Follow | _Leave | _Stop | _Wake
 
 
 class Source:
@@ -82,29 +104,36 @@ class Source:
         """Records that the loop has taken over; the loop counts. What's under way is posted less received."""
         self._settings, self._wire, self._loop, self._deliver, self._make = settings, wire, loop, deliver, make
         self._posted = 0
-        self._mailbox: queue.SimpleQueue[_Commit | _Hold | _Stop | _Wake] = queue.SimpleQueue()
-        self._homes: dict[tuple[str, int], Home] = {}
-        self._positions: dict[tuple[str, int], int] = {}
+        self._mailbox: queue.SimpleQueue[_Command] = queue.SimpleQueue()
+        self._kept: deque[_Command] = deque()
+        self._assignments = Assignments(settings, plan)
+        self._committer = Committer(plan.group, self._assignments)
         self._waits: Waits[Fetched] = Waits()
         self._delayed = any(delay is not None for delay in plan.topics.values())
-        self._held_back: set[Home] = set()
-        self._epoch = 0
         self._full_since: float | None = None
         self._paused_all = False
         self._stopping: _Stop | None = None
-        self._classic = settings.kafka_properties.get("group.protocol") == "classic"
+        self._classic = self._assignments.eager = plan.member and settings.kafka_properties.get("group.protocol") == "classic"
         self._thread = threading.Thread(target=self._run, name=f"hooktape-{plan.rank.name.lower()}", daemon=True)
         self._thread.start()
 
     # ── from the loop ───────────────────────────────────────────────────────────────────────────────────────────────
     def commit(self, commits: Commits) -> None:
-        """Commits in the background; positions of partitions that have gone are left out."""
+        """Commits in the background, as the member, for any source; positions of partitions that have gone are left out."""
         if commits:
             self._mailbox.put(_Commit(commits))
 
     def hold(self, home: Home, paused: bool) -> None:
-        """Stops or resumes fetching one partition: its window of unfinished offsets is full."""
+        """Stops or resumes fetching one partition: its window of unfinished offsets is full, or it isn't this worker's yet."""
         self._mailbox.put(_Hold(home, paused))
+
+    def follow(self, tenure: Tenure) -> None:
+        """Reads the tenure's partition of all its topics from what is committed on; `Assigned` says when it has begun."""
+        self._mailbox.put(_Follow(tenure))
+
+    def leave(self, partition: int) -> None:
+        """Reads it no more."""
+        self._mailbox.put(_Leave(partition))
 
     def wake(self) -> None:
         """`held` has fallen: a full source needn't wait for its next look."""
@@ -115,11 +144,9 @@ class Source:
         """Commits for the last time, leaves the group and ends the thread, waiting at most `within` seconds."""
         if not self._thread.is_alive():
             return
-        done: Future[None] = Future()
-        self._mailbox.put(_Stop(commits, done))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                await asyncio.wrap_future(done)
+        self._mailbox.put(_Stop(commits))
+        # Not an answer to the message: a thread that has just failed doesn't read it any more.
+        await asyncio.to_thread(self._thread.join, within)
 
     # ── the thread ──────────────────────────────────────────────────────────────────────────────────────────────────
     def _run(self) -> None:
@@ -130,9 +157,9 @@ class Source:
                 try:
                     self._turn(consumer)
                 except _NoKip848:
-                    _log.info("the broker has no KIP-848 groups: falling back to cooperative-sticky", group=self.plan.group)
+                    _log.info("the broker has no KIP-848 groups: falling back to the classic protocol", group=self.plan.group)
                     consumer.close()
-                    self._classic = True
+                    self._classic = self._assignments.eager = True
                     consumer = self._open()
         except HooktapeError as error:
             self._post(Broken(error))
@@ -147,32 +174,37 @@ class Source:
     def _open(self) -> Consumer:
         own = self._settings.kafka_properties
         config: dict[str, Any] = {"queued.min.messages": self.plan.prefetch, "socket.timeout.ms": _SOCKET_MS}
-        # KIP-848 moves single partitions, decided by the broker. No group.instance.id: a static member that comes back
-        # after a crash is fenced for good.
-        config |= {"group.protocol": "classic", "partition.assignment.strategy": "cooperative-sticky"} if self._classic else {
-            "group.protocol": "consumer"}  # fmt: skip
+        # All partitions with one number must go to one worker (order per resource, whatever topic it comes by). Of Kafka's
+        # assignors only `range` does that: `uniform`, KIP-848's default, spread five topics over three workers every which way.
+        # No group.instance.id: with KIP-848 a static member that comes back after a crash is fenced for good.
+        if self.plan.member:
+            config |= {"group.protocol": "classic", "partition.assignment.strategy": "range"} if self._classic else {
+                "group.protocol": "consumer", "group.remote.assignor": "range"}  # fmt: skip
+        else:
+            own = {key: value for key, value in own.items() if key not in _MEMBERS}
+            config["group.protocol"] = "classic"
         config = {key: value for key, value in config.items() if key not in own} | self.plan.overrides
+        config["on_commit"] = self._committer.on_commit
         consumer = self._make(self._settings, self.plan.group, **config)
-        consumer.subscribe(list(self.plan.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        if self.plan.member:
+            consumer.subscribe(list(self.plan.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         return consumer
 
     def _end(self, consumer: Consumer | None) -> None:
-        stop, self._stopping = self._stopping, self._stopping or _Stop({}, Future())
+        stop, self._stopping = self._stopping, self._stopping or _Stop({})
         try:
             if consumer is not None:
                 if stop is not None:
-                    self._commit(consumer, stop.commits, wait=True)
+                    self._committer.commit(consumer, stop.commits, wait=True, going=True)
                 consumer.close()
         except (KafkaException, RuntimeError) as error:
             _log.warning("the consumer didn't close cleanly", group=self.plan.group, error=str(error))
-        finally:
-            if stop is not None:
-                stop.done.set_result(None)
 
     def _turn(self, consumer: Consumer) -> None:
         self._serve(consumer, wait=self._full_since is not None and not self._paused_all)
         if self._stopping is not None:
             return
+        self._committer.again(consumer)
         room = self._room(consumer)
         if room <= 0 and not self._paused_all:
             return
@@ -195,11 +227,15 @@ class Source:
         """Empties the mailbox; with `wait`, sleeps there for a moment first."""
         with contextlib.suppress(queue.Empty):
             while True:
-                match self._mailbox.get(wait, 0.02 if wait else None):
+                match self._kept.popleft() if self._kept else self._mailbox.get(wait, 0.02 if wait else None):
                     case _Commit(commits):
-                        self._commit(consumer, commits, wait=False)
+                        self._committer.commit(consumer, commits, wait=False)
                     case _Hold(home, paused):
-                        self._hold(consumer, [home], paused)
+                        self._assignments.hold(consumer, [home], paused)
+                    case _Follow(tenure):
+                        self._follow(consumer, tenure)
+                    case _Leave(partition):
+                        self._unfollow(consumer, partition)
                     case _Stop() as stop:
                         self._stopping = stop
                     case _Wake():
@@ -219,16 +255,17 @@ class Source:
             self._full_since = None
             if self._paused_all:
                 self._paused_all = False
-                self._resume(consumer, [home for home in self._homes.values() if home not in self._held_back])
+                self._assignments.pause_all(consumer, False)
             return most - load
         elif now - self._full_since > _FULL_BEFORE_PAUSE and not self._paused_all:
             self._paused_all = True
-            self._pause(consumer, list(self._homes.values()))
+            self._assignments.pause_all(consumer, True)
         return 0
 
     def _read(self, consumer: Consumer, messages: list[Message]) -> list[Fetched]:
         records = []
-        homes, positions, decode, other = self._homes, self._positions, self._wire.decode, self.plan.other
+        homes, positions = self._assignments.homes, self._assignments.positions
+        decode, other = self._wire.decode, self.plan.other
         for message in messages:
             error = message.error()
             key = (message.topic(), message.partition())
@@ -240,6 +277,9 @@ class Source:
                 continue
             offset: int = message.offset()  # type: ignore[assignment]
             positions[key] = offset + 1  # type: ignore[index]
+            leader = message.leader_epoch()
+            if leader is not None and (not home.leaders or home.leaders[-1][1] != leader):
+                home.leaders.append((offset, leader))
             event, fault = None, None
             if key[0] != other or self._wanted(message):
                 try:
@@ -261,8 +301,9 @@ class Source:
             _log.warning("records can't be decoded yet", error=str(why))
             time.sleep(0.5)
             with contextlib.suppress(queue.Empty):
-                command = self._mailbox.get_nowait()
-                self._stopping = command if isinstance(command, _Stop) else None
+                while True:
+                    self._kept.append(self._mailbox.get_nowait())
+            self._stopping = next((command for command in self._kept if isinstance(command, _Stop)), None)
             try:
                 return self._wire.decode(message.value()), None
             except NotOurs as refusal:
@@ -277,57 +318,37 @@ class Source:
             self._waits.add(record.home, headers.due_us(headers.read(record.message.headers())) / 1e6, record)  # type: ignore[arg-type]
         now = time.time()
         due = list(self._waits.take(now))
-        self._pause(consumer, self._waits.to_pause(now))
-        self._resume(consumer, [] if self._paused_all else self._waits.to_resume())
+        self._assignments.pause(consumer, self._waits.to_pause(now))
+        if not self._paused_all:
+            self._assignments.resume(consumer, self._waits.to_resume())
         return due
 
     def _heed(self, consumer: Consumer, error: KafkaError, key: tuple[str, int]) -> None:
-        if error.code() == KafkaError._AUTO_OFFSET_RESET and key in self._homes:
-            self._skip_lost(consumer, self._homes[key])
-        elif error.code() in _NO_KIP848 and not self._classic:
+        if error.code() == KafkaError._AUTO_OFFSET_RESET and key in self._assignments.homes:
+            self._skip_lost(consumer, self._assignments.homes[key])
+        elif self._lacks_kip848(error) and not self._classic:
             raise _NoKip848
-        elif error.fatal() or error.code() in _REFUSED:
+        # A message's error says fatal by its code only: `fatal()` is for those of callbacks.
+        elif error.code() == KafkaError._FATAL or error.code() in _REFUSED:
             raise TapeError(f"Kafka refused the consumer of group {self.plan.group}: {error.str()}")
         elif error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             _log.error("a topic is missing: run `hooktape topics apply`", topic=key[0])
         else:
             _log.warning("the consumer met an error", group=self.plan.group, error=error.str(), code=error.name())
 
+    @staticmethod
+    def _lacks_kip848(error: KafkaError) -> bool:
+        # What made it fatal is told in words only.
+        return error.code() in _NO_KIP848 or (error.code() == KafkaError._FATAL and any(words in error.str() for words in _NO_KIP848_WORDS))
+
     def _skip_lost(self, consumer: Consumer, home: Home) -> None:
-        low, _ = consumer.get_watermark_offsets(TopicPartition(*home.key), 10)
-        first = self._positions.get(home.key, home.base)
-        self._post(Lost(home, first, low))
-        self._positions[home.key] = low
-        # Not seek: after the reset's error the partition isn't being fetched, and seek refuses.
-        consumer.incremental_unassign([TopicPartition(*home.key)])
-        consumer.incremental_assign([TopicPartition(*home.key, low)])
-
-    def _commit(self, consumer: Consumer, commits: Commits, wait: bool) -> None:
-        owned = [TopicPartition(home.topic, home.partition, position.offset, position.metadata)
-                 for home, position in commits.items() if self._homes.get(home.key) is home]  # fmt: skip
-        if not owned:
-            return
-        try:
-            if wait:
-                consumer.commit(offsets=owned, asynchronous=False)
-            else:
-                consumer.commit(offsets=owned, asynchronous=True)
-        except KafkaException as error:
-            # The next commit carries the same and more; what it would have saved, the ledger knows.
-            _log.warning("a commit failed", group=self.plan.group, error=error.args[0].str())
-
-    def _hold(self, consumer: Consumer, homes: list[Home], paused: bool) -> None:
-        (self._held_back.update if paused else self._held_back.difference_update)(homes)
-        if not self._paused_all:
-            (self._pause if paused else self._resume)(consumer, homes)
-
-    def _pause(self, consumer: Consumer, homes: list[Home]) -> None:
-        if owned := [TopicPartition(*home.key) for home in homes if self._homes.get(home.key) is home]:
-            consumer.pause(owned)
-
-    def _resume(self, consumer: Consumer, homes: list[Home]) -> None:
-        if owned := [TopicPartition(*home.key) for home in homes if self._homes.get(home.key) is home]:
-            consumer.resume(owned)
+        low, high = consumer.get_watermark_offsets(TopicPartition(*home.key), 10)
+        first = self._assignments.positions.get(home.key, home.base)
+        if low <= first <= high:
+            low = first  # a broker that was behind for a moment: nothing is lost
+        else:
+            self._post(Lost(home, first, low))
+        self._assignments.skip(consumer, home, low)
 
     def _post(self, delivery: Delivery) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody listens
@@ -335,46 +356,39 @@ class Source:
 
     # ── rebalances: called by librdkafka inside poll() and close(), on this thread ──────────────────────────────────
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        committed = groups.committed_by(consumer, partitions)
-        born = [p for p in committed if p.offset < 0]
-        starts = births.resolve(clients.admin(self._settings), born, self.plan.start) if born else {}
-        homes = []
-        for p in committed:
-            self._epoch += 1
-            base = starts.get((p.topic, p.partition), p.offset)
-            metadata = getattr(p, "metadata", None) or ""
-            homes.append(Home(p.topic, p.partition, self._epoch, base, metadata, self.plan.rank, self.plan.topics.get(p.topic)))
-        consumer.incremental_assign([TopicPartition(h.topic, h.partition, h.base) for h in homes])
-        self._homes |= {home.key: home for home in homes}
-        self._positions |= {home.key: home.base for home in homes}
+        homes, born = self._assignments.add(consumer, partitions)
+        # Nothing is fetched before the partition is this worker's in the ledger too.
+        self._assignments.hold_back(homes)
+        self._assignments.begin(consumer, homes)
         self._post(Assigned(homes))
         # At birth: killed before its first commit, a group that starts "now" would start later still the next time.
-        self._commit(consumer, {h: Position(h.base, "") for h in homes if h.key in starts}, wait=False)
+        self._committer.commit(consumer, {h: Position(h.base, "") for h in born}, wait=False)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        homes = [self._homes[p.topic, p.partition] for p in partitions if (p.topic, p.partition) in self._homes]
+        homes = [home for p in partitions if (home := self._assignments.homes.get((p.topic, p.partition))) is not None]
         if self._stopping is None and homes:
             answer: Future[Commits] = Future()
             self._post(Revoked(homes, answer))
             try:
-                self._commit(consumer, answer.result(self.plan.revoke_within + 1), wait=True)
+                self._committer.commit(consumer, answer.result(self.plan.revoke_within + 1), wait=True, going=True)
             except TimeoutError:
                 _log.warning("partitions went before their events had ended", group=self.plan.group, partitions=len(homes))
-        self._forget(homes)
-        consumer.incremental_unassign(partitions)
+        self._assignments.end(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        homes = [self._homes[p.topic, p.partition] for p in partitions if (p.topic, p.partition) in self._homes]
-        self._post(Revoked(homes, None))
-        self._forget(homes)
-        consumer.incremental_unassign(partitions)
+        self._post(Revoked(self._assignments.end(consumer, partitions), None))
 
-    def _forget(self, homes: list[Home]) -> None:
-        self._waits.drop(homes)
-        self._held_back.difference_update(homes)
+    # ── following the member ────────────────────────────────────────────────────────────────────────────────────────
+    def _follow(self, consumer: Consumer, tenure: Tenure) -> None:
+        homes, _ = self._assignments.add(consumer, [TopicPartition(topic, tenure.partition) for topic in self.plan.topics])
         for home in homes:
-            self._homes.pop(home.key, None)
-            self._positions.pop(home.key, None)
+            home.tenure = tenure
+        self._assignments.begin(consumer, homes)
+        self._post(Assigned(homes))
+
+    def _unfollow(self, consumer: Consumer, partition: int) -> None:
+        followed = [TopicPartition(*key) for key in self._assignments.homes if key[1] == partition]
+        self._waits.drop(self._assignments.end(consumer, followed))
 
 
 class _NoKip848(Exception):

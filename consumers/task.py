@@ -1,10 +1,11 @@
 """What the worker holds of one record: a `Task`, and the assignment that it came by, its `Home`. Plain values."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Protocol
 
+from hooktape.ledger.checks import Row
 from hooktape.schemas.event import Coordinates, Event, EventKey, Replay
 
 
@@ -26,6 +27,28 @@ class Bounds(Protocol):
 
 
 @dataclass(slots=True, eq=False)
+class Tenure:
+    """A partition number in this worker's hands, from the ledger's yes until it's given up or lost.
+
+    It holds for the log's partitions of that number, and for those of the retry topics and the replay lane.
+    """
+
+    partition: int
+    epoch: int
+    """The ledger's, and the fencing token of everything that is recorded for the partition."""
+    homes: "list[Home]" = field(default_factory=list)
+    ending: bool = False
+    """Kafka has taken the partition away: what runs is finished, nothing starts."""
+    lost: bool = False
+    """The ledger has given it to another worker: nothing that ends now is recorded."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether something of it runs or is being recorded."""
+        return any(home.taken for home in self.homes)
+
+
+@dataclass(slots=True, eq=False)
 class Home:
     """One partition in one assignment. A partition that comes back gets a new one, so that old results can't touch it."""
 
@@ -39,13 +62,22 @@ class Home:
     rank: Rank = Rank.LIVE
     delay: float | None = None
     """A retry topic's delay in seconds."""
+    tenure: Tenure | None = None
+    """Set before the first record of it is fetched."""
     revoked: bool = False
     taken: int = 0
-    """Events of it that this worker has asked for or taken on, and not finished."""
+    """Events of it that run, are on their way elsewhere, or are being recorded."""
+
+    leaders: list[tuple[int, int]] = field(default_factory=list)
+    """(offset, leader epoch), for each record whose leader wasn't the one before's."""
 
     @property
     def key(self) -> tuple[str, int]:
         return self.topic, self.partition
+
+    def leader_at(self, offset: int) -> int | None:
+        """The leader epoch of the record before `offset`, or None where nobody said."""
+        return next((epoch for first, epoch in reversed(self.leaders) if first < offset), None)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -63,16 +95,20 @@ class Task:
     rank: Rank = Rank.LIVE
     message: Any = None
     """The client's message: value, key and headers as they were fetched, for a retry or dead-letter record."""
-    claimed: bool = False
-    """The ledger gave it to this worker."""
+    seen: Row | None = None
+    """Its row in the ledger when it was checked."""
+    copy: bool = False
+    """Another copy of the event was here when this one was checked."""
     queued: bool = False
     """It's in the lanes."""
+    taken: bool = False
+    """It runs, is on its way elsewhere, or is being recorded: this worker ends it, whoever gets its partition."""
     attempts: int = 0
     """Tries that have ended."""
     quick: int = 0
     """Tries in the lane since the record was fetched."""
-    busy: int = 0
-    """Answers BUSY in a row."""
+    waits: int = 0
+    """Waits for an earlier copy in a row."""
     first_failed: float | None = None
     generation: str = ""
     forced: bool = False
@@ -81,5 +117,5 @@ class Task:
 
     @property
     def abandoned(self) -> bool:
-        """Its partition is another worker's now, and the event isn't claimed: theirs to run."""
-        return self.home.revoked and not self.claimed
+        """Its partition goes to another worker, and the event hasn't begun here: theirs to run."""
+        return self.home.revoked and not self.taken

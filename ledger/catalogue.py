@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from hooktape.ledger import search
-from hooktape.ledger.claims import State
+from hooktape.ledger.checks import State
 from hooktape.ledger.database import Database, Transaction
 from hooktape.ledger.keys import EventKey, event_id16
 from hooktape.ledger.selection import Selection, Status
@@ -189,6 +189,6 @@ def _entry(row: tuple[Any, ...], group: str | None) -> Entry:
     if group is None:
         return entry
     state, attempts, error_type, error_group, error_message = row[_WIDTH:]
-    status = Status.PENDING if state in (None, State.RUNNING) else Status[State(state).name]
+    status = Status.PENDING if state in (None, State.BEHIND) else Status[State(state).name]
     return replace(entry, status=status, attempts=attempts or 0, error_type=error_type or "", error_group=error_group or "",
                    error_message=error_message or "")  # fmt: skip

@@ -28,6 +28,9 @@ class Raced(Exception):
 class Transaction(ABC):
     """What a method of the ledger does its work with. Rows are plain tuples."""
 
+    share_lock: ClassVar[str]
+    """What makes a query keep its rows as they are until the transaction ends."""
+
     @abstractmethod
     def rows(self, sql: str, params: Params | None = None) -> list[tuple[Any, ...]]:
         """All rows of a query."""
@@ -35,6 +38,13 @@ class Transaction(ABC):
     @abstractmethod
     def run(self, sql: str, params: Params | None = None) -> int:
         """The number of rows that a statement changed."""
+
+    @abstractmethod
+    def insert(self, head: str, types: Sequence[str], rows: Sequence[tuple[Any, ...]], tail: str) -> int:
+        """`head` (INSERT INTO t (columns)), the rows, `tail` (ON CONFLICT …), as fast as it can; the number of new rows.
+
+        `types` are PostgreSQL's names of the columns' types, `bytes` where the migrations say so.
+        """
 
     @abstractmethod
     def many(self, sql: str, params: Sequence[Params]) -> int:
@@ -57,20 +67,18 @@ class Database(ABC):
     def __init__(self) -> None:
         self._lock = threading.RLock()
 
-    def write(self, work: Callable[[Transaction], T], *, durable: bool = True, days: Collection[int] = (),
-              names: Sequence[str] = ()) -> T:  # fmt: skip
+    def write(self, work: Callable[[Transaction], T], *, durable: bool = True, days: Collection[int] = ()) -> T:
         """Runs `work` in a transaction that may write, and again when it lost a race; what it returns.
 
         `durable=False` lets the commit return before it's on disk: it's atomic, survives our death, and may be lost in a
-        power cut. `days` are the days that rows are written for: their partitions are made first. `names`: of two
-        transactions that share one, the second begins when the first has ended. `work` may run several times.
+        power cut. `days` are the days that rows are written for: their partitions are made first. `work` may run several times.
 
         Raises LedgerUnavailable (nothing was done, or it was and can't be known: safe to repeat) and LedgerError.
         """
 
         def begun() -> AbstractContextManager[Transaction]:
             self._prepare_days(days)
-            return self._begun(write=True, durable=durable, names=names)
+            return self._begun(write=True, durable=durable)
 
         return self._tried(begun, work)
 
@@ -89,9 +97,9 @@ class Database(ABC):
             raise LedgerError("The ledger's rows kept changing under a transaction: too many writers for the same events.")
 
     @contextmanager
-    def _begun(self, *, write: bool, durable: bool, names: Sequence[str] = ()) -> Iterator[Transaction]:
+    def _begun(self, *, write: bool, durable: bool) -> Iterator[Transaction]:
         with self._errors():
-            transaction = self._begin(write, durable, names)
+            transaction = self._begin(write, durable)
             try:
                 yield transaction
             except BaseException:
@@ -104,7 +112,7 @@ class Database(ABC):
         """Makes the partitions of `days` where there are such things."""
 
     @abstractmethod
-    def _begin(self, write: bool, durable: bool, names: Sequence[str]) -> Transaction: ...
+    def _begin(self, write: bool, durable: bool) -> Transaction: ...
 
     @abstractmethod
     def _commit(self) -> None: ...

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hooktape.ledger.audit import append
-from hooktape.ledger.claims import State
+from hooktape.ledger.checks import State
 from hooktape.ledger.database import Transaction
 from hooktape.ledger.keys import EventKey, shown
 

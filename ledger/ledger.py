@@ -11,6 +11,7 @@ from hooktape.ledger.jobs import Jobs
 from hooktape.ledger.leases import Leases
 from hooktape.ledger.migrations import migrate
 from hooktape.ledger.outcomes import Outcomes
+from hooktape.ledger.ownership import Ownership
 from hooktape.ledger.reconcile import Reconcile
 from hooktape.ledger.sqlite import SqliteDatabase
 
@@ -23,6 +24,7 @@ class Ledger:
     """
 
     outcomes: Outcomes
+    ownership: Ownership
     catalogue: Catalogue
     jobs: Jobs
     reconcile: Reconcile
@@ -32,6 +34,7 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.outcomes = Outcomes(database)
+        self.ownership = Ownership(database)
         self.catalogue = Catalogue(database)
         self.jobs = Jobs(database)
         self.reconcile = Reconcile(database)

@@ -1,153 +1,101 @@
-"""A group's memory: who runs an event, and what became of it. The deduplication is here."""
+"""A group's memory: what became of its events. The deduplication is here."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from hooktape.errors import LedgerError
 from hooktape.ledger import failures, windows
-from hooktape.ledger.claims import FAILED, Applied, Claim, Claimed, Finish, Row, State, Verdict, decide
-from hooktape.ledger.database import Database, Raced, Transaction
+from hooktape.ledger.checks import FAILED, IN_RETRY, Applied, Check, Checked, Finish, Row, State, Waiting, decide
+from hooktape.ledger.database import Database, Transaction
 from hooktape.ledger.failures import ErrorGroup, Failure
 from hooktape.ledger.items import FAILED_AGAIN, SUCCEEDED, settle, settled
-from hooktape.ledger.keys import EventKey, shown
+from hooktape.ledger.keys import EventKey
+from hooktape.ledger.ownership import owned
 from hooktape.ledger.texts import clean
 from hooktape.ledger.windows import Window
+from hooktape.schemas.event import Coordinates
 
 # A day away counts as the same event: that copies share their day is implied by Shopify, not promised.
 _NEAR = (-1, 0, 1)
 # As much of an error as a list shows; the whole of it is in the dead-letter record.
 _MESSAGE_BYTES = 1024
 
-# A worker that died without a word is of no interest after a day: its lease was seconds.
-_FORGOTTEN_SECONDS = 86_400.0
-
 _LOOK = """
-    SELECT day, id, state, attempts, owner, generation, first_failed_at FROM outcomes
+    SELECT day, id, state, attempts, generation, epoch, first_failed_at FROM outcomes
     WHERE day IN :days AND grp = :grp AND id IN :ids"""
-_INSERT = """
-    INSERT INTO outcomes (day, grp, id, state, attempts, owner, generation, topic, updated_at)
-    VALUES (:day, :grp, :id, :state, :attempts, :owner, :generation, :topic, :now)
-    ON CONFLICT (day, grp, id) DO NOTHING"""
-# What it had read must still stand, or the row was finished or taken by another in between.
-_TAKE = """
-    UPDATE outcomes SET state = :state, attempts = :attempts, owner = :owner, generation = :generation,
-        first_failed_at = :first_failed_at, failed_at = NULL, updated_at = :now
-    WHERE day = :day AND grp = :grp AND id = :id
-        AND state = :seen_state AND owner = :seen_owner AND attempts = :seen_attempts AND generation = :seen_generation"""
-_FINISH = """
-    UPDATE outcomes SET state = :state, attempts = :attempts, updated_at = :now
-    WHERE day = :day AND grp = :grp AND id = :id AND state = 0 AND owner = :owner"""
-_FAIL = """
-    UPDATE outcomes SET state = :state, attempts = :attempts, updated_at = :now, failed_at = :now,
-        first_failed_at = COALESCE(first_failed_at, :now), shop = :shop,
+# The end of an event that had no row, and almost every end is one.
+_NEW = """INSERT INTO outcomes (day, grp, id, state, attempts, epoch, generation, topic, updated_at)"""
+_NEW_TYPES = ("integer", "text", "bytes", "smallint", "integer", "bigint", "text", "text", "double precision")
+_ONCE = "ON CONFLICT (day, grp, id) DO NOTHING"
+_ADD = f"""
+    INSERT INTO outcomes (day, grp, id, state, attempts, epoch, generation, topic, updated_at, first_failed_at, failed_at,
+        shop, error_type, error_group, error_message)
+    VALUES (:day, :grp, :id, :state, :attempts, :epoch, :generation, :topic, :now, :first_failed_at, :failed_at,
+        :shop, :error_type, :error_group, :error_message) {_ONCE}"""
+# What `check` had seen must still stand, or another record of the event was finished in between.
+_CHANGE = """
+    UPDATE outcomes SET state = :state, attempts = :attempts, epoch = :epoch, generation = :generation, updated_at = :now,
+        first_failed_at = :first_failed_at, failed_at = :failed_at, shop = :shop,
         error_type = :error_type, error_group = :error_group, error_message = :error_message
-    WHERE day = :day AND grp = :grp AND id = :id AND state = 0 AND owner = :owner"""
+    WHERE day = :day AND grp = :grp AND id = :id
+        AND state = :seen_state AND attempts = :seen_attempts AND generation = :seen_generation"""
 _APPLY = """
     INSERT INTO applied (grp, handler, shop, resource, version) VALUES (:grp, :handler, :shop, :resource, :version)
     ON CONFLICT (grp, handler, shop, resource) DO UPDATE SET version = excluded.version
     WHERE excluded.version > applied.version"""
-
+_WAIT = """
+    INSERT INTO waiting (grp, part, day, id, lane, seq, delay, due, kafka_topic, kafka_partition, kafka_offset)
+    VALUES (:grp, :part, :day, :id, :lane, :seq, :delay, :due, :topic, :number, :offset)
+    ON CONFLICT (grp, part, day, id) DO UPDATE SET seq = excluded.seq, delay = excluded.delay, due = excluded.due"""
+_WAITING = """
+    SELECT day, id, lane, seq, delay, due, kafka_topic, kafka_partition, kafka_offset FROM waiting
+    WHERE grp = :grp AND part = :part"""
 
 _Rows = dict[bytes, dict[int, Row]]
 
 
 class Outcomes:
-    """Claims and finishes are atomic over all processes; batches of up to some hundreds cost a few statements each."""
+    """Checks read, finishes write; batches of up to a thousand cost a few statements each."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def heartbeat(self, group: str, owner: str, now: float, lease: float) -> None:
-        """Says that `owner` (a name no other worker ever had) lives until `now + lease` seconds.
+    def check(self, group: str, checks: Sequence[Check]) -> list[Checked]:
+        """Which of these records may run their events; one answer for each, in order (see `checks.decide`).
 
-        To be called before its first claim and about every third of the lease; clocks of the machines must agree to
-        within another third. A claim by a live owner renews the lease too.
-        """
-        def work(t: Transaction) -> None:
-            t.run("""INSERT INTO owners (grp, owner, lease, alive_until) VALUES (:grp, :owner, :lease, :until)
-                     ON CONFLICT (grp, owner) DO UPDATE SET lease = excluded.lease, alive_until = excluded.alive_until""",
-                  {"grp": group, "owner": owner, "lease": lease, "until": now + lease})  # fmt: skip
-            t.run("DELETE FROM owners WHERE grp = :grp AND alive_until < :old", {"grp": group, "old": now - _FORGOTTEN_SECONDS})
-
-        self._database.write(work, durable=False)
-
-    def release(self, group: str, owner: str) -> None:
-        """Says that `owner` is gone: what it was running may be claimed at once."""
-        self._database.write(lambda t: t.run("DELETE FROM owners WHERE grp = :grp AND owner = :owner",
-                                             {"grp": group, "owner": owner}))  # fmt: skip
-
-    def claim(self, group: str, owner: str, claims: Sequence[Claim], now: float) -> list[Claimed]:
-        """Asks for events to run; one answer for each claim, in order (see `Verdict` and `claims.decide`).
-
-        Of two copies claimed at the same instant, in one batch or by two processes, exactly one gets RUN. Atomic, but
-        not on disk when it returns: after a power cut the event is simply claimable again. Raises LedgerError when
-        `owner` never sent a heartbeat.
+        The asker owns the partitions of the records, and runs none of the events already.
         """
 
-        def work(t: Transaction) -> list[Claimed]:
-            live = _live(t, group, owner, now)
-            rows = _rows(t, group, [c.key for c in claims])
-            done = _settled(t, claims)
-            before = {row.key: row for days in rows.values() for row in days.values()}
-            taken: dict[EventKey, Claim] = {}
-            answers = []
-            for claim in claims:
-                seen = _near(rows, claim.key)
-                verdict, row = decide(seen, claim, owner, live, (claim.generation, claim.key) in done)
-                if verdict is Verdict.RUN:
-                    rows.setdefault(row.key.id, {})[row.key.day] = row
-                    taken[row.key] = claim
-                answers.append(Claimed(claim.key, verdict, row.state, row.attempts, row.first_failed_at, row.generation,
-                                       verdict is Verdict.BUSY and row.owner == owner))  # fmt: skip
-            _take(t, group, [(before.get(key), rows[key.id][key.day], claim) for key, claim in sorted(taken.items())], now)
-            return answers
+        def work(t: Transaction) -> list[Checked]:
+            rows = _rows(t, group, [c.key for c in checks])
+            done = _settled(t, checks) if rows else ()
+            return [decide(_near(rows, c.key), c, (c.generation, c.key) in done) for c in checks]
 
-        return self._database.write(work, durable=False, days={c.key.day for c in claims}, names=_names(group, claims))
+        return self._database.read(work) if checks else []
 
     def finish(self, group: str, owner: str, finishes: Sequence[Finish], now: float) -> list[bool]:
-        """Records how runs ended; on disk when it returns. False: `owner` had lost the event to another, nothing is recorded.
+        """Records ends; on disk when it returns. False: the partition isn't `owner`'s any more (or not in that epoch), or
+        another record of the event was finished since the check; nothing is recorded then.
 
         Sending the same finish again (after LedgerUnavailable) is answered True. Where a finish's generation is a job's,
         the job's item gets its outcome in the same transaction.
         """
-
-        rest = [_values(group, owner, f, now) for f in finishes]
-
-        def at_once(t: Transaction) -> list[bool]:
-            """Almost always every one is still ours, and two statements are all it takes."""
-            if _end(t, rest) != len(rest):
-                raise _NotAll
-            _follow_up(t, group, finishes)
-            return [True] * len(finishes)
-
-        def one_by_one(t: Transaction) -> list[bool]:
-            rows = _rows(t, group, [f.key for f in finishes])
-            answers, ours = [], []
-            for finish, values in zip(finishes, rest, strict=True):
-                row = _near(rows, finish.key)
-                running = row is not None and row.owner == owner and row.state is State.RUNNING
-                # The same finish again: its first answer was lost with the connection.
-                again = row is not None and row.owner == owner and (row.state, row.attempts) == (finish.state, finish.attempts)
-                answers.append(running or again)
-                if running and row is not None:
-                    ours.append((finish, values | {"day": row.key.day}))
-                    rows[row.key.id][row.key.day] = replace(row, state=finish.state, attempts=finish.attempts)
-            if _end(t, [values for _, values in ours]) != len(ours):
-                raise Raced
-            _follow_up(t, group, [finish for finish, _ in ours])
-            return answers
-
-        if not finishes:
-            return []
-        try:
-            return self._database.write(at_once)
-        except _NotAll:
-            return self._database.write(one_by_one)
+        return self._database.write(lambda t: finish_in(t, group, owner, finishes, now),
+                                    days={f.key.day for f in finishes}) if finishes else []  # fmt: skip
 
     def note_skips(self, group: str, skips: Sequence[tuple[str, EventKey, str, str]]) -> None:
         """For replayed records that weren't run: (generation, key, outcome, reason). An item's first outcome stays."""
         self._database.write(lambda t: settle(t, skips))
+
+    def waiting(self, group: str, partition: int) -> list[Waiting]:
+        """What waits in the group's retry topics for a partition number, in the order in which it began to."""
+        return self._database.read(lambda t: [_waiting(*row) for row in t.rows(
+            _WAITING + " ORDER BY seq", {"grp": group, "part": partition})])  # fmt: skip
+
+    def overdue(self, group: str, partition: int, before: float, limit: int) -> list[Waiting]:
+        """What should have left its retry topic before `before` (epoch seconds) and hasn't ended since, the longest first."""
+        return self._database.read(lambda t: [_waiting(*row) for row in t.rows(
+            _WAITING + " AND due < :before ORDER BY due, seq LIMIT :limit",
+            {"grp": group, "part": partition, "before": before, "limit": limit})])  # fmt: skip
 
     def states(self, group: str, keys: Sequence[EventKey]) -> dict[EventKey, State]:
         """The state of those events that the group has met."""
@@ -193,35 +141,55 @@ class Outcomes:
         return self._database.read(lambda t: windows.of(t, group))
 
 
-class _NotAll(Exception):
-    """Rolls back: some of the finishes weren't the owner's to make, or their rows lie a day away."""
+def finish_in(t: Transaction, group: str, owner: str, finishes: Sequence[Finish], now: float) -> list[bool]:
+    """`Outcomes.finish`, inside a transaction that may hold a handler's own writes too."""
+    own = owned(t, group, owner, locked=True)
+    mine = [own.get(f.partition) == f.epoch for f in finishes]
+    new = [f for f, ok in zip(finishes, mine, strict=True) if ok and f.seen is None and f.state not in FAILED]
+    rest = [f for f, ok in zip(finishes, mine, strict=True) if ok and not (f.seen is None and f.state not in FAILED)]
+    new.sort(key=lambda f: f.key)  # in one order everywhere, so that two transactions can't wait for each other
+    kept = t.insert(_NEW, _NEW_TYPES, [(f.key.day, group, f.key.id, f.state.value, f.attempts, f.epoch, f.generation, f.topic, now)
+                                       for f in new], _ONCE)  # fmt: skip
+    changed = [f for f in sorted(rest, key=lambda f: f.key) if _change(t, group, f, now)]
+    accepted = {id(f) for f in changed}
+    if kept == len(new):
+        accepted.update(map(id, new))
+    else:
+        accepted.update(id(f) for f in new if _stands(t, group, f))
+    answers = [ok and (id(f) in accepted or _stands(t, group, f)) for f, ok in zip(finishes, mine, strict=True)]
+    _follow_up(t, group, [f for f, ok in zip(finishes, answers, strict=True) if ok])
+    return answers
 
 
-def _names(group: str, claims: Sequence[Claim]) -> list[str]:
-    """What two claims of one event have in common, whatever day each of them has it under."""
-    return sorted({f"{group}/{claim.key.id[0]:02x}" for claim in claims})
+def _change(t: Transaction, group: str, f: Finish, now: float) -> bool:
+    key = f.seen.key if f.seen is not None else f.key
+    first = f.seen.first_failed_at if f.seen is not None and f.seen.generation == f.generation else None
+    values = {"day": key.day, "grp": group, "id": key.id, "state": f.state.value, "attempts": f.attempts, "epoch": f.epoch,
+              "generation": f.generation, "topic": f.topic, "now": now, "first_failed_at": first, "failed_at": None,
+              "shop": None, "error_type": None, "error_group": None, "error_message": None}  # fmt: skip
+    if f.state in FAILED:
+        values |= {"first_failed_at": first or now, "failed_at": now, "shop": clean(f.shop), "error_type": clean(f.error_type),
+                   "error_group": clean(f.error_group), "error_message": clean(f.error_message, _MESSAGE_BYTES)}  # fmt: skip
+    if f.seen is None:
+        return t.run(_ADD, values) == 1
+    seen = {"seen_state": f.seen.state.value, "seen_attempts": f.seen.attempts, "seen_generation": f.seen.generation}
+    return t.run(_CHANGE, values | seen) == 1
 
 
-def _live(t: Transaction, group: str, owner: str, now: float) -> frozenset[str]:
-    owners = {name: (lease, until) for name, lease, until in t.rows(
-        "SELECT owner, lease, alive_until FROM owners WHERE grp = :grp", {"grp": group})}  # fmt: skip
-    if owner not in owners:
-        raise LedgerError(f"Worker {owner} of group {group} claims events but has no lease: heartbeat first.")
-    lease, until = owners[owner]
-    if until < now + lease / 2:
-        # Once per half lease, not per claim: each renewal leaves a dead row behind on PostgreSQL.
-        t.run("UPDATE owners SET alive_until = :until WHERE grp = :grp AND owner = :owner",
-              {"until": now + lease, "grp": group, "owner": owner})  # fmt: skip
-    return frozenset(name for name, (_, until) in owners.items() if until > now) | {owner}
+def _stands(t: Transaction, group: str, f: Finish) -> bool:
+    """Whether the row says already what the finish says: it was sent before, and its answer was lost on the way."""
+    row = _near(_rows(t, group, [f.key]), f.key)
+    return row is not None and (row.state, row.attempts, row.generation, row.epoch) == (f.state, f.attempts, f.generation, f.epoch)
 
 
 def _rows(t: Transaction, group: str, keys: Sequence[EventKey]) -> _Rows:
     """The rows of these events, on their day or the ones beside it: id → day → row."""
-    by_days: dict[tuple[int, ...], list[bytes]] = {}
+    by_days: dict[int, list[bytes]] = {}
     for key in keys:
-        by_days.setdefault(tuple(key.day + near for near in _NEAR), []).append(key.id)
+        by_days.setdefault(key.day, []).append(key.id)
     found: _Rows = {}
-    for days, ids in by_days.items():
+    for of_day, ids in by_days.items():
+        days = [of_day + near for near in _NEAR]
         for day, id_, state, *rest in t.rows(_LOOK, {"grp": group, "days": days, "ids": ids}):
             found.setdefault(id_, {})[day] = Row(EventKey(day, id_), State(state), *rest)
     return found
@@ -232,48 +200,27 @@ def _near(rows: _Rows, key: EventKey) -> Row | None:
     return None if days is None else next((row for near in (0, -1, 1) if (row := days.get(key.day + near))), None)
 
 
-def _settled(t: Transaction, claims: Sequence[Claim]) -> set[tuple[str, EventKey]]:
+def _settled(t: Transaction, checks: Sequence[Check]) -> set[tuple[str, EventKey]]:
     by_generation: dict[str, list[EventKey]] = {}
-    for claim in claims:
-        if claim.generation:
-            by_generation.setdefault(claim.generation, []).append(claim.key)
+    for check in checks:
+        if check.generation:
+            by_generation.setdefault(check.generation, []).append(check.key)
     return {(generation, key) for generation, keys in by_generation.items() for key in settled(t, generation, keys)}
 
 
-def _take(t: Transaction, group: str, taken: Iterable[tuple[Row | None, Row, Claim]], now: float) -> None:
-    new, changed = [], []
-    for seen, row, claim in taken:
-        values = {"day": row.key.day, "grp": group, "id": row.key.id, "state": row.state.value, "attempts": row.attempts,
-                  "owner": row.owner, "generation": row.generation, "now": now}  # fmt: skip
-        if seen is None:
-            new.append(values | {"topic": claim.topic})
-        else:
-            changed.append(values | {"first_failed_at": row.first_failed_at, "seen_state": seen.state.value,
-                                     "seen_owner": seen.owner, "seen_attempts": seen.attempts,
-                                     "seen_generation": seen.generation})  # fmt: skip
-    if t.many(_INSERT, new) + t.many(_TAKE, changed) != len(new) + len(changed):
-        raise Raced
-
-
-def _values(group: str, owner: str, finish: Finish, now: float) -> dict[str, Any]:
-    if finish.state is State.RUNNING:
-        raise LedgerError(f"Event {shown(finish.key)} can't be finished as running.")
-    values = {"day": finish.key.day, "grp": group, "id": finish.key.id, "state": finish.state.value,
-              "attempts": finish.attempts, "owner": owner, "now": now}  # fmt: skip
-    if finish.state in FAILED:
-        values |= {"shop": clean(finish.shop), "error_type": clean(finish.error_type), "error_group": clean(finish.error_group),
-                   "error_message": clean(finish.error_message, _MESSAGE_BYTES)}  # fmt: skip
-    return values
-
-
-def _end(t: Transaction, ends: Sequence[Mapping[str, Any]]) -> int:
-    ordered = sorted(ends, key=lambda v: (v["day"], v["id"]))
-    failed = [v for v in ordered if v["state"] in FAILED]
-    return t.many(_FINISH, [v for v in ordered if v["state"] not in FAILED]) + t.many(_FAIL, failed)
+def _waiting(day: int, id_: bytes, lane: bytes | None, seq: int, delay: float, due: float, *origin: Any) -> Waiting:
+    return Waiting(EventKey(day, id_), lane, seq, delay, due, Coordinates(*origin))
 
 
 def _follow_up(t: Transaction, group: str, finishes: Sequence[Finish]) -> None:
-    """What hangs on an accepted end: the applied version, and the item of the job that brought the event."""
+    """What hangs on an accepted end: the wait, the applied version, and the item of the job that brought the event."""
+    for f in finishes:
+        if f.seen is not None and f.seen.state in IN_RETRY and f.state not in IN_RETRY:
+            t.run("DELETE FROM waiting WHERE grp = :grp AND part = :part AND day = :day AND id = :id",
+                  {"grp": group, "part": f.partition, "day": f.seen.key.day, "id": f.seen.key.id})  # fmt: skip
+    t.many(_WAIT, [{"grp": group, "part": f.partition, "day": w.key.day, "id": w.key.id, "lane": w.lane, "seq": w.seq,
+                    "delay": w.delay, "due": w.due, "topic": w.origin.topic, "number": w.origin.partition,
+                    "offset": w.origin.offset} for f in finishes if (w := f.waiting) is not None])  # fmt: skip
     t.many(_APPLY, [{"grp": group, "handler": v.handler, "shop": clean(v.shop), "resource": clean(v.resource),
                      "version": v.version_micros} for v in sorted(_highest(finishes), key=_by_resource)])  # fmt: skip
     settle(t, [(f.generation, f.key, _ITEM_OUTCOMES[f.state], f.error_message) for f in finishes
@@ -294,6 +241,5 @@ def _by_resource(version: Applied) -> tuple[str, str, str]:
     return version.handler, version.shop, version.resource
 
 
-# WAITING is no outcome of a job's item: the event is still in flight.
+# What waits is still in flight: no outcome of a job's item.
 _ITEM_OUTCOMES = {State.SUCCEEDED: SUCCEEDED, State.DEAD: FAILED_AGAIN, State.STALE: "superseded", State.DISCARDED: "discarded"}
-

@@ -6,12 +6,13 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from hooktape.errors import UsageError
-from hooktape.ledger.claims import State
+from hooktape.ledger.checks import State
 from hooktape.ledger.database import Transaction
 from hooktape.ledger.selection import Clock, Selection, Status
 
 _DAY = 86_400_000_000  # microseconds
-_STATES = {s: State.RUNNING if s is Status.PENDING else State[s.name] for s in Status}
+# Neither ended nor failed: no row, or waiting for another one.
+_STATES = {s: State.BEHIND if s is Status.PENDING else State[s.name] for s in Status}
 # A plain OR makes SQLite walk whole days.
 _OF_RESOURCES = """ JOIN (
     SELECT day, id FROM events WHERE day IN :days AND resource IN :resources

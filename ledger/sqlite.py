@@ -22,6 +22,8 @@ _PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE
 
 
 class SqliteTransaction(Transaction):
+    share_lock: ClassVar[str] = ""  # one writer at a time in the whole file
+
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
@@ -30,6 +32,11 @@ class SqliteTransaction(Transaction):
 
     def run(self, sql: str, params: Params | None = None) -> int:
         return self._connection.execute(*_bound(sql, params)).rowcount
+
+    def insert(self, head: str, types: Sequence[str], rows: Sequence[tuple[Any, ...]], tail: str) -> int:
+        if not rows:
+            return 0
+        return self._connection.executemany(f"{head} VALUES ({', '.join('?' * len(types))}) {tail}", rows).rowcount
 
     def many(self, sql: str, params: Sequence[Params]) -> int:
         return self._connection.executemany(sql, params).rowcount if params else 0
@@ -53,13 +60,12 @@ class SqliteDatabase(Database):
         self._connection: sqlite3.Connection | None = None
         self._durable = True
 
-    def _begin(self, write: bool, durable: bool, names: Sequence[str]) -> Transaction:
+    def _begin(self, write: bool, durable: bool) -> Transaction:
         connection = self._connection or self._connect()
         if write and durable is not self._durable:
             # Only outside a transaction does this setting take.
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self._durable = durable
-        # One writer at a time in the whole file: `names` have nothing to add.
         connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
         return SqliteTransaction(connection)
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from hooktape.errors import NothingMatched, NotOurs, UsageError
 from hooktape.ledger.catalogue import Entry
-from hooktape.ledger.claims import State
+from hooktape.ledger.checks import State
 from hooktape.ledger.items import Item
 from hooktape.ledger.jobs import Kind
 from hooktape.ledger.keys import EventKey

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hooktape import metrics
-from hooktape.ledger.claims import State
+from hooktape.ledger.checks import State
 from hooktape.ledger.items import Account
 from hooktape.ledger.jobs import ENDED, Job
 from hooktape.ledger.ledger import Ledger

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from hooktape.errors import NothingMatched, UsageError
 from hooktape.ledger.catalogue import After, Entry
-from hooktape.ledger.claims import FINISHED, State
+from hooktape.ledger.checks import FINISHED, IN_RETRY, State
 from hooktape.ledger.items import RUN, Item
 from hooktape.ledger.jobs import Job, Kind
 from hooktape.ledger.keys import EventKey, new_id
@@ -55,10 +55,10 @@ class Candidate:
 
 
 def decide(event: Candidate, *, forced: bool = False, again: bool = False) -> Decision:
-    """Pure. What is running now runs again only where its worker has died: the ledger's claim sees to that."""
+    """Pure. An event that runs just now counts as not finished: its worker skips the second record once it has ended."""
     if not event.on_tape:
         return Decision.GONE
-    if event.state is State.WAITING:
+    if event.state in IN_RETRY:
         return Decision.WAITING
     if event.redrives >= REDRIVES and not again:
         return Decision.AGAIN

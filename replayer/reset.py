@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from hooktape.errors import NotAllowed, NothingMatched, NotOurs, TapeError, UsageError
-from hooktape.ledger.claims import FINISHED
+from hooktape.ledger.checks import FINISHED
 from hooktape.ledger.keys import new_id
 from hooktape.ledger.ledger import Ledger
 from hooktape.schemas import topics as shopify
@@ -163,12 +163,10 @@ def _done(reader: Reader, wire: Wire, ledger: Ledger, group: str, moves: Iterabl
 
 
 def refuse_live(settings: Settings, group: str) -> None:
-    """Raises NotAllowed that names the members of the group, also of those under which its workers take retries and replays."""
-    names = Names(settings.topic_prefix)
-    for name in (group, names.retry_group(group), names.replay_group(group)):
-        if (found := groups.describe(settings, name)).live:
-            members = ", ".join(f"{m.client} at {m.host}" for m in found.members[:5]) + (" …" if len(found.members) > 5 else "")
-            raise NotAllowed(f"Group {name} is live: {len(found.members)} members ({members}). Stop its workers first, then reset.")
+    """Raises NotAllowed that names the members of the group."""
+    if (found := groups.describe(settings, group)).live:
+        members = ", ".join(f"{m.client} at {m.host}" for m in found.members[:5]) + (" …" if len(found.members) > 5 else "")
+        raise NotAllowed(f"Group {group} is live: {len(found.members)} members ({members}). Stop its workers first, then reset.")
 
 
 def execute(settings: Settings, ledger: Ledger, reset: Reset, *, who: str, reason: str, now: float, reprocess: bool = True) -> str | None:

@@ -59,17 +59,6 @@ class Names:
         """The replayer's own lane into a group."""
         return f"{self.prefix}.replay.{group}"
 
-    @staticmethod
-    def retry_group(group: str) -> str:
-        """The Kafka group by which a group's workers read its retry topics: a wait there must not touch the log's partitions.
-        No group of a user's can have that name (`check_group`)."""
-        return f"{group}.retry"
-
-    @staticmethod
-    def replay_group(group: str) -> str:
-        """The Kafka group by which a group's workers read its replay lane."""
-        return f"{group}.replay"
-
     def parse(self, topic: str) -> TopicName | None:
         """What a topic is, or None when it isn't one of ours under this prefix."""
         if not topic.startswith(f"{self.prefix}."):

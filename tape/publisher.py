@@ -41,7 +41,7 @@ _NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
 _NO_PARTITION = 2**31 - 1
 # Between two tries to build a producer after a fatal error: long enough not to spin, short beside Shopify's 5 s.
 _REBUILD_PAUSE = 0.5
-_Report = tuple[_Waiting, KafkaError | None, Coordinates | None, float]
+_Report = tuple[_Waiting, TapeError | None, Coordinates | None, float]
 
 
 class Publisher:
@@ -56,6 +56,7 @@ class Publisher:
         self._loop = asyncio.get_running_loop()
         self._producer: Producer | None = clients.producer(settings, **overrides)
         self._waiting: set[_Waiting] = set()
+        self._learning: set[asyncio.Future[None]] = set()
         self._looked = 0.0
         self._reports: list[_Report] = []
         self._timer = self._loop.call_later(_IDLE_SECONDS, self._poll)
@@ -95,12 +96,16 @@ class Publisher:
         return future
 
     def _delivered(self, future: _Waiting, start: float, error: KafkaError | None, message: Message) -> None:
-        at, offset = None, message.offset()
+        refusal, at, offset = None, None, message.offset()
         # Without an offset the broker only said "a record of this number is here already" (a request sent again). librdkafka has
         # acknowledged records so that were dropped (its change log, 1.9.0): what can't be pointed at isn't called durable.
-        if error is None and offset is not None and offset >= 0:
+        if error is not None:
+            refusal = _as_error(error, message.topic() or "")
+        elif offset is not None and offset >= 0:
             at = Coordinates(message.topic() or "", message.partition() or 0, offset)
-        self._reports.append((future, error, at, time.perf_counter() - start))
+        else:
+            refusal = TapeUnavailable("Kafka says that it has the record already, but not where")
+        self._reports.append((future, refusal, at, time.perf_counter() - start))
 
     def _poll(self) -> None:
         """Takes the delivery reports that have come, and looks again: soon while some are awaited, at times otherwise."""
@@ -116,31 +121,34 @@ class Publisher:
         try:
             producer.poll(0)
         except KafkaException as error:
+            # The same poll may have brought acknowledgements first: what is durable is told as durable.
+            self._settle()
             self._break(error.args[0])
             return False
         if self._reports:
-            reports, self._reports = self._reports, []
-            self._settle(reports)
+            self._settle()
         return True
 
-    def _settle(self, reports: list[_Report]) -> None:
-        for future, error, at, seconds in reports:
+    def _settle(self) -> None:
+        reports, self._reports = self._reports, []
+        for future, refusal, at, seconds in reports:
             self._waiting.discard(future)
             (_FAILED if at is None else _ACKNOWLEDGED).observe(seconds)
             if future.done():
                 continue
             if at is not None:
                 future.set_result(at)
-            elif error is not None:
-                future.set_exception(_as_error(error))
-            else:
-                future.set_exception(TapeUnavailable("Kafka says that it has the record already, but not where"))
+            elif refusal is not None:
+                future.set_exception(refusal)
 
     def _break(self, error: KafkaError) -> None:
         self._timer.cancel()
         _log.error("the producer failed for good and is rebuilt", error=error.str(), code=error.name())
         self._producer = None
         self._fail_all(f"the producer failed: {error.str()}")
+        for future in self._learning:
+            if not future.done():
+                future.set_exception(TapeUnavailable(f"the producer failed: {error.str()}"))
         self._timer = self._loop.call_later(_REBUILD_PAUSE, self._rebuild)
 
     def _fail_all(self, why: str) -> None:
@@ -162,12 +170,12 @@ class Publisher:
         """Learns where the partitions of `topics` are and connects, so that the first record doesn't pay for it (0.5–1 s).
 
         Writes nothing: a record for a partition that can't exist makes librdkafka ask for the topic and then fails here. Raises
-        TapeUnavailable when that takes longer than `within` seconds.
+        TapeUnavailable when that takes longer than `within` seconds, or the producer fails meanwhile.
         """
         producer = self._producer
         if producer is None:
             raise TapeUnavailable("the producer failed and is being rebuilt")
-        answered: set[asyncio.Future[None]] = set()
+        asked: set[asyncio.Future[None]] = set()
 
         def learnt(future: asyncio.Future[None], error: KafkaError | None, message: Message) -> None:
             if not future.done():
@@ -175,14 +183,21 @@ class Publisher:
 
         for topic in topics:
             future: asyncio.Future[None] = self._loop.create_future()
-            # A topic that's known already refuses the partition at once.
-            with contextlib.suppress(KafkaException):
+            # A topic that's known already refuses the partition at once; a full queue means that nobody waits for a first record.
+            with contextlib.suppress(KafkaException, BufferError):
                 producer.produce(topic, b"", partition=_NO_PARTITION, on_delivery=partial(learnt, future))
-                answered.add(future)
-        if answered:
-            _, silent = await asyncio.wait(answered, timeout=within)
-            if silent:
-                raise TapeUnavailable(f"Kafka didn't tell about {len(silent)} topics within {within:g} s")
+                asked.add(future)
+        if not asked:
+            return
+        self._learning |= asked
+        try:
+            told, silent = await asyncio.wait(asked, timeout=within)
+        finally:
+            self._learning -= asked
+        for future in told:
+            future.result()
+        if silent:
+            raise TapeUnavailable(f"Kafka didn't tell about {len(silent)} topics within {within:g} s")
 
     async def flush(self, within: float) -> None:
         """Waits until everything handed over is settled. Raises TapeUnavailable after `within` seconds."""
@@ -204,5 +219,5 @@ def _as_error(error: KafkaError, topic: str = "") -> TapeError:
     if error.code() in _NO_TOPIC:
         return TopicMissing(f"Kafka has no topic {topic}. Run `hooktape topics apply`.".replace("topic .", "such topic."))
     if error.code() in _TOO_LARGE:
-        return RecordTooLarge(f"a record {f'for {topic} ' if topic else ''}is larger than the topic takes: {error.str()}")
-    return TapeUnavailable(f"Kafka didn't acknowledge the record: {error.str()}")
+        return RecordTooLarge(f"a record{f' for {topic}' if topic else ''} is larger than the topic takes: {error.str()}")
+    return TapeUnavailable(f"Kafka didn't acknowledge the record{f' for {topic}' if topic else ''}: {error.str()}")

@@ -9,7 +9,7 @@ CREATE TABLE outcomes (
     id {bytes} NOT NULL,
     state SMALLINT NOT NULL,
     attempts INTEGER NOT NULL,
-    owner TEXT NOT NULL,
+    epoch BIGINT NOT NULL,
     generation TEXT NOT NULL,
     topic TEXT NOT NULL,
     updated_at DOUBLE PRECISION NOT NULL,
@@ -31,6 +31,32 @@ CREATE TABLE owners (
     alive_until DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (grp, owner)
 ) {clustered};
+
+-- Which of them runs which partitions of its group: the epoch grows with each hand-over.
+CREATE TABLE ownership (
+    grp TEXT NOT NULL,
+    part INTEGER NOT NULL,
+    owner TEXT NOT NULL,
+    epoch BIGINT NOT NULL,
+    PRIMARY KEY (grp, part)
+) {clustered};
+
+-- What lies in retry topics. `lane` stands for what must stay in order, `seq` is the event's place in it.
+CREATE TABLE waiting (
+    grp TEXT NOT NULL,
+    part INTEGER NOT NULL,
+    day INTEGER NOT NULL,
+    id {bytes} NOT NULL,
+    lane {bytes},
+    seq BIGINT NOT NULL,
+    delay DOUBLE PRECISION NOT NULL,
+    due DOUBLE PRECISION NOT NULL,
+    kafka_topic TEXT NOT NULL,
+    kafka_partition INTEGER NOT NULL,
+    kafka_offset BIGINT NOT NULL,
+    PRIMARY KEY (grp, part, day, id)
+) {clustered};
+CREATE INDEX waiting_due ON waiting (grp, part, due);
 
 -- The highest version that a handler applied to a resource.
 CREATE TABLE applied (

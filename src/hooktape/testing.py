@@ -29,11 +29,12 @@ import msgspec
 
 from hooktape.consumers.app import App, Handler
 from hooktape.consumers.classify import Cause, Disposition, HandlerTimeout, classify
+from hooktape.consumers.holds import Holds, lane16
 from hooktape.consumers.lanes import Lanes
 from hooktape.consumers.schedule import Again, Dead, Later, Schedule
 from hooktape.consumers.task import Home, Rank, Task
 from hooktape.errors import UsageError
-from hooktape.ledger.claims import Claim, Row, State, Verdict, decide
+from hooktape.ledger.checks import IN_RETRY, Check, Row, State, Verdict, decide
 from hooktape.schemas import resources, samples, signature
 from hooktape.schemas.event import Coordinates, Event, EventKey, Replay
 from hooktape.settings import Settings
@@ -42,7 +43,6 @@ from hooktape.times import micros, parse_duration, parse_time
 __all__ = ["Outcome", "TestApp", "event", "play"]
 
 T = TypeVar("T")
-_ME = "test"
 
 
 def event(topic: str, body: Any = None, *, shop: str = "test-shop.myshopify.com", webhook_id: str | None = None, at: str = "now",
@@ -67,12 +67,13 @@ def event(topic: str, body: Any = None, *, shop: str = "test-shop.myshopify.com"
 class Outcome:
     """What became of an event for now.
 
-    `state`: `succeeded`; `waiting` for a retry at `due` (epoch seconds of the test's clock); `dead`; `stale` (a newer version
-    was applied); `duplicate` (finished or waiting already). `error` and `disposition` are the last try's.
+    `state`: `succeeded`; `waiting` for a retry at `due` (epoch seconds of the test's clock); `behind` an earlier event of its
+    resource that waits for one; `dead`; `stale` (a newer version was applied); `duplicate` (finished or waiting already).
+    `error` and `disposition` are the last try's.
     """
 
     event: Event
-    state: Literal["succeeded", "waiting", "dead", "stale", "duplicate"]
+    state: Literal["succeeded", "waiting", "behind", "dead", "stale", "duplicate"]
     attempts: int = 0
     error: BaseException | None = None
     disposition: Disposition | None = None
@@ -100,7 +101,9 @@ class TestApp:
         self._schedule = Schedule(tuple(retry_delays or defaults.retry_delays), quick_tries)
         self._chance = chance
         self._lanes = Lanes(1000)
+        self._holds = Holds()
         self._rows: dict[EventKey, Row] = {}
+        self._running: set[EventKey] = set()
         self._applied: dict[tuple[str, str, str], int] = {}
         self._retries: list[tuple[float, int, Task]] = []
         self._numbers = itertools.count()
@@ -140,9 +143,7 @@ class TestApp:
         while (wake := self._next_wake()) is not None and wake <= end:
             self.now = max(self.now, wake)
             while self._retries and self._retries[0][0] <= self.now:
-                task = heapq.heappop(self._retries)[2]
-                task.claimed = False
-                self._lanes.add(task)
+                self._lanes.add(heapq.heappop(self._retries)[2])
             await self._run()
         self.now = end
         return self.outcomes[before:]
@@ -166,7 +167,8 @@ class TestApp:
         running: dict[asyncio.Task[BaseException | None], Task] = {}
         while True:
             while (task := self._lanes.start(self.now)) is not None:
-                if self._claim(task) and not self._skip_stale(task):
+                if self._check(task) and not self._skip_stale(task):
+                    self._running.add(task.key)
                     running[asyncio.create_task(self._call(task))] = task
             if not running:
                 return
@@ -174,19 +176,25 @@ class TestApp:
             for ended in done:
                 self._end(running.pop(ended), ended.result())
 
-    def _claim(self, task: Task) -> bool:
-        claim = Claim(task.key, task.event.topic, task.attempts, task.generation, task.forced)
-        verdict, row = decide(self._rows.get(task.key), claim, _ME, frozenset({_ME}))
-        if verdict is Verdict.RUN or task.claimed:
-            self._rows[task.key] = row
-            task.claimed, task.attempts = True, max(row.attempts, task.attempts)
-            return True
-        if verdict is Verdict.BUSY:
-            # A copy of an event that runs or waits in its lane this very moment.
+    def _check(self, task: Task) -> bool:
+        if task.key in self._running:
+            # A copy of an event that runs this very moment.
             self._lanes.postpone(task, self.now)
             return False
+        check = Check(task.key, task.attempts, task.generation, task.forced, task.rank is Rank.RETRY)
+        checked = decide(self._rows.get(task.key), check)
+        if checked.verdict is not Verdict.RUN:
+            self._lanes.end(task)
+            self.outcomes.append(Outcome(task.event, "duplicate"))
+            return False
+        task.attempts, task.generation = checked.attempts, checked.generation
+        head = self._holds.ahead(lane16(task.event.lane), task.key) if task.lane is not None else None
+        if head is None:
+            return True
         self._lanes.end(task)
-        self.outcomes.append(Outcome(task.event, "duplicate"))
+        step = Later(head.delay, max(head.due, self.now), Disposition.BEHIND)
+        self._put_off(task, step, State.BEHIND)
+        self.outcomes.append(Outcome(task.event, "behind", task.attempts, None, step.disposition, step.due))
         return False
 
     def _skip_stale(self, task: Task) -> bool:
@@ -217,6 +225,7 @@ class TestApp:
 
     def _end(self, task: Task, error: BaseException | None) -> None:
         task.attempts += 1
+        self._running.discard(task.key)
         if error is None:
             of, version = self._version(task)
             if of is not None:
@@ -229,8 +238,9 @@ class TestApp:
         assert isinstance(handler, Handler)
         cause = classify(error, self.now, self.app.mapper)
         self._cool(handler, task, cause)
+        previous = task.home.delay if task.attempts - task.quick > 1 else None
         step = self._schedule.next(cause, attempts=task.attempts, most=handler.max_attempts or self._max_attempts, quick=task.quick,
-                                   previous=task.home.delay, now=self.now, chance=self._chance)  # fmt: skip
+                                   previous=previous, now=self.now, chance=self._chance)  # fmt: skip
         if isinstance(step, Again):
             task.quick += 1
             self._lanes.postpone(task, self.now + step.seconds)
@@ -240,11 +250,13 @@ class TestApp:
             self._settle(task, State.DEAD)
             self.outcomes.append(Outcome(task.event, "dead", task.attempts, error, step.disposition))
             return
-        self._put_off(task, step)
+        self._put_off(task, step, State.WAITING)
         self.outcomes.append(Outcome(task.event, "waiting", task.attempts, error, step.disposition, step.due))
 
-    def _put_off(self, task: Task, step: Later) -> None:
-        self._settle(task, State.WAITING)
+    def _put_off(self, task: Task, step: Later, state: State) -> None:
+        if task.lane is not None:
+            self._holds.enter(lane16(task.event.lane), 0, task.key, step.delay, step.due, self.now)
+        self._settle(task, state)
         task.home, task.rank = replace(task.home, rank=Rank.RETRY, delay=step.delay), Rank.RETRY
         heapq.heappush(self._retries, (step.due, next(self._numbers), task))
 
@@ -253,7 +265,9 @@ class TestApp:
             self._lanes.cool(handler, "" if cause.whole_destination else task.event.shop, self.now, cause.after)
 
     def _settle(self, task: Task, state: State) -> None:
-        self._rows[task.key] = replace(self._rows[task.key], state=state, attempts=task.attempts)
+        if state not in IN_RETRY and task.lane is not None:
+            self._holds.leave(lane16(task.event.lane), task.key)
+        self._rows[task.key] = Row(task.key, state, task.attempts, task.generation, 0, None)
 
     @staticmethod
     def _version(task: Task) -> tuple[tuple[str, str, str] | None, int]:

@@ -22,7 +22,7 @@ H = Bound()
 
 def task(number: int, lane: str | None = None, rank: Rank = Rank.LIVE, handler: Bound = H, shop: str = "a.myshopify.com") -> Task:
     event = make_event(number, shop=shop)
-    return Task(Home("t", 0, 1, 0), number, event, event.key, handler, lane, rank, claimed=True)
+    return Task(Home("t", 0, 1, 0), number, event, event.key, handler, lane, rank)
 
 
 def drain(lanes: Lanes, now: float = 0.0) -> list[Task]:
@@ -140,12 +140,12 @@ def test_a_thread_that_outlives_its_timeout_keeps_its_slot() -> None:
     assert lanes.start(0.0) is second
 
 
-def test_unclaimed_events_of_a_partition_that_has_gone_are_dropped_and_claimed_ones_run() -> None:
+def test_events_of_a_partition_that_has_gone_are_dropped_unless_they_have_begun() -> None:
     lanes, home = Lanes(1), Home("t", 0, 1, 0)
     tasks = [task(n, lane) for n, lane in enumerate(["k", "k", "k", "m", None])]
     for t in tasks:
         t.home = home
-        t.claimed = t.offset == 1
+        t.taken = t.offset == 1
         lanes.add(t)
     home.revoked = True
     lanes.drop_abandoned()

@@ -140,7 +140,7 @@ def test_an_event_whose_letter_never_arrived_runs_again_in_the_next_worker(setti
         publisher = Failing(settings)
         publisher.failures = 10**6
         async with running(app, settings, options=replace(options, stop_within=1.0), publisher=publisher) as worker:
-            await until(lambda: runs == 1 and len(worker._handover) == 1)
+            await until(lambda: runs == 1 and len(worker._flow.handover) == 1)
         publisher.failures = 0
         await publisher.close()
 

@@ -248,7 +248,7 @@ def test_a_ledger_that_fails_for_a_while_before_and_after_its_work_loses_and_dou
     async def handle(event: Event) -> None:
         seen[event.webhook_id] += 1
 
-    for name in ("claim", "finish"):
+    for name in ("check", "finish"):
         original = getattr(Outcomes, name)
 
         def shaky(self: Any, *words: Any, _name: str = name, _original: Any = original) -> Any:

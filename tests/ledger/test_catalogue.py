@@ -9,7 +9,7 @@ import pytest
 from hooktape.errors import UsageError
 from hooktape.ledger import search
 from hooktape.ledger.catalogue import After, Entry
-from hooktape.ledger.claims import Claim, Finish, State
+from hooktape.ledger.checks import Claim, Finish, State
 from hooktape.ledger.keys import EventKey, event_id16
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Clock, Selection, Status

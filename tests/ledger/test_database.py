@@ -13,7 +13,7 @@ import pytest
 
 from hooktape.errors import LedgerError, LedgerUnavailable, SettingsError
 from hooktape.ledger import migrations, sqlite
-from hooktape.ledger.claims import Claim, Finish, State, Verdict
+from hooktape.ledger.checks import Claim, Finish, State, Verdict
 from hooktape.ledger.database import Transaction, for_psycopg
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection
@@ -134,7 +134,7 @@ def test_a_durable_write_is_synced_and_a_claim_is_not(tmp_path: Path) -> None:
 def test_what_was_finished_before_a_kill_is_there_after_it(tmp_path: Path) -> None:
     script = """
 import os, sys
-from hooktape.ledger.claims import Claim, Finish, State
+from hooktape.ledger.checks import Claim, Finish, State
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
 ledger = Ledger.open(sys.argv[1])

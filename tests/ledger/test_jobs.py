@@ -3,7 +3,7 @@
 import pytest
 
 from hooktape.errors import LedgerError, UsageError
-from hooktape.ledger.claims import Claim, Finish, State
+from hooktape.ledger.checks import Claim, Finish, State
 from hooktape.ledger.items import Account, Item
 from hooktape.ledger.jobs import ENDED, MOVES, Job, JobState, Kind
 from hooktape.ledger.keys import new_id

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from hooktape.ledger.claims import Claim, Finish, State, Verdict
+from hooktape.ledger.checks import Claim, Finish, State, Verdict
 from hooktape.ledger.ledger import Ledger
 
 from .conftest import DAY, key

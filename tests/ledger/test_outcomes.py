@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from hooktape.errors import LedgerError
-from hooktape.ledger.claims import Applied, Claim, Claimed, Finish, State, Verdict
+from hooktape.ledger.checks import Applied, Claim, Claimed, Finish, State, Verdict
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
 

@@ -6,7 +6,7 @@ from threading import Barrier
 
 import pytest
 
-from hooktape.ledger.claims import Claim, Claimed, Finish, State, Verdict
+from hooktape.ledger.checks import Claim, Claimed, Finish, State, Verdict
 from hooktape.ledger.ledger import Ledger
 
 from .conftest import DAY, key

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 
 from hooktape.errors import HooktapeError
-from hooktape.ledger.claims import Claim, Finish, State, Verdict
+from hooktape.ledger.checks import Claim, Finish, State, Verdict
 from hooktape.ledger.ledger import Ledger
 from hooktape.schemas import codec, signature
 from hooktape.schemas.event import Coordinates, Event

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from hooktape.ledger.claims import State
+from hooktape.ledger.checks import State
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Clock, Selection, Status
 from hooktape.replayer.dlq import DeadLetters, Letter, matches

@@ -2,7 +2,7 @@ import json
 import threading
 import time
 
-from hooktape.ledger.claims import State
+from hooktape.ledger.checks import State
 from hooktape.ledger.ledger import Ledger
 from hooktape.replayer.figures import export, figures
 from hooktape.settings import Settings

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hooktape.errors import NothingMatched, UsageError
-from hooktape.ledger.claims import FINISHED, State
+from hooktape.ledger.checks import FINISHED, State
 from hooktape.ledger.items import Item
 from hooktape.ledger.jobs import Job, JobState, Kind
 from hooktape.ledger.ledger import Ledger

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hooktape.errors import UsageError
-from hooktape.ledger.claims import State
+from hooktape.ledger.checks import State
 from hooktape.ledger.ledger import Ledger
 from hooktape.replayer.reset import Places, Target, To, decide
 from hooktape.settings import Settings

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from hooktape.errors import NotAllowed, TopicMissing
-from hooktape.ledger.claims import State
+from hooktape.ledger.checks import State
 from hooktape.ledger.jobs import JobState
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection

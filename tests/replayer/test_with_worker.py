@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from hooktape.ledger.claims import State
+from hooktape.ledger.checks import State
 from hooktape.ledger.ledger import Ledger
 from hooktape.settings import Settings
 from tests.replayer.kit import GROUP, cli, event, record

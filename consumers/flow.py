@@ -1,0 +1,303 @@
+"""An event's way through a worker: checked, started, and brought to one of its ends. All on the event loop.
+
+    backlog ─▶ check ─▶ lane ─▶ handler ─▶ finish in the ledger ───────────────────▶ offset finished
+                │ done, elsewhere: skip     │ failed: retry or dead-letter record acked ─▶ finish ─┘
+                │                           └ its resource waits for a retry: held, the same way
+                └─ another copy runs: keeps its place in the lane and is checked again
+
+Order of every step that matters: a record is acknowledged before the ledger says so, and the ledger is on disk before the
+offset counts as finished. A crash between any two repeats a step and loses nothing.
+"""
+
+import asyncio
+from dataclasses import replace
+
+from hooktape import crash, log, metrics
+from hooktape.consumers.app import App, Handler
+from hooktape.consumers.applied import AppliedVersions
+from hooktape.consumers.classify import Disposition
+from hooktape.consumers.clock import Clock
+from hooktape.consumers.copies import Copies
+from hooktape.consumers.custody import Custody, Versions, stale_key
+from hooktape.consumers.deliveries import Fetched
+from hooktape.consumers.failing import Failing, Leaves, finish
+from hooktape.consumers.handover import Handover
+from hooktape.consumers.holds import Holds, lane16
+from hooktape.consumers.intake import Intake
+from hooktape.consumers.lanes import Lanes
+from hooktape.consumers.options import Options
+from hooktape.consumers.runner import Runner
+from hooktape.consumers.schedule import Again, Chance
+from hooktape.consumers.task import Rank, Task
+from hooktape.errors import NotOurs
+from hooktape.ledger.checks import IN_RETRY, Applied, Checked, Finish, State, Verdict, Waiting
+from hooktape.settings import Settings
+from hooktape.tape.publisher import Publisher
+
+_log = log.get("hooktape.consumers")
+# Checked and ready to start, at most: two full batches. What's checked too early may be another worker's before it starts.
+_AHEAD = 2000
+_SKIPPED = {State.SUCCEEDED: "already_done", State.STALE: "superseded", State.DISCARDED: "discarded", State.WAITING: "held",
+            State.BEHIND: "held", State.DEAD: "dead"}  # fmt: skip
+_RECORDED_LATER = {State.WAITING: "letter-acked-not-recorded", State.BEHIND: "hold-letter-acked-not-recorded"}
+
+
+class Flow:
+    """What is under way in one worker. `custody` reports to `on_checked` and `on_finished`."""
+
+    def __init__(self, app: App, settings: Settings, options: Options, intake: Intake, publisher: Publisher, clock: Clock,
+                 chance: Chance) -> None:  # fmt: skip
+        self.lanes = Lanes(options.in_flight)
+        self.holds = Holds()
+        self.handover = Handover(publisher)
+        self.runner = Runner(self._on_ended, self.lanes.seize, self._on_freed)
+        self.custody: Custody
+        """Set before the first event comes."""
+        self.stopping = False
+        self.moved = asyncio.Event()
+        """Set whenever something may have changed."""
+        self.finished = 0
+        """Events that have ended in the ledger by this worker since it started."""
+        self._app, self._intake, self._clock = app, intake, clock
+        self._loop = asyncio.get_running_loop()
+        self._failing = Failing(app, settings, options.quick_tries, chance)
+        self._applied = AppliedVersions()
+        self._copies = Copies()
+        self._least = 2 * sum(h.concurrency for h in set(app.handlers.values()))
+        self._ahead = self._least
+        self._finished_before = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._pumping = False
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is under way here."""
+        return not (len(self.lanes) or len(self.handover) or self.custody.checking or self.custody.finishing)
+
+    def describe(self) -> str:
+        """What is under way, for people."""
+        return (f"{len(self.lanes)} in lanes of which {self.lanes.running} running, {len(self.handover)} on their way to a retry or "
+                f"dead-letter topic, {len(self.holds)} waiting in {self.holds.lanes} held resources")  # fmt: skip
+
+    def close(self) -> None:
+        """Ends the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def drop_abandoned(self) -> None:
+        """Forgets what has become another worker's and hasn't begun."""
+        self._intake.drop_abandoned()
+        for task in self.lanes.drop_abandoned():
+            self._forget(task)
+
+    def give_up_checks(self) -> None:
+        """Forgets what hasn't been asked for yet, at the worker's end."""
+        for task in self.custody.give_up_checks():
+            self._drop(task)
+
+    def pace(self, seconds: float) -> None:
+        """To be told every `seconds`: keeps a second's work checked ahead, and never less than two events for each slot."""
+        pace = int((self.finished - self._finished_before) / seconds)
+        self._ahead = min(max(self._least, self._ahead // 2, pace), max(_AHEAD, self._least))
+        self._finished_before = self.finished
+
+    # ── checking and starting ───────────────────────────────────────────────────────────────────────────────────────
+    def pump(self) -> None:
+        """Moves everything that can move: checks what will start soon, starts what may start."""
+        self.moved.set()
+        now = self._clock.monotonic()
+        if not self.stopping and self.custody.is_sound():
+            while self.lanes.ready + self.custody.checking < self._ahead and (task := self._intake.next()) is not None:
+                self.custody.check(task)
+            while (task := self.lanes.start(now)) is not None:
+                self._begin(task)
+            self._arm(now)
+        self.custody.kick()
+
+    def _pump_soon(self) -> None:
+        if not self._pumping:
+            self._pumping = True
+            self._loop.call_soon(self._pump_now)
+
+    def _pump_now(self) -> None:
+        self._pumping = False
+        self.pump()
+
+    def _arm(self, now: float) -> None:
+        wake = self.lanes.wake_at()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if wake is None else self._loop.call_later(max(wake - now, 0.0), self.pump)
+
+    def on_checked(self, task: Task, answer: Checked, versions: Versions) -> None:
+        """The ledger's answer to a check."""
+        if task.abandoned or self.stopping:
+            self._drop(task)
+            return
+        if answer.verdict is Verdict.RUN:
+            task.seen, task.attempts, task.generation = answer.seen, answer.attempts, answer.generation
+            task.first_failed = answer.first_failed_at or task.first_failed
+            if task.queued:
+                task.copy = False
+                self._begin(task)
+            else:
+                if of := stale_key(task):
+                    self._applied.enter(of, versions.get(of))
+                task.queued = True
+                self._copies.enter(task)
+                self.lanes.add(task)
+            return
+        metrics.DUPLICATES.labels(self._app.group).inc()
+        assert answer.seen is not None
+        if task.generation:
+            self.custody.skip(task.generation, task.key, _SKIPPED[answer.seen.state], "")
+        if answer.seen.state not in IN_RETRY:
+            self._release_hold(task)
+        self._intake.finish(task.home, task.offset)
+        self._drop(task)
+
+    def _begin(self, task: Task) -> None:
+        """A task that has a slot: runs it, unless it's not to be run here and now after all."""
+        if task.abandoned:
+            self._drop(task)
+        elif task.copy:
+            self._check_again(task)
+        elif self.holds and task.lane is not None and (head := self.holds.ahead(lane16(task.event.lane), task.key)) is not None:
+            self._leave(task, self._failing.follow(task, head, self._clock.time()))
+        elif self._is_stale(task):
+            metrics.STALE.labels(self._app.group).inc()
+            self._take(task)
+            self._end(task, finish(task, State.STALE))
+        else:
+            crash.point("checked")
+            self._take(task)
+            event = task.event
+            event.attempt = task.attempts + 1
+            if task.attempts == 0 and task.rank is Rank.LIVE:
+                self._intake.start_seconds.observe(max(self._clock.time() - event.received_us / 1e6, 0.0))
+            self.runner.run(task)
+
+    def _check_again(self, task: Task) -> None:
+        """It was checked while another copy was here: once that has ended, the ledger knows better."""
+        if self._copies.is_first(task):
+            self.custody.check(task)
+        else:
+            self.lanes.postpone(task, self._clock.monotonic() + min(0.05 * 2**task.waits, 1.0))
+            task.waits += 1
+
+    def _is_stale(self, task: Task) -> bool:
+        of, version = stale_key(task), task.event.version_us
+        return of is not None and version is not None and self._applied.is_stale(of, version)
+
+    # ── the ends of a task ──────────────────────────────────────────────────────────────────────────────────────────
+    def _take(self, task: Task) -> None:
+        task.taken = True
+        task.home.taken += 1
+
+    def _untake(self, task: Task) -> None:
+        task.taken = False
+        task.home.taken -= 1
+
+    def _drop(self, task: Task) -> None:
+        """It ends without an end of its own: skipped, or another worker's."""
+        if task.queued:
+            self.lanes.end(task)
+            self._forget(task)
+
+    def _forget(self, task: Task) -> None:
+        self._copies.leave(task)
+        if of := stale_key(task):
+            self._applied.leave(of)
+
+    def _end(self, task: Task, end: Finish) -> None:
+        """It needs no more here: its lane goes on while the ledger writes."""
+        self.lanes.end(task)
+        self._release_hold(task)
+        self.custody.finish(task, end)
+        self._pump_soon()
+
+    def _release_hold(self, task: Task) -> None:
+        if self.holds and task.lane is not None:
+            self.holds.leave(lane16(task.event.lane), task.key)
+
+    def _leave(self, task: Task, leaves: Leaves) -> None:
+        """It goes to a retry or dead-letter topic; its lane goes on when Kafka has it."""
+        if not task.taken:
+            self._take(task)
+        end = leaves.end
+        if (later := leaves.later) is not None:
+            assert task.origin is not None
+            assert task.home.tenure is not None
+            lane, seq = None, 0
+            if task.lane is not None:
+                lane = lane16(task.event.lane)
+                seq = self.holds.enter(lane, task.home.tenure.partition, task.key, later.delay, later.due, self._clock.time()).seq
+            end = replace(end, waiting=Waiting(task.seen.key if task.seen else task.key, lane, seq, later.delay, later.due, task.origin))
+        self.lanes.hold(task)
+        crash.point("before-letter")
+        self.handover.send(leaves.letter, lambda: self._arrived(task, end))
+
+    def _arrived(self, task: Task, end: Finish) -> None:
+        crash.point(_RECORDED_LATER.get(end.state, "dead-letter-acked-not-recorded"))
+        if end.state not in IN_RETRY:
+            self._release_hold(task)
+        self.custody.finish(task, end)
+        self.lanes.release(task)
+        self._pump_soon()
+
+    # ── from the handlers ───────────────────────────────────────────────────────────────────────────────────────────
+    def _on_ended(self, task: Task, error: BaseException | None, seconds: float) -> None:
+        task.attempts += 1
+        self._intake.meter(task.event.topic).seconds.observe(seconds)
+        if error is not None:
+            self._on_error(task, error)
+            return
+        crash.point("effect-not-recorded")
+        version = None
+        if (of := stale_key(task)) and task.event.version_us is not None:
+            self._applied.apply(of, task.event.version_us)
+            version = Applied(*of, task.event.version_us)
+        self._end(task, finish(task, State.SUCCEEDED, version=version))
+
+    def _on_freed(self, handler: Handler) -> None:
+        self.lanes.give_back(handler)
+        self._pump_soon()
+
+    def _on_error(self, task: Task, error: BaseException) -> None:
+        cause, step = self._failing.judge(task, error, self._clock.time())
+        now = self._clock.monotonic()
+        if cause.disposition is Disposition.THROTTLED and cause.after is not None:
+            self.lanes.cool(task.handler, "" if cause.whole_destination else task.event.shop, now, cause.after)
+        if isinstance(step, Again):
+            task.quick += 1
+            self._untake(task)
+            self.lanes.postpone(task, now + step.seconds)
+        else:
+            self._leave(task, step)
+        self._pump_soon()
+
+    def bury(self, record: Fetched, error: NotOurs) -> None:
+        """Dead-letters a record that can't be read."""
+        home = record.home
+        home.taken += 1
+
+        def arrived() -> None:
+            home.taken -= 1
+            self._intake.finish(home, record.offset)
+            metrics.PROCESSED.labels(self._app.group, "unreadable", "dead").inc()
+            self.pump()
+
+        letter = self._failing.unreadable(record, error, *self._intake.provenance(record), self._clock.time())
+        self.handover.send(letter, arrived)
+
+    # ── from the ledger ─────────────────────────────────────────────────────────────────────────────────────────────
+    def on_finished(self, task: Task, end: Finish, kept: bool) -> None:
+        """An end is on disk, or refused."""
+        self._untake(task)
+        self._forget(task)
+        self._intake.finish(task.home, task.offset)
+        self.finished += 1
+        self._intake.meter(task.event.topic).outcomes[end.state].inc()
+        if not kept:
+            _log.warning("an end wasn't recorded: the event's partition is another worker's, or another copy of it ended first",
+                         event=str(task.event), state=end.state.name.lower())  # fmt: skip
