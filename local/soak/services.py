@@ -20,7 +20,7 @@ from hooktape.local.soak.history import Fault
 LOOK_SECONDS = 0.02
 """How often the processes are looked at: a crash is dated at most this late."""
 START_SECONDS = 3.0
-"""A process younger than this may not have connected to anything yet."""
+"""An ingestor younger than this may not have connected to anything yet."""
 RESTART_SECONDS = 1.0
 """No process is followed by another sooner than this after its own start."""
 # What is killed may hold its locks and memory for a moment; PostgreSQL's children notice their parent's death within a second.
@@ -78,9 +78,10 @@ class Slot:
 
 
 class Services:
-    """The slots of one block, watched; `faults` and `hits` are what happened to them."""
+    """The slots of one block, watched; `faults` and `hits` are what happened to them. `worked`: whether a process has called a handler."""
 
-    def __init__(self) -> None:
+    def __init__(self, worked: Callable[[int], bool]) -> None:
+        self._worked = worked
         self.slots: list[Slot] = []
         self.faults: list[Fault] = []
         self.hits: Counter[str] = Counter()
@@ -126,15 +127,19 @@ class Services:
         if slot.armed is not None and code == -signal.SIGKILL:
             self.faults.append(Fault("crash", slot.target, slot.pid, now, detail=slot.armed.point))
             self.hits[slot.armed.name] += 1
-        elif slot.doom == "term" and (code == 0 or (code == -signal.SIGTERM and slot.doomed_at - slot.started < START_SECONDS)):
+        elif slot.doom == "term" and (code == 0 or (code == -signal.SIGTERM and self._starting(slot, slot.doomed_at))):
             # As short as it lived, Python may not have come to where it learns of signals.
             self.faults.append(Fault("term", slot.target, slot.pid, slot.doomed_at, now))
-        elif code == 1 and self._away_at - START_SECONDS < slot.started and (self.away or slot.started < self._back_at):
+        elif code == 1 and self._starting(slot, self._away_at) and (self.away or slot.started < self._back_at):
             # It was starting while the broker or the database was down, said so and ended: that's how a service manager finds out.
             self.faults.append(Fault("gave-up", slot.target, slot.pid, now, detail=f"status {code}"))
         else:
             asked = " after SIGTERM" if slot.doom else ""
             self.faults.append(Fault("ended", slot.target, slot.pid, now, detail=f"status {code}{asked}: {slot.service.tail(3)}"))
+
+    def _starting(self, slot: Slot, at: float) -> bool:
+        """Whether it hadn't come to its work at that time: a worker by its deeds, an ingestor by its age."""
+        return not self._worked(slot.pid) if slot.target == "worker" else at - slot.started < START_SECONDS
 
     def kill(self, slot: Slot) -> None:
         """SIGKILL, now."""

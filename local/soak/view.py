@@ -137,7 +137,7 @@ class View:
             return "none"
         index = bisect_left(self._times, at)
         fault = min(self._faults[max(0, index - 1) : index + 1], key=lambda f: abs(f.t - at))
-        point = f" ({fault.detail})" if fault.detail else ""
+        point = f" ({fault.detail})" if fault.kind == "crash" else ""
         return f"{fault.kind} of {fault.target} {fault.pid}{point} {fault.t - at:+.2f} s"
 
     def where(self, lost: Webhook) -> str:

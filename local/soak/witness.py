@@ -66,8 +66,8 @@ class Block:
             kafka=servers.bootstrap, home=home, topic_prefix=self._prefix, partitions=PARTITIONS, topics=workload.TOPICS,
             retry_delays=(1.0, 2.0, 4.0), database_url=Secret(url),
         )  # fmt: skip
-        self._services = Services()
         self._effects = watching.Effects(home / "effects.jsonl")
+        self._services = Services(lambda pid: pid in self._effects.pids)
         self.hits: Counter[str] = self._services.hits
         self._began = time.monotonic()
 
