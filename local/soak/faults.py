@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hooktape import crash
 from hooktape.errors import UsageError
+from hooktape.schemas.event import Event
 
 SESSION = 1.5
 """Seconds after which a silent worker's partitions are another's. The broker's least is 1; half of it more keeps a busy machine from
@@ -81,7 +82,9 @@ def chosen(names: Iterable[str], ledgers: Sequence[str]) -> list[Cell]:
         if not any(known.startswith(name) for known in CELLS):
             raise UsageError(f"--fault {name}: there's no such fault. The list: {', '.join(CELLS)}.")
     named = [cell for name, cell in CELLS.items() if not wanted or any(name.startswith(prefix) for prefix in wanted)]
-    return [cell for cell in named if not cell.ledger or cell.ledger in ledgers]
+    # Where events offer no transaction, there's nothing to die in.
+    possible = [cell for cell in named if cell.point not in _TRANSACTION_POINTS or hasattr(Event, "transaction")]
+    return [cell for cell in possible if not cell.ledger or cell.ledger in ledgers]
 
 
 def draws(seed: int, block: int, rounds: int, cells: Sequence[Cell], ledger: str, missing: Iterable[str]) -> list[Draw]:
