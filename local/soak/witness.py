@@ -1,6 +1,7 @@
 """One block: services, load and faults; then everything is healed and drained, and what was seen becomes a history."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import time
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from hooktape.errors import HooktapeError
 from hooktape.ledger.ledger import Ledger
 from hooktape.local import kafka
 from hooktape.local.soak import watching, workload
@@ -100,7 +102,9 @@ class Block:
             await self._services.close(0.0)
             self._effects.close()
             ledger.close()
-            await asyncio.to_thread(topics.remove, self._settings)
+            # A broker that couldn't be brought back is the error to show, not what follows from it.
+            with contextlib.suppress(HooktapeError):
+                await asyncio.to_thread(topics.remove, self._settings)
 
     # ── the stage ───────────────────────────────────────────────────────────────────────────────────────────────────
     @asynccontextmanager
