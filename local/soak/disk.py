@@ -13,7 +13,7 @@ from pathlib import Path
 from hooktape.errors import LocalStackError
 
 _BYTES = 1 << 30  # a block writes under 100 MB; the file is sparse
-_TOOLS = ("mkfs.ext4", "mount", "umount", "cp")
+_TOOLS = ("mkfs.ext4", "mount", "umount", "cp", "sync")
 
 
 class Disk:
@@ -28,6 +28,10 @@ class Disk:
         # Without a lazy thread that goes on writing tables behind our back.
         _run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image))
         self._mount(image)
+
+    def settle(self) -> None:
+        """Everything so far reaches the disk."""
+        _run("sync", "--file-system", str(self._point))
 
     def snapshot(self) -> None:
         """Copies what the disk holds now. Whoever writes to it should be frozen: a power cut takes an instant, a copy some ms."""

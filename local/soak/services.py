@@ -203,6 +203,9 @@ class Servers:
             self.kafka = kafka.start(home / "kafka", lifetime="parent", progress=progress, overrides=BROKER)
             self._stops.callback(lambda: self.kafka.stop())
             self.bootstrap = self.kafka.bootstrap
+            if self._disk is not None:
+                # Kafka's format tool syncs nothing: a cut right after it leaves a folder that no broker takes, and nothing to learn.
+                self._disk.settle()
             self.postgres = postgres.start(home / "postgres", lifetime="parent", progress=progress) if with_postgres else None
         except BaseException:
             self._stops.close()
