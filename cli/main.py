@@ -29,6 +29,7 @@ COMMANDS = {
     "dlq": ("dlq", "Dead letters: list, show, group, redrive, discard, export."),
     "breaker": ("breaker", "Flood breakers: what is held and why; hold a topic, let it through."),
     "status": ("status", "One screen: lag, failures, dead letters, reconciliation."),
+    "soak": ("soak", "Kill and freeze everything at random; prove that nothing is lost."),
     "verify-log": ("verify_log", "Verify every signature and every record on the tape again."),
 }
 
