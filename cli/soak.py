@@ -62,9 +62,12 @@ def command(rounds: int, seed: int | None, ledger: str, names: tuple[str, ...], 
     order = run.Order(rounds, seed, _LEDGERS[ledger], cells, HANDLERS, settings.load().home / "soak", __version__, keep)
     # Not under the user's home: PostgreSQL, as root, runs as a user of its own that must be able to get there.
     home = Path(tempfile.mkdtemp(prefix="hooktape-soak-"))
+    report = None
     try:
         report = run.run(order, home, lambda text: click.echo(f"  {text}", err=True))
     finally:
+        if report is None or not report.clean:
+            _keep_logs(home, order.kept / f"{seed}-logs")
         shutil.rmtree(home, ignore_errors=True)
     found = report.as_json()
     if report_to is not None:
@@ -72,6 +75,15 @@ def command(rounds: int, seed: int | None, ledger: str, names: tuple[str, ...], 
     _tell(found)
     if not report.clean:
         raise Unclean("the soak wasn't clean: see above.")
+
+
+def _keep_logs(home: Path, folder: Path) -> None:
+    """What the processes said, beside the history that broke a rule."""
+    for path in home.rglob("*.log"):
+        there = folder / path.relative_to(home)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, there)
+    click.echo(f"  the processes' logs: {folder}", err=True)
 
 
 def _tell(found: dict[str, object]) -> None:

@@ -57,8 +57,8 @@ class Flow:
                  fail: Callable[[BaseException], None]) -> None:  # fmt: skip
         self.lanes = Lanes(options.in_flight)
         self.holds = Holds()
-        self.handover = Handover(publisher)
-        self.runner = Runner(self._on_ended, self.lanes.seize, self._on_freed)
+        self.handover = Handover(publisher, fail)
+        self.runner = Runner(self._on_ended, self.lanes.seize, self._on_freed, fail)
         self.custody = Custody(ledger, app.group, options.lease, clock, on_checked=self._on_checked, on_finished=self._on_finished,
                                on_owned=on_owned, after=after, on_broken=fail)  # fmt: skip
         self.throttle = Throttle(app, self.lanes, self.custody.ask, clock.monotonic)

@@ -38,10 +38,11 @@ class _Slot:
 
 class Runner:
     """Slots for one process. `ended` gets every result. `stuck`: a thread has timed out and goes on, so its slot isn't free
-    before `freed` says so."""
+    before `freed` says so. `broken` gets a fault of the worker's own, met while it dealt with a result."""
 
-    def __init__(self, ended: Ended, stuck: Callable[[Handler], None], freed: Callable[[Handler], None]) -> None:
-        self._ended, self._stuck, self._freed = ended, stuck, freed
+    def __init__(self, ended: Ended, stuck: Callable[[Handler], None], freed: Callable[[Handler], None],
+                 broken: Callable[[BaseException], None]) -> None:  # fmt: skip
+        self._ended, self._stuck, self._freed, self._broken = ended, stuck, freed, broken
         self._loop = asyncio.get_running_loop()
         self._idle: list[_Slot] = []
         self._slots: list[_Slot] = []
@@ -84,7 +85,13 @@ class Runner:
         slot = _Slot()
         self._slots.append(slot)
         slot.runner = self._loop.create_task(self._serve(slot), context=contextvars.Context())
+        slot.runner.add_done_callback(self._look)
         return slot
+
+    def _look(self, runner: "asyncio.Task[None]") -> None:
+        """A slot ends by itself when its context isn't clean. Any other end is a fault of ours, and its event would hang."""
+        if not runner.cancelled() and (error := runner.exception()) is not None:
+            self._broken(error)
 
     async def _serve(self, slot: _Slot) -> None:
         clean = True

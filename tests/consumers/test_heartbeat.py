@@ -28,7 +28,7 @@ class Bench:
         self.ended: list[tuple[Task, BaseException | None]] = []
         self.stuck: list[Handler] = []
         self.freed: list[Handler] = []
-        self.runner = Runner(lambda task, error, _: self.ended.append((task, error)), self.stuck.append, self.freed.append)
+        self.runner = Runner(lambda task, error, _: self.ended.append((task, error)), self.stuck.append, self.freed.append, self.broken.append)
 
     def run(self, function: Callable[[Event], object]) -> Task:
         app = App("g")
