@@ -50,7 +50,7 @@ class Flow:
         self.lanes = Lanes(options.in_flight)
         self.holds = Holds()
         self.handover = Handover(publisher)
-        self.runner = Runner(self._on_ended, self.lanes.seize, self._on_freed)
+        self.runner = Runner(self._on_ended, self.lanes.seize, self._on_freed, clock)
         self.custody: Custody
         """Set before the first event comes."""
         self.stopping = False

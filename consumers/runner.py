@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from hooktape import log
 from hooktape.consumers.app import Handler
 from hooktape.consumers.classify import HandlerTimeout
+from hooktape.consumers.clock import Clock
 from hooktape.consumers.task import Task
 
 _log = log.get("hooktape.consumers")
@@ -38,8 +39,8 @@ class Runner:
     """Slots for one process. `ended` gets every result. `stuck`: a thread has timed out and goes on, so its slot isn't free
     before `freed` says so."""
 
-    def __init__(self, ended: Ended, stuck: Callable[[Handler], None], freed: Callable[[Handler], None]) -> None:
-        self._ended, self._stuck, self._freed = ended, stuck, freed
+    def __init__(self, ended: Ended, stuck: Callable[[Handler], None], freed: Callable[[Handler], None], clock: Clock = time) -> None:
+        self._ended, self._stuck, self._freed, self._clock = ended, stuck, freed, clock
         self._loop = asyncio.get_running_loop()
         self._idle: list[_Slot] = []
         self._slots: list[_Slot] = []
@@ -53,7 +54,7 @@ class Runner:
             slot.waiting.set_result(None)
 
     def sweep(self, now: float) -> None:
-        """Ends what is overdue; `now` by time.monotonic(). To be called several times a second."""
+        """Ends what is overdue; `now` by the clock's monotonic(). To be called several times a second."""
         for slot in self._slots:
             if slot.task is not None and now > slot.deadline and not slot.overdue and slot.runner is not None:
                 slot.overdue = True
@@ -87,7 +88,7 @@ class Runner:
                 slot.waiting = None
             task = slot.inbox.popleft()
             error = await self._one(slot, task)
-            seconds = time.monotonic() - slot.started
+            seconds = self._clock.monotonic() - slot.started
             slot.task, slot.overdue = None, False
             # The slot began with an empty context. What a handler has bound in it mustn't colour the next event: a new slot.
             clean = not contextvars.copy_context()
@@ -98,7 +99,7 @@ class Runner:
     async def _one(self, slot: _Slot, task: Task) -> BaseException | None:
         handler = task.handler
         assert isinstance(handler, Handler)
-        slot.started = time.monotonic()
+        slot.started = self._clock.monotonic()
         slot.deadline = slot.started + handler.timeout
         slot.task = task
         try:
