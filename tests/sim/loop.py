@@ -10,6 +10,7 @@ fault): what Hypothesis shrinks towards.
 import asyncio
 import contextvars
 import heapq
+import inspect
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
@@ -124,6 +125,14 @@ class Process(asyncio.AbstractEventLoop):
             for handle in parked:
                 self.sim.ready(handle)
 
+    def bury(self) -> None:
+        """At the run's end: what never began is closed, so that nobody complains of it."""
+        self.kill()
+        for task in self._tasks:
+            coro = task.get_coro()
+            if inspect.iscoroutine(coro) and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED:
+                coro.close()
+
     def unheard(self) -> list[str]:
         """Errors of tasks that nobody has asked for."""
         return [repr(task.exception()) for task in self._tasks
@@ -179,6 +188,8 @@ class Process(asyncio.AbstractEventLoop):
                     context: contextvars.Context | None = None) -> "asyncio.Task[Any]":  # fmt: skip
         task = asyncio.Task(coro, loop=self, name=name or "", context=context)
         self._tasks.append(task)
+        if self.dead:
+            coro.close()
         return task
 
     def run_in_executor(self, executor: Executor | None, func: Callable[..., Any], *args: Any) -> "asyncio.Future[Any]":  # type: ignore[override]

@@ -121,7 +121,7 @@ class World:
             for process in [*self.workers, self.sim.outside]:
                 for error in process.unheard():
                     self.judge.fail(f"a task of {process.name} failed unheard: {error}")
-                process.kill()
+                process.bury()
         self.database.close()
         return Outcome(self.judge.found, self._digest.hexdigest(), self.sim.steps, self.sim.now, dict(self.judge.counts), self._kept or [])
 
@@ -146,9 +146,11 @@ class World:
                 self.judge.fail(f"{PATIENCE:g} s after the last fault there's still something to do: {'; '.join(left[:6])}")
                 return
             await asyncio.sleep(1.0)
+            if not self.living:
+                self.begin()
         self.note("drained", f"{sim.now - healed:.0f} s after the last fault")
         self.judge.counts["seconds to drain"] = int(sim.now - healed)
-        self.flaky = 0.0
+        await asyncio.sleep(2 * OPTIONS.lease)  # what was slow is over
         states = self.ledger.outcomes.states(GROUP, list(self.judge.told))
         self.judge.conclude(states, self.database.query("SELECT * FROM waiting"))
         self._look_for_leaks()
@@ -263,13 +265,12 @@ class World:
             await running.stop()
         self.note(process.name, "ends")
         process.kill()
-        if why or self.troubled:
-            self.sim.outside.call_later(self.sim.delay(0.1, 3.0), self._replace)
+        self.sim.outside.call_later(self.sim.delay(0.1, 3.0), self._replace)
         # A source that didn't come to its end in time: the session runs out.
         self.sim.outside.call_later(SESSION, self._expel, process, running)
 
     def _replace(self) -> None:
-        if len(self.living) < (1 if self.troubled else 2):
+        if self.troubled and not self.living:
             self.begin()
 
     def kill(self, process: Process) -> None:
@@ -337,7 +338,7 @@ class World:
             await asyncio.sleep(self.sim.delay(0.0, 0.3) if what != "hang" else 2 * HANDLER_TIMEOUT)
             if what == "wait":
                 await asyncio.sleep(self.sim.delay(0.0, HANDLER_TIMEOUT / 2))
-            ok = what in ("ok", "wait")
+            ok = what in ("ok", "wait", "hang")
         finally:
             if not process.dead:
                 self.note(process.name, "did" if ok else "failed", event.webhook_id, what)
@@ -437,12 +438,18 @@ class World:
             self.outage = True
             began, seconds = self.sim.now, self.sim.delay(0.1, 6.0)
             self.judge.outages.append((began, began + seconds))
-            self.sim.outside.call_later(seconds, setattr, self, "outage", False)
+            self.sim.outside.call_later(seconds, self._ledger_back)
+
+    def _ledger_back(self) -> None:
+        self.outage = False
 
     def _kafka_silent(self) -> None:
         if not self.silence:
             self.silence = True
-            self.sim.outside.call_later(self.sim.delay(0.1, 5.0), setattr, self, "silence", False)
+            self.sim.outside.call_later(self.sim.delay(0.1, 5.0), self._kafka_back)
+
+    def _kafka_back(self) -> None:
+        self.silence = False
 
     def _slow_ledger(self) -> None:
         self.slow = not self.slow
@@ -471,7 +478,7 @@ class World:
 
     def _heal(self) -> None:
         self.note("healed")
-        self.troubled = self.slow = False
+        self.troubled = self.slow = self.outage = self.silence = False
         crash.arm("")
-        while len(self.living) < 1:
+        if not self.living:
             self.begin()
