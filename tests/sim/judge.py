@@ -13,10 +13,6 @@ from .kafka import Broker, Key, Message
 from .loop import Process, Simulation
 
 
-class Violation(AssertionError):
-    """A promise was broken; the message says which and when."""
-
-
 @dataclass(eq=False)
 class Effect:
     """One run of a handler, as the outside world saw it. `end` None: it never got there."""
@@ -144,12 +140,15 @@ class Judge:
         return False
 
     # ── the ledger ──────────────────────────────────────────────────────────────────────────────────────────────────
-    def owners_are(self, owners: dict[int, tuple[str, int]]) -> None:
+    def owners_are(self, owners: dict[int, tuple[str, int]], alive: set[str]) -> None:
+        """After a write: who owns what, and whose lease is running beyond doubt."""
         for partition, (owner, epoch) in owners.items():
             before, former = self.owners.get(partition, ("", 0))
             if owner != before and before and owner:
                 self.taken_over[before][partition] = self.sim.now
                 self.counts["takeovers"] += 1
+                if before in alive:
+                    self.fail(f"{owner} took partition {partition} from {before}, whose lease was running")
             if epoch < former:
                 self.fail(f"the epoch of partition {partition} fell from {former} to {epoch}")
         self.owners = owners
@@ -188,13 +187,15 @@ class Judge:
     def begins(self, process: Process, event: Event, partition: int) -> Effect:
         now, told = self.sim.now, self.told[event.key]
         effect = Effect(process, now, partition, event.replay.id if event.replay else "")
-        excused = partition in self.taken_over[process.name]
+        taken = partition in self.taken_over[process.name]
+        # It was on its way to the handler when the process stood still: nothing can be looked up in between.
+        excused = taken and process.thawed == now
         owner = self.owners.get(partition, ("", 0))[0]
         if owner != process.name and not excused:
             self.fail(f"{process.name} starts {event} of partition {partition}, which is {owner or 'nobody'}'s")
-        self._alone(told, effect, excused)
-        self._once(told, effect, excused)
-        if told.ordered and not effect.generation and not excused:
+        self._alone(told, effect, taken)
+        self._once(told, effect, taken)
+        if told.ordered and not effect.generation and not taken:
             self._in_order(told)
         told.effects.append(effect)
         self._running[event.lane].append((told, effect))

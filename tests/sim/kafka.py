@@ -16,6 +16,7 @@ from typing import Any
 
 from hooktape.consumers.deliveries import Assigned, Commits, Delivery, Fetched, Lost, Plan, Revoked
 from hooktape.consumers.task import Home, Tenure
+from hooktape.consumers.tracker import Position
 from hooktape.consumers.waits import Waits
 from hooktape.errors import NotOurs, TapeUnavailable
 from hooktape.tape import headers
@@ -300,7 +301,10 @@ class SimSource:
     def _begin(self, keys: set[Key], tenure: Tenure | None = None) -> list[Home]:
         made = []
         for key in sorted(keys):
+            born = key not in self._broker.committed
             offset, metadata = self._broker.committed.get(key, (self._broker.logs[key].first, ""))
+            if born and offset:
+                self._broker.lost.append((key, 0, offset))  # before the group's birth: it never was the group's
             made.append(home := Home(*key, self._sim.steps, offset, metadata, self.plan.rank, self.plan.topics[key[0]], tenure))
             self._homes[key], self._positions[key] = home, offset
             self._broker.watchers.setdefault(key, set()).add(self)
@@ -320,7 +324,10 @@ class SimSource:
 
     async def _assign(self, keys: set[Key]) -> None:
         await asyncio.sleep(self._broker.net())  # the committed offsets
-        self._post(Assigned(self._begin(keys)))
+        unborn = keys - self._broker.committed.keys()
+        homes = self._begin(keys)
+        self._post(Assigned(homes))
+        self._send({home: Position(home.base, "") for home in homes if home.key in unborn})
 
     async def _follow(self, tenure: Tenure) -> None:
         await asyncio.sleep(self._broker.net())

@@ -105,6 +105,8 @@ class Process(asyncio.AbstractEventLoop):
         self.sim, self.name, self.skew = sim, name, skew
         self.dead = False
         self.frozen = False
+        self.thawed = -1.0
+        """When it last woke from a freeze."""
         self.parked: list[asyncio.Handle] = []
         self.thread_delay: Callable[[], float] = lambda: sim.delay(0.0, 0.004)
         self._threads: dict[Executor, deque[Callable[[], None]]] = {}
@@ -121,6 +123,7 @@ class Process(asyncio.AbstractEventLoop):
         """As SIGSTOP and SIGCONT."""
         self.frozen = frozen
         if not frozen:
+            self.thawed = self.sim.now
             parked, self.parked = self.parked, []
             for handle in parked:
                 self.sim.ready(handle)

@@ -80,7 +80,8 @@ class Outcome:
 class World:
     """`kinds`: the faults that may strike; None: half of them, by the choices (swarm testing)."""
 
-    def __init__(self, choose: Choose, events: int = 60, kinds: tuple[str, ...] | None = None, keep_trace: bool = False) -> None:
+    def __init__(self, choose: Choose, events: int = 60, kinds: tuple[str, ...] | None = None, keep_trace: bool = False,
+                 trouble: float = TROUBLE) -> None:  # fmt: skip
         self.sim = sim = Simulation(choose)
         self.kinds = tuple(k for k in KINDS if choose(2)) if kinds is None else kinds
         self.settings = Settings(partitions=1 + choose(3), retry_delays=DELAYS, max_attempts=ATTEMPTS, topics=tuple(_TOPICS))
@@ -96,12 +97,12 @@ class World:
         self.troubled = True
         self.outage = self.silence = self.slow = False
         self.flaky = 0.02 if "outage" in self.kinds else 0.0
-        self.database = SimDatabase(lambda: self.outage or (self.troubled and sim.chance(self.flaky)), self.judge.owners_are)
+        self.database = SimDatabase(lambda: self.outage or (self.troubled and sim.chance(self.flaky)), self._owners_are)
         self.ledger = Ledger(self.database)
         self.workers: dict[Process, Worker | None] = {}
         self._stops: dict[Process, asyncio.Event] = {}
         self._begun = 0
-        self._events = events
+        self._events, self._trouble = events, trouble
         self._plans: dict[str, list[str]] = {}
         self._quiet = False
         self._keys: list[Any] = []
@@ -154,12 +155,14 @@ class World:
         states = self.ledger.outcomes.states(GROUP, list(self.judge.told))
         self.judge.conclude(states, self.database.query("SELECT * FROM waiting"))
         self._look_for_leaks()
-        for process in self.living:
+        last = self.living
+        for process in last:
             self.stop(process)
         while self.living:
             await asyncio.sleep(0.5)
-        if owned := self.database.query("SELECT part, owner FROM ownership WHERE owner <> ''"):
-            self.judge.fail(f"all workers have stopped, and there are still owners: {owned}")
+        owners = {owner for (owner,) in self.database.query("SELECT owner FROM ownership")}
+        if kept := [process.name for process in last if process.name in owners]:
+            self.judge.fail(f"all workers have stopped, and {kept} still own partitions")
 
     def _left(self) -> list[str]:
         return self.judge.left()
@@ -212,6 +215,11 @@ class World:
         ours = headers.read(message.packed)
         self.note("record", message.at, ours.get(headers.WEBHOOK_ID, ""), ours.get(headers.DISPOSITION, ""))
         self.judge.appended(message)
+
+    def _owners_are(self, owners: dict[int, tuple[str, int]]) -> None:
+        alive = dict(self.database.query("SELECT owner, alive_until FROM owners"))
+        # The taker's clock may be ahead of the former owner's by as much as clocks may differ.
+        self.judge.owners_are(owners, {owner for owner, until in alive.items() if until > EPOCH + self.sim.now + OPTIONS.lease / 3})
 
     def _committed(self, key: tuple[str, int], offset: int, metadata: str) -> None:
         self.note("committed", key, offset, metadata)
@@ -359,7 +367,7 @@ class World:
         resources = 1 + sim.choose(max(self._events // 4, 1))
         for number in range(self._events):
             if sim.chance(0.7):
-                await asyncio.sleep(sim.delay(0.0, TROUBLE * 1.3 / self._events))
+                await asyncio.sleep(sim.delay(0.0, self._trouble * 1.3 / self._events))
             topic = names[sim.choose(len(names))]
             if sim.chance(0.01):
                 message = self.broker.append(self.logs[topic], b"x", b"not ours", [])
@@ -406,7 +414,7 @@ class World:
             "outage": self._ledger_out, "silence": self._kafka_silent, "power": self._power_cut, "crash": self._crash_soon,
             "copies": lambda: self._event(self._copy), "replay": lambda: self._event(lambda t: self._replayed(t, True)),
             "redrive": self._redrive, "retention": self._cut, "slow": self._slow_ledger}  # fmt: skip
-        while sim.now < TROUBLE:
+        while sim.now < self._trouble:
             await asyncio.sleep(sim.delay(0.05, 4.0))
             if self.kinds and sim.chance(0.8):
                 kind = self.kinds[sim.choose(len(self.kinds))]
