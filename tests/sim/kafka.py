@@ -96,6 +96,7 @@ class Broker:
         self.sources = 0
         self.appended: Callable[[Message], None] = lambda message: None
         self.committed_to: Callable[[Key, int, str], None] = lambda key, offset, metadata: None
+        self.note: Callable[..., None] = lambda *what: None
         self.lost: list[tuple[Key, int, int]] = []
         """Ranges that a reader has told its worker to be gone."""
         self._number = 0
@@ -162,6 +163,7 @@ class Broker:
 
     def let_go(self, member: Member, keys: set[Key]) -> None:
         """The member has revoked them."""
+        self.note(member.source._process.name, "lets go of", sorted(keys))
         if member in self.members:
             member.owned -= keys
             member.leaving -= keys
@@ -195,6 +197,7 @@ class SimSource:
         self._waits: Waits[Fetched] = Waits()
         self._delayed = any(delay is not None for delay in plan.topics.values())
         self._mailbox: deque[tuple[str, Any]] = deque()
+        self._inbound: deque[tuple[str, Any]] = deque()
         self._outbox: deque[Delivery] = deque()
         self._awake = asyncio.Event()
         self._full = False
@@ -233,8 +236,13 @@ class SimSource:
 
     def told(self, member: Member, what: str, keys: set[Key]) -> None:
         """The coordinator's word, on its way. One connection: what is said first arrives first."""
+        self._broker.note(self._process.name, "is told to", what, sorted(keys))
         self._last_told = max(self._last_told + 1e-6, self._sim.now + self._broker.net())
-        self._process.call_at(self._last_told, self._put, what, (member, keys))
+        self._inbound.append((what, (member, keys)))
+        self._process.call_at(self._last_told, self._hear)
+
+    def _hear(self) -> None:
+        self._put(*self._inbound.popleft())
 
     @property
     def member(self) -> Member | None:

@@ -92,7 +92,7 @@ class World:
         self.broker = Broker(sim, self.settings.partitions, [*self.logs.values(), *sorted(retries), self.dlq, self.replay], SESSION,
                              lambda: self.troubled and sim.chance(0.02))  # fmt: skip
         self.judge = Judge(sim, self.broker, set(self.logs.values()), retries, self.dlq)
-        self.broker.appended, self.broker.committed_to = self._appended, self._committed
+        self.broker.appended, self.broker.committed_to, self.broker.note = self._appended, self._committed, self.note
         self._digest, self._kept = hashlib.blake2b(digest_size=8), [] if keep_trace else None
         self.troubled = True
         self.outage = self.silence = self.slow = False
@@ -365,9 +365,11 @@ class World:
     async def _events_come(self) -> None:
         sim, names = self.sim, list(_TOPICS)
         resources = 1 + sim.choose(max(self._events // 4, 1))
+        # One by one, or in bursts that fill the lanes.
+        share = (0.7, 0.05)[sim.choose(2)]
         for number in range(self._events):
-            if sim.chance(0.7):
-                await asyncio.sleep(sim.delay(0.0, self._trouble * 1.3 / self._events))
+            if sim.chance(share):
+                await asyncio.sleep(sim.delay(0.0, self._trouble / self._events / share))
             topic = names[sim.choose(len(names))]
             if sim.chance(0.01):
                 message = self.broker.append(self.logs[topic], b"x", b"not ours", [])
