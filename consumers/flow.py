@@ -43,7 +43,7 @@ _RECORDED_LATER = {State.WAITING: "letter-acked-not-recorded", State.BEHIND: "ho
 
 
 class Flow:
-    """What is under way in one worker. `custody` reports to `on_checked` and `on_finished`."""
+    """What is under way in one worker. `custody` reports to `on_checked`, `on_finished` and `on_skipped`."""
 
     def __init__(self, app: App, settings: Settings, options: Options, intake: Intake, publisher: Publisher, clock: Clock,
                  chance: Chance) -> None:  # fmt: skip
@@ -149,12 +149,18 @@ class Flow:
             return
         metrics.DUPLICATES.labels(self._app.group).inc()
         assert answer.seen is not None
-        if task.generation:
-            self.custody.skip(task.generation, task.key, _SKIPPED[answer.seen.state], "")
         if answer.seen.state not in IN_RETRY:
             self._release_hold(task)
-        self._intake.finish(task.home, task.offset)
+        if task.generation:
+            # Not finished before it's noted: nothing else brings the record back, and its job would never add up.
+            self.custody.skip(task, _SKIPPED[answer.seen.state])
+        else:
+            self._intake.finish(task.home, task.offset)
         self._drop(task)
+
+    def on_skipped(self, task: Task) -> None:
+        """The job of a replayed record knows that it wasn't run."""
+        self._intake.finish(task.home, task.offset)
 
     def _begin(self, task: Task) -> None:
         """A task that has a slot: runs it, unless it's not to be run here and now after all."""

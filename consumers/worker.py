@@ -58,7 +58,7 @@ class Worker:
         self._flow = Flow(app, settings, options, self._intake, publisher, clock, chance)
         self._custody = self._flow.custody = Custody(
             ledger, app.group, options.lease, clock, on_checked=self._flow.on_checked, on_finished=self._flow.on_finished,
-            on_owned=self._on_owned, after=self._after_batch, on_broken=self._fail)  # fmt: skip
+            on_skipped=self._flow.on_skipped, on_owned=self._on_owned, after=self._after_batch, on_broken=self._fail)  # fmt: skip
         self._tenures = Tenures(app.group, self._custody, self._intake, self._flow.holds, clock, options.revoke_within, self._fail)
         self._sources: list[Source] = []
         self._ticker: asyncio.Task[None] | None = None
