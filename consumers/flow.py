@@ -58,9 +58,9 @@ class Flow:
         self.lanes = Lanes(options.in_flight)
         self.holds = Holds()
         self.handover = Handover(publisher, fail)
-        self.runner = Runner(self._on_ended, self.lanes.seize, self._on_freed, fail)
+        self.runner = Runner(self._on_ended, self.lanes.seize, self._on_freed, fail, clock)
         self.custody = Custody(ledger, app.group, options.lease, clock, on_checked=self._on_checked, on_finished=self._on_finished,
-                               on_owned=on_owned, after=after, on_broken=fail)  # fmt: skip
+                               on_skipped=self._on_skipped, on_owned=on_owned, after=after, on_broken=fail)  # fmt: skip
         self.throttle = Throttle(app, self.lanes, self.custody.ask, clock.monotonic)
         self.flood = Flood(app.group, self.custody.owner, self.lanes, Breaker(chance), self.custody.ask, clock, intake.logs_of(), self.bury)
         self.stopping = False
@@ -176,12 +176,18 @@ class Flow:
             return
         metrics.DUPLICATES.labels(self._app.group).inc()
         assert answer.seen is not None
-        if task.generation:
-            self.custody.skip(task.generation, task.key, _SKIPPED[answer.seen.state], "")
         if answer.seen.state not in IN_RETRY:
             self._release_hold(task)
-        self._intake.finish(task.home, task.offset)
+        if task.generation:
+            # Not finished before it's noted: nothing else brings the record back, and its job would never add up.
+            self.custody.skip(task, _SKIPPED[answer.seen.state])
+        else:
+            self._intake.finish(task.home, task.offset)
         self._drop(task)
+
+    def _on_skipped(self, task: Task) -> None:
+        # The job of a replayed record knows that it wasn't run.
+        self._intake.finish(task.home, task.offset)
 
     def _begin(self, task: Task) -> None:
         """A task that has a slot: runs it, unless it's not to be run here and now after all."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from hooktape import log
 from hooktape.consumers.app import Handler
 from hooktape.consumers.classify import HandlerTimeout
+from hooktape.consumers.clock import Clock
 from hooktape.consumers.task import Task
 
 _log = log.get("hooktape.consumers")
@@ -41,8 +42,8 @@ class Runner:
     before `freed` says so. `broken` gets a fault of the worker's own, met while it dealt with a result."""
 
     def __init__(self, ended: Ended, stuck: Callable[[Handler], None], freed: Callable[[Handler], None],
-                 broken: Callable[[BaseException], None]) -> None:  # fmt: skip
-        self._ended, self._stuck, self._freed, self._broken = ended, stuck, freed, broken
+                 broken: Callable[[BaseException], None], clock: Clock = time) -> None:  # fmt: skip
+        self._ended, self._stuck, self._freed, self._broken, self._clock = ended, stuck, freed, broken, clock
         self._loop = asyncio.get_running_loop()
         self._idle: list[_Slot] = []
         self._slots: list[_Slot] = []
@@ -56,7 +57,7 @@ class Runner:
             slot.waiting.set_result(None)
 
     def sweep(self, now: float) -> None:
-        """Ends what is overdue; `now` by time.monotonic(). To be called several times a second."""
+        """Ends what is overdue; `now` by the clock's monotonic(). To be called several times a second."""
         for slot in self._slots:
             task = slot.task
             if task is None or slot.overdue or slot.runner is None:
@@ -103,7 +104,7 @@ class Runner:
                 slot.waiting = None
             task = slot.inbox.popleft()
             error = await self._one(slot, task)
-            seconds = time.monotonic() - slot.started
+            seconds = self._clock.monotonic() - slot.started
             slot.task, slot.overdue = None, False
             # The slot began with an empty context. What a handler has bound in it mustn't colour the next event: a new slot.
             clean = not contextvars.copy_context()
@@ -114,7 +115,7 @@ class Runner:
     async def _one(self, slot: _Slot, task: Task) -> BaseException | None:
         handler = task.handler
         assert isinstance(handler, Handler)
-        slot.started = time.monotonic()
+        slot.started = self._clock.monotonic()
         slot.deadline = slot.started + handler.timeout
         task.event.beating = False
         slot.task = task

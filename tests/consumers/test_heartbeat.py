@@ -28,7 +28,9 @@ class Bench:
         self.ended: list[tuple[Task, BaseException | None]] = []
         self.stuck: list[Handler] = []
         self.freed: list[Handler] = []
-        self.runner = Runner(lambda task, error, _: self.ended.append((task, error)), self.stuck.append, self.freed.append, self.broken.append)
+        self.broken: list[BaseException] = []
+        self.runner = Runner(lambda task, error, _: self.ended.append((task, error)), self.stuck.append, self.freed.append,
+                             self.broken.append)  # fmt: skip
 
     def run(self, function: Callable[[Event], object]) -> Task:
         app = App("g")
