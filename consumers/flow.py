@@ -73,6 +73,7 @@ class Flow:
         self._failing = Failing(app, settings, options.quick_tries, self.flood.keeps, chance)
         self._applied = AppliedVersions()
         self._copies = Copies()
+        self._costly = any(h.admin_cost for h in app.handlers.values())
         self._least = 2 * sum(h.concurrency for h in set(app.handlers.values()))
         self._ahead = self._least
         self._finished_before = 0
@@ -191,7 +192,7 @@ class Flow:
 
     def _begin(self, task: Task) -> None:
         """A task that has a slot: runs it, unless it's not to be run here and now after all."""
-        if task.abandoned:
+        if task.home.revoked:
             self._drop(task)
         elif task.copy:
             self._check_again(task)
@@ -201,7 +202,7 @@ class Flow:
             metrics.STALE.labels(self._app.group).inc()
             self._take(task)
             self._end(task, finish(task, State.STALE))
-        elif wait := self.throttle.wait(task, now := self._clock.monotonic()):
+        elif self._costly and (wait := self.throttle.wait(task, now := self._clock.monotonic())):
             self.lanes.postpone(task, now + wait)
             self._pump_soon()
         else:
