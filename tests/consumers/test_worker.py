@@ -13,7 +13,7 @@ import pytest
 from hooktape.consumers.app import App
 from hooktape.consumers.options import Options
 from hooktape.consumers.running import Running, running
-from hooktape.errors import Retry, TopicMissing
+from hooktape.errors import Retry, SettingsError, TopicMissing
 from hooktape.ledger.ledger import Ledger
 from hooktape.schemas.event import Event
 from hooktape.settings import Settings
@@ -251,6 +251,17 @@ def test_a_worker_says_which_of_its_topics_is_missing(settings: Settings, option
     app.on("orders/create")(print)
     monkeypatch.setattr(topics, "apply", lambda *_: None)
     with pytest.raises(TopicMissing, match=r"retry\.nobody|dlq\.nobody"):
+        run(app, settings, options)
+
+
+@pytest.mark.parametrize("own", [1, 3])
+def test_a_group_whose_topics_differ_in_partitions_is_refused_and_told_what_to_set(
+        settings: Settings, options: Options, monkeypatch: pytest.MonkeyPatch, own: int) -> None:  # fmt: skip
+    app = App("odd")
+    app.on("orders/create")(print)
+    topics.apply(replace(settings, partitions=own, topics=()), ["odd"])
+    monkeypatch.setattr(topics, "apply", lambda *_: None)
+    with pytest.raises(SettingsError, match=rf"has {min(own, 2)} and .* has {max(own, 2)}. Set HOOKTAPE_PARTITIONS to {max(own, 2)} "):
         run(app, settings, options)
 
 
