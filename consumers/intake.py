@@ -88,8 +88,8 @@ class Intake:
         sizes = {topic: found[topic].partitions for plan in self.plans() for topic in plan.topics}
         few, many = (pick(sizes, key=lambda topic: (sizes[topic], topic)) for pick in (min, max))
         if sizes[few] != sizes[many]:
-            raise SettingsError(f"group {self._app.group} needs topics with the same number of partitions: {few} has {sizes[few]} and {many} "
-                                f"has {sizes[many]}. Set HOOKTAPE_PARTITIONS to {sizes[many]} and run "
+            raise SettingsError(f"group {self._app.group} needs topics with the same number of partitions: {few} has {sizes[few]} and "
+                                f"{many} has {sizes[many]}. Set HOOKTAPE_PARTITIONS to {sizes[many]} and run "
                                 f"`hooktape topics apply --group {self._app.group}`.")  # fmt: skip
 
     def plans(self) -> list[Plan]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,11 @@ async def divided(one: Running, two: Running) -> None:
                 and sorted(one._tenures.partitions() + two._tenures.partitions()) == [0, 1, 2, 3])  # fmt: skip
 
 
+def covers(worker: Running, numbers: set[int]) -> bool:
+    """Whether the worker reads each number of five topics: three logs, the retry topic and the replay lane."""
+    return Counter(home.partition for home in worker._intake.homes) == dict.fromkeys(numbers, 5)
+
+
 def test_two_workers_run_an_orders_events_of_all_topics_one_at_a_time_and_each_topic_in_order(
         settings: Settings, tape: Tape, options: Options) -> None:  # fmt: skip
     history = History()
@@ -111,8 +117,7 @@ def test_two_workers_run_an_orders_events_of_all_topics_one_at_a_time_and_each_t
             await asyncio.gather(one.idle(), two.idle())
             for worker in (one, two):
                 mine = set(worker._tenures.partitions())
-                # Each number stands for all topics' partitions with it: the logs', the retry topic's and the replay lane's.
-                await until(lambda w=worker, m=mine: Counter(h.partition for h in w._intake.homes) == dict.fromkeys(m, 5))
+                await until(partial(covers, worker, mine))
 
     asyncio.run(main())
     assert len(history.ran) == len(events)

@@ -1,6 +1,7 @@
 """The worker on a real Kafka with a SQLite ledger."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import Counter, defaultdict
@@ -43,7 +44,8 @@ def test_every_event_is_handled_once_and_recorded_and_committed(settings: Settin
     assert sum(seen.values()) == 300
 
 
-def test_two_copies_at_the_same_instant_run_once_in_one_worker_and_across_two(settings: Settings, tape: Tape, options: Options) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_copies_at_the_same_instant_run_once(settings: Settings, tape: Tape, options: Options, workers: int) -> None:
     app, seen = App("g"), Counter[str]()
 
     @app.on("orders/*")
@@ -52,19 +54,26 @@ def test_two_copies_at_the_same_instant_run_once_in_one_worker_and_across_two(se
         seen[event.webhook_id] += 1
 
     events = [make_event(i) for i in range(60)]
-    # The same webhook under another resource lies in another partition, perhaps of the other worker.
-    moved = [make_event(1000 + i, webhook_id=e.webhook_id) for i, e in enumerate(events)]
-    for copy, original in zip(moved, events, strict=True):
-        copy.triggered_us = original.triggered_us
+    copies = [events, events]
+    if workers == 1:
+        # Under another resource it lies in another partition, which no copy of Shopify's does. One worker tells even so.
+        copies.append([replace_resource(e, make_event(1000 + i)) for i, e in enumerate(events)])
 
     async def main() -> None:
-        async with running(app, settings, options=options) as one, running(app, settings, options=options) as two:
-            await one.idle()
-            tape.record(each for pair in zip(events, events, moved, strict=True) for each in pair)
-            await asyncio.gather(one.idle(), two.idle())
+        async with contextlib.AsyncExitStack() as stack:
+            crew = [await stack.enter_async_context(running(app, settings, options=options)) for _ in range(workers)]
+            await until(lambda: all(w._tenures.partitions() for w in crew) and sum(len(w._tenures.partitions()) for w in crew) == 2)
+            tape.record(each for same in zip(*copies, strict=True) for each in same)
+            await asyncio.gather(*(worker.idle() for worker in crew))
 
     asyncio.run(main())
     assert seen == Counter({e.webhook_id: 1 for e in events})
+
+
+def replace_resource(original: Event, other: Event) -> Event:
+    """The same webhook with another's body."""
+    other.webhook_id, other.triggered_us = original.webhook_id, original.triggered_us
+    return other
 
 
 def test_a_failure_waits_in_its_topic_and_recovers(settings: Settings, tape: Tape, options: Options) -> None:
@@ -307,8 +316,10 @@ def test_a_stuck_event_stops_its_partition_before_the_window_overflows_and_it_go
     tape.record([make_event(n, order=n) for n in range(400)])
     run(app, settings, options, act)
     assert seen == set(range(400))
-    assert held[-1] is False
-    assert held.count(True) == held.count(False)
+    # Each partition is let go once when it's taken, and once for each time that its window was full.
+    full = held[held.index(True):]
+    assert full[-1] is False
+    assert held.count(False) == held.count(True) + 2
 
 
 def test_a_full_buffer_stops_fetching_and_then_pauses_and_everything_is_handled_once(

@@ -157,11 +157,11 @@ class Model(RuleBasedStateMachine):
         part, event, seen = EVENTS[run.name], self.events.get(run.name), run.answer.seen
         self.seq += 1
         wait = Waiting(key(run.name, run.day), b"l" * 16, self.seq, 1.0, self.now + self.seq, ORIGIN) if state in IN_RETRY else None
-        end = Finish(key(run.name, run.day), state, run.answer.attempts + 1, part, run.epoch, "t", seen, run.answer.generation, waiting=wait)
+        end = Finish(key(run.name, run.day), state, run.answer.attempts + 1, part, run.epoch, "t", seen, run.answer.generation,
+                     waiting=wait)  # fmt: skip
         mine = self.parts[part] == Part(owner, run.epoch)
-        unchanged = (event is None) == (seen is None) and (
-            event is None or seen is None or (event.state, event.attempts, event.generation) == (seen.state, seen.attempts, seen.generation))
-        same = event is not None and (event.state, event.attempts, event.generation) == (state, end.attempts, end.generation)
+        now, then = ((e.state, e.attempts, e.generation) if e else None for e in (event, seen))
+        unchanged, same = now == then, now == (state, end.attempts, end.generation)
         for _ in range(1 + again):
             (accepted,) = worker.ledger.outcomes.finish(GROUP, owner, [end], self.now)
             # An end that says what an earlier one of this very epoch said may pass for it; nothing else may.
