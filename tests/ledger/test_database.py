@@ -13,10 +13,11 @@ import pytest
 
 from hooktape.errors import LedgerError, LedgerUnavailable, SettingsError
 from hooktape.ledger import migrations, sqlite
-from hooktape.ledger.checks import State
+from hooktape.ledger.checks import State, Waiting
 from hooktape.ledger.database import Transaction, for_psycopg
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection
+from hooktape.schemas.event import Coordinates
 
 from .conftest import DAY, Owner, key
 from .test_catalogue import entry, record
@@ -172,6 +173,15 @@ def test_pruning_forgets_old_days_and_they_can_be_written_again(opened: Callable
     assert you.finish("a", State.SUCCEEDED, day=keys[0].day)
     assert ledger.prune(DAY + 1) == 3
     assert other.outcomes.states("g", keys) == {}
+
+
+def test_what_waits_for_longer_than_retention_holds_nobody_for_ever(ledger: Ledger) -> None:
+    me = Owner(ledger)
+    for day in (DAY - 10, DAY):
+        wait = Waiting(key("a", day), b"l" * 16, day, 30.0, 40.0, Coordinates("log", 0, 1))
+        assert me.record([me.end("a", State.WAITING, day=day, wait=wait)]) == [True]
+    ledger.prune(DAY)
+    assert [w.key for w in ledger.outcomes.waiting("g", 0)] == [key("a", DAY)]
 
 
 def test_days_before_1970_have_their_place_too(ledger: Ledger) -> None:
