@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from functools import partial
@@ -282,17 +283,22 @@ def ended(process: Process) -> dict[int, list[int]]:
     return found
 
 
-def test_after_kill_9_with_events_held_the_order_is_kept_and_nothing_is_lost(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["while all are held", "letter-acked-not-recorded:3", "hold-letter-acked-not-recorded:7"])
+def test_after_kill_9_with_events_held_the_order_is_kept_and_nothing_is_lost(settings: Settings, tmp_path: Path, where: str) -> None:
     settings = replace(settings, topic_prefix=f"{settings.topic_prefix}k", partitions=2, retry_delays=(0.2, 0.5))
     topics.apply(settings, ["g"])
     tape = Tape(settings)
     events = [of_order(order, n) for n in range(5) for order in range(8)]
     held = [e for e in events if e.json()["id"] % 2 == 0]
     tape.record(events)
-    process = Process(settings, tmp_path, handlers=HANDLERS)
-    process.wait_until(lambda: states(settings, "g", held) == {"waiting": 4, "behind": 16})
-    process.popen.kill()
-    process.popen.wait()
+    if ":" in where:
+        process = Process(settings, tmp_path, handlers=HANDLERS, HOOKTAPE_TEST_MODE="1", HOOKTAPE_CRASH=where)
+        assert process.popen.wait(60) == -signal.SIGKILL
+    else:
+        process = Process(settings, tmp_path, handlers=HANDLERS)
+        process.wait_until(lambda: states(settings, "g", held) == {"waiting": 4, "behind": 16})
+        process.popen.kill()
+        process.popen.wait()
     before = ended(process)
     assert all(order % 2 for order in before)
     # More of each order come while nobody is there.
