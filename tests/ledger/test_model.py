@@ -67,6 +67,7 @@ class Model(RuleBasedStateMachine):
         self.parts = {0: Part(), 1: Part()}
         self.events: dict[str, Known] = {}
         self.waits: dict[str, float] = {}
+        self.days: dict[str, int] = {}
         self.seq = 0
 
     def teardown(self) -> None:
@@ -128,7 +129,8 @@ class Model(RuleBasedStateMachine):
         """A worker checks what it believes to own, rightly or not."""
         worker = self.workers[owner]
         names = [n for n in names if EVENTS[n] in worker.believes]
-        days = [self.events[n].day if n in self.events else DAY + shift for n in names]
+        # Copies may be stamped a day apart. As long as there's no row, a worker keeps them apart itself, whatever day they have.
+        days = [self.events[n].day + shift if n in self.events else self.days.setdefault(n, DAY + shift) for n in names]
         checks = [Check(key(n, day), attempt, generation, forced, retry) for n, day in zip(names, days, strict=True)]
         for name, day, answer in zip(names, days, worker.ledger.outcomes.check(GROUP, checks), strict=True):
             assert answer.verdict is self.expect(name, attempt, generation, forced, retry), (name, self.events.get(name))
@@ -156,7 +158,8 @@ class Model(RuleBasedStateMachine):
         run = worker.runs.pop(which % len(worker.runs))
         part, event, seen = EVENTS[run.name], self.events.get(run.name), run.answer.seen
         self.seq += 1
-        wait = Waiting(key(run.name, run.day), b"l" * 16, self.seq, 1.0, self.now + self.seq, ORIGIN) if state in IN_RETRY else None
+        of = seen.key if seen else key(run.name, run.day)
+        wait = Waiting(of, b"l" * 16, self.seq, 1.0, self.now + self.seq, ORIGIN) if state in IN_RETRY else None
         end = Finish(key(run.name, run.day), state, run.answer.attempts + 1, part, run.epoch, "t", seen, run.answer.generation,
                      waiting=wait)  # fmt: skip
         mine = self.parts[part] == Part(owner, run.epoch)
@@ -167,7 +170,7 @@ class Model(RuleBasedStateMachine):
             # An end that says what an earlier one of this very epoch said may pass for it; nothing else may.
             assert accepted == (mine and unchanged) or (accepted and mine and same)
         if mine and unchanged:
-            self.events[run.name] = Known(state, end.attempts, end.generation, event.day if event else run.day)
+            self.events[run.name] = Known(state, end.attempts, end.generation, of.day)
             if wait is not None:
                 self.waits[run.name] = wait.due
             else:
