@@ -10,17 +10,21 @@ offset counts as finished. A crash between any two repeats a step and loses noth
 """
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Callable
+
+import msgspec
 
 from hooktape import crash, log, metrics
 from hooktape.consumers.app import App, Handler
 from hooktape.consumers.applied import AppliedVersions
+from hooktape.consumers.breaker import Breaker
 from hooktape.consumers.classify import Disposition
 from hooktape.consumers.clock import Clock
 from hooktape.consumers.copies import Copies
-from hooktape.consumers.custody import Custody, Versions, stale_key
+from hooktape.consumers.custody import Custody, Versions
 from hooktape.consumers.deliveries import Fetched
-from hooktape.consumers.failing import Failing, Leaves, finish
+from hooktape.consumers.failing import Failing, Kept, Leaves, finish
+from hooktape.consumers.flood import Flood
 from hooktape.consumers.handover import Handover
 from hooktape.consumers.holds import Holds, lane16
 from hooktape.consumers.intake import Intake
@@ -29,8 +33,10 @@ from hooktape.consumers.options import Options
 from hooktape.consumers.runner import Runner
 from hooktape.consumers.schedule import Again, Chance
 from hooktape.consumers.task import Rank, Task
+from hooktape.consumers.throttle import Throttle
 from hooktape.errors import NotOurs
 from hooktape.ledger.checks import IN_RETRY, Applied, Checked, Finish, State, Verdict, Waiting
+from hooktape.ledger.ledger import Ledger
 from hooktape.settings import Settings
 from hooktape.tape.publisher import Publisher
 
@@ -43,16 +49,20 @@ _RECORDED_LATER = {State.WAITING: "letter-acked-not-recorded", State.BEHIND: "ho
 
 
 class Flow:
-    """What is under way in one worker. `custody` reports to `on_checked` and `on_finished`."""
+    """What is under way in one worker. `on_owned`: see `Custody`; `after` is called after each batch of the ledger's answers, and
+    `fail` with an error that ends the worker."""
 
-    def __init__(self, app: App, settings: Settings, options: Options, intake: Intake, publisher: Publisher, clock: Clock,
-                 chance: Chance) -> None:  # fmt: skip
+    def __init__(self, app: App, settings: Settings, options: Options, intake: Intake, ledger: Ledger, publisher: Publisher, clock: Clock,
+                 chance: Chance, *, on_owned: Callable[[dict[int, int]], None], after: Callable[[], None],
+                 fail: Callable[[BaseException], None]) -> None:  # fmt: skip
         self.lanes = Lanes(options.in_flight)
         self.holds = Holds()
-        self.handover = Handover(publisher)
-        self.runner = Runner(self._on_ended, self.lanes.seize, self._on_freed)
-        self.custody: Custody
-        """Set before the first event comes."""
+        self.handover = Handover(publisher, fail)
+        self.runner = Runner(self._on_ended, self.lanes.seize, self._on_freed, fail, clock)
+        self.custody = Custody(ledger, app.group, options.lease, clock, on_checked=self._on_checked, on_finished=self._on_finished,
+                               on_skipped=self._on_skipped, on_owned=on_owned, after=after, on_broken=fail)  # fmt: skip
+        self.throttle = Throttle(app, self.lanes, self.custody.ask, clock.monotonic)
+        self.flood = Flood(app.group, self.custody.owner, self.lanes, Breaker(chance), self.custody.ask, clock, intake.logs_of(), self.bury)
         self.stopping = False
         self.moved = asyncio.Event()
         """Set whenever something may have changed."""
@@ -60,7 +70,7 @@ class Flow:
         """Events that have ended in the ledger by this worker since it started."""
         self._app, self._intake, self._clock = app, intake, clock
         self._loop = asyncio.get_running_loop()
-        self._failing = Failing(app, settings, options.quick_tries, chance)
+        self._failing = Failing(app, settings, options.quick_tries, self.flood.keeps, chance)
         self._applied = AppliedVersions()
         self._copies = Copies()
         self._least = 2 * sum(h.concurrency for h in set(app.handlers.values()))
@@ -90,13 +100,30 @@ class Flow:
         for task in self.lanes.drop_abandoned():
             self._forget(task)
 
+    def tick(self, now: float, seconds: float) -> None:
+        """To be called every `seconds`; `now` by the monotonic clock."""
+        self.runner.sweep(now)
+        self.throttle.tick(now)
+        self.custody.beat()
+        if self.stopping:
+            return
+        self._pace(seconds)
+        if self.flood.sync_due():
+            self._loop.create_task(self._heed_operators())
+        if (wake := self.flood.wake_at()) is not None and wake <= now:
+            self.pump()
+
+    async def _heed_operators(self) -> None:
+        await self.flood.sync()
+        self._pump_soon()
+
     def give_up_checks(self) -> None:
         """Forgets what hasn't been asked for yet, at the worker's end."""
         for task in self.custody.give_up_checks():
             self._drop(task)
 
-    def pace(self, seconds: float) -> None:
-        """To be told every `seconds`: keeps a second's work checked ahead, and never less than two events for each slot."""
+    def _pace(self, seconds: float) -> None:
+        # A second's work is checked ahead, and never less than two events for each slot.
         pace = int((self.finished - self._finished_before) / seconds)
         self._ahead = min(max(self._least, self._ahead // 2, pace), max(_AHEAD, self._least))
         self._finished_before = self.finished
@@ -109,6 +136,7 @@ class Flow:
         if not self.stopping and self.custody.is_sound():
             while self.lanes.ready + self.custody.checking < self._ahead and (task := self._intake.next()) is not None:
                 self.custody.check(task)
+            self.flood.tend()
             while (task := self.lanes.start(now)) is not None:
                 self._begin(task)
             self._arm(now)
@@ -129,8 +157,7 @@ class Flow:
             self._timer.cancel()
         self._timer = None if wake is None else self._loop.call_later(max(wake - now, 0.0), self.pump)
 
-    def on_checked(self, task: Task, answer: Checked, versions: Versions) -> None:
-        """The ledger's answer to a check."""
+    def _on_checked(self, task: Task, answer: Checked, versions: Versions) -> None:
         if task.abandoned or self.stopping:
             self._drop(task)
             return
@@ -141,7 +168,7 @@ class Flow:
                 task.copy = False
                 self._begin(task)
             else:
-                if of := stale_key(task):
+                if (of := task.versioned) is not None:
                     self._applied.enter(of, versions.get(of))
                 task.queued = True
                 self._copies.enter(task)
@@ -149,12 +176,18 @@ class Flow:
             return
         metrics.DUPLICATES.labels(self._app.group).inc()
         assert answer.seen is not None
-        if task.generation:
-            self.custody.skip(task.generation, task.key, _SKIPPED[answer.seen.state], "")
         if answer.seen.state not in IN_RETRY:
             self._release_hold(task)
-        self._intake.finish(task.home, task.offset)
+        if task.generation:
+            # Not finished before it's noted: nothing else brings the record back, and its job would never add up.
+            self.custody.skip(task, _SKIPPED[answer.seen.state])
+        else:
+            self._intake.finish(task.home, task.offset)
         self._drop(task)
+
+    def _on_skipped(self, task: Task) -> None:
+        # The job of a replayed record knows that it wasn't run.
+        self._intake.finish(task.home, task.offset)
 
     def _begin(self, task: Task) -> None:
         """A task that has a slot: runs it, unless it's not to be run here and now after all."""
@@ -168,6 +201,9 @@ class Flow:
             metrics.STALE.labels(self._app.group).inc()
             self._take(task)
             self._end(task, finish(task, State.STALE))
+        elif wait := self.throttle.wait(task, now := self._clock.monotonic()):
+            self.lanes.postpone(task, now + wait)
+            self._pump_soon()
         else:
             crash.point("checked")
             self._take(task)
@@ -186,7 +222,7 @@ class Flow:
             task.waits += 1
 
     def _is_stale(self, task: Task) -> bool:
-        of, version = stale_key(task), task.event.version_us
+        of, version = task.versioned, task.event.version_us
         return of is not None and version is not None and self._applied.is_stale(of, version)
 
     # ── the ends of a task ──────────────────────────────────────────────────────────────────────────────────────────
@@ -206,8 +242,8 @@ class Flow:
 
     def _forget(self, task: Task) -> None:
         self._copies.leave(task)
-        if of := stale_key(task):
-            self._applied.leave(of)
+        if task.versioned is not None:
+            self._applied.leave(task.versioned)
 
     def _end(self, task: Task, end: Finish) -> None:
         """It needs no more here: its lane goes on while the ledger writes."""
@@ -232,7 +268,8 @@ class Flow:
             if task.lane is not None:
                 lane = lane16(task.event.lane)
                 seq = self.holds.enter(lane, task.home.tenure.partition, task.key, later.delay, later.due, self._clock.time()).seq
-            end = replace(end, waiting=Waiting(task.seen.key if task.seen else task.key, lane, seq, later.delay, later.due, task.origin))
+            key = task.seen.key if task.seen else task.key
+            end = msgspec.structs.replace(end, waiting=Waiting(key, lane, seq, later.delay, later.due, task.origin))
         self.lanes.hold(task)
         crash.point("before-letter")
         self.handover.send(leaves.letter, lambda: self._arrived(task, end))
@@ -248,13 +285,16 @@ class Flow:
     # ── from the handlers ───────────────────────────────────────────────────────────────────────────────────────────
     def _on_ended(self, task: Task, error: BaseException | None, seconds: float) -> None:
         task.attempts += 1
+        if task.event.costs:
+            self.throttle.ended(task)
         self._intake.meter(task.event.topic).seconds.observe(seconds)
         if error is not None:
             self._on_error(task, error)
             return
         crash.point("effect-not-recorded")
+        self.flood.succeeded(task)
         version = None
-        if (of := stale_key(task)) and task.event.version_us is not None:
+        if (of := task.versioned) is not None and task.event.version_us is not None:
             self._applied.apply(of, task.event.version_us)
             version = Applied(*of, task.event.version_us)
         self._end(task, finish(task, State.SUCCEEDED, version=version))
@@ -268,10 +308,15 @@ class Flow:
         now = self._clock.monotonic()
         if cause.disposition is Disposition.THROTTLED and cause.after is not None:
             self.lanes.cool(task.handler, "" if cause.whole_destination else task.event.shop, now, cause.after)
+        self.throttle.throttled(task, cause)
         if isinstance(step, Again):
             task.quick += 1
             self._untake(task)
             self.lanes.postpone(task, now + step.seconds)
+        elif isinstance(step, Kept):
+            self._untake(task)
+            if task.home.revoked:
+                self._forget(task)
         else:
             self._leave(task, step)
         self._pump_soon()
@@ -279,6 +324,8 @@ class Flow:
     def bury(self, record: Fetched, error: NotOurs) -> None:
         """Dead-letters a record that can't be read."""
         home = record.home
+        if self.flood.keeps_unreadable(record, error, *self._intake.labels(record)):
+            return
         home.taken += 1
 
         def arrived() -> None:
@@ -291,8 +338,7 @@ class Flow:
         self.handover.send(letter, arrived)
 
     # ── from the ledger ─────────────────────────────────────────────────────────────────────────────────────────────
-    def on_finished(self, task: Task, end: Finish, kept: bool) -> None:
-        """An end is on disk, or refused."""
+    def _on_finished(self, task: Task, end: Finish, kept: bool) -> None:
         self._untake(task)
         self._forget(task)
         self._intake.finish(task.home, task.offset)

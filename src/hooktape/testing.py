@@ -20,7 +20,7 @@ import heapq
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
@@ -43,6 +43,8 @@ from hooktape.times import micros, parse_duration, parse_time
 __all__ = ["Outcome", "TestApp", "event", "play"]
 
 T = TypeVar("T")
+# How often a running handler's heartbeat is looked for, in seconds: as often as a worker does.
+_LOOK_EVERY = 0.1
 
 
 def event(topic: str, body: Any = None, *, shop: str = "test-shop.myshopify.com", webhook_id: str | None = None, at: str = "now",
@@ -210,18 +212,23 @@ class TestApp:
     async def _call(task: Task) -> BaseException | None:
         handler = task.handler
         assert isinstance(handler, Handler)
-        task.event.attempt = task.attempts + 1
-        try:
-            async with asyncio.timeout(handler.timeout) as limit:
-                if handler.is_async:
-                    await handler.function(task.event)
-                else:
-                    await asyncio.to_thread(handler.function, task.event)
-        except TimeoutError as error:
-            return HandlerTimeout(f"{handler.name} took longer than {handler.timeout:g} s") if limit.expired() else error
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever a handler raises is a result
-            return error
-        return None
+        of, loop = task.event, asyncio.get_running_loop()
+        of.attempt, of.beating = task.attempts + 1, False
+        work: Awaitable[Any] = handler.function(of) if handler.is_async else asyncio.to_thread(handler.function, of)
+        call = asyncio.ensure_future(work)
+        end = loop.time() + handler.timeout
+        while not call.done():
+            await asyncio.wait([call], timeout=max(min(_LOOK_EVERY, end - loop.time()), 0.0))
+            if of.beating:
+                of.beating, end = False, loop.time() + handler.timeout
+            elif loop.time() >= end and not call.done():
+                of.lapsed = True
+                call.cancel()
+                await asyncio.wait([call])
+                task.event = replace_at(of, of.at)
+                task.event.lapsed = False
+                return HandlerTimeout(f"{handler.name} took longer than {handler.timeout:g} s")
+        return asyncio.CancelledError() if call.cancelled() else call.exception()
 
     def _end(self, task: Task, error: BaseException | None) -> None:
         task.attempts += 1
@@ -238,6 +245,8 @@ class TestApp:
         assert isinstance(handler, Handler)
         cause = classify(error, self.now, self.app.mapper)
         self._cool(handler, task, cause)
+        if cause.untried:
+            task.attempts, task.quick = task.attempts - 1, task.quick - 1
         previous = task.home.delay if task.attempts - task.quick > 1 else None
         step = self._schedule.next(cause, attempts=task.attempts, most=handler.max_attempts or self._max_attempts, quick=task.quick,
                                    previous=previous, now=self.now, chance=self._chance)  # fmt: skip
@@ -282,7 +291,7 @@ def play(app: App, *events: Event) -> list[Outcome]:
     return TestApp(app).play(*events)
 
 
-def replace_at(original: Event, at: Coordinates) -> Event:
+def replace_at(original: Event, at: Coordinates | None) -> Event:
     """A copy of an event that lies at `at`."""
     copy = msgspec.structs.replace(original)
     copy.at = at

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from hooktape.errors import UsageError
 from hooktape.ledger import search
@@ -98,7 +99,7 @@ def test_a_status_is_a_groups_own(ledger: Ledger) -> None:
     states = [State.SUCCEEDED, State.WAITING, State.DEAD, State.STALE, State.DISCARDED, State.BEHIND]
     me = Owner(ledger)
     ends = [me.end("", s, 2, error_type="KeyError", error_group="cause", error_message="no size") for s in states]
-    assert all(me.record([replace(end, key=r.key) for end, r in zip(ends, rows, strict=False)]))
+    assert all(me.record([structs.replace(end, key=r.key) for end, r in zip(ends, rows, strict=False)]))
     assert found(ledger, "g", statuses=(Status.SUCCEEDED,)) == ["w1"]
     assert found(ledger, "g", statuses=(Status.WAITING, Status.DEAD)) == ["w2", "w3"]
     assert found(ledger, "g", statuses=(Status.STALE, Status.DISCARDED)) == ["w4", "w5"]
