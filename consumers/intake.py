@@ -16,7 +16,7 @@ from hooktape.consumers.options import Options
 from hooktape.consumers.source import Source
 from hooktape.consumers.task import Home, Rank, Task
 from hooktape.consumers.tracker import REACH, Tracker
-from hooktape.errors import NotOurs, Reject, TopicMissing
+from hooktape.errors import NotOurs, Reject, SettingsError, TopicMissing
 from hooktape.ledger.checks import State
 from hooktape.ledger.windows import Window
 from hooktape.schemas import topics as shopify
@@ -67,7 +67,10 @@ class Intake:
 
     # ── what to read ────────────────────────────────────────────────────────────────────────────────────────────────
     def check_topics(self) -> None:
-        """Finds the log topics to read. Raises TopicMissing that names what isn't there; TapeUnavailable."""
+        """Finds the log topics to read.
+
+        Raises TopicMissing that names what isn't there, SettingsError where topics differ in partitions, TapeUnavailable.
+        """
         names, table = Names(self._settings.topic_prefix), shopify.table()
         wanted = {topic: names.log(table[topic].kafka_name) for topic in self._app.handlers if topic in table}
         found = topics.look(self._settings, [*wanted.values()])
@@ -76,11 +79,19 @@ class Intake:
         if len(logs) < len(self._app.handlers):
             logs.append(names.other)
         own = list(topics.of_group(self._settings, self._app.group))
-        missing = sorted({*own, names.other} - set(topics.look(self._settings, [*own, names.other])))
+        found |= topics.look(self._settings, [*own, names.other])
+        missing = sorted({*own, names.other} - set(found))
         if missing:
             raise TopicMissing(f"group {self._app.group} needs topics that Kafka hasn't: {', '.join(missing[:5])}. Run "
                                f"`hooktape topics apply --group {self._app.group}`.")  # fmt: skip
         self._logs = tuple(logs)
+        # Nobody would read the partitions that only a retry topic has, and an order's events would meet two workers.
+        sizes = {topic: found[topic].partitions for plan in self.plans() for topic in plan.topics}
+        few, many = (pick(sizes, key=lambda topic: (sizes[topic], topic)) for pick in (min, max))
+        if sizes[few] != sizes[many]:
+            raise SettingsError(f"group {self._app.group} needs topics with the same number of partitions: {few} has {sizes[few]} and "
+                                f"{many} has {sizes[many]}. Set HOOKTAPE_PARTITIONS to {sizes[many]} and run "
+                                f"`hooktape topics apply --group {self._app.group}`.")  # fmt: skip
 
     def plans(self) -> list[Plan]:
         """One plan for each consumer: the member's first. All commit under the group's name."""

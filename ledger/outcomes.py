@@ -134,7 +134,7 @@ class Outcomes:
     def add_reprocess(self, group: str, generation: str, ranges: Sequence[tuple[str, int, int, int]]) -> None:
         """Marks offset ranges (Kafka topic, partition, from, to; `to` excluded) to be run again, done or not.
 
-        The worker claims what lies in them with `forced=True, generation=generation`.
+        The worker checks what lies in them with `forced=True, generation=generation`.
         """
         self._database.write(lambda t: windows.add(t, group, generation, ranges))
 

@@ -142,7 +142,8 @@ class PostgresDatabase(Database):
                 if t.row(f"SELECT 1 FROM {name} LIMIT 1"):
                     held.add(day)
                 t.run(f"DROP TABLE {name}")
-            t.run("DELETE FROM event_days WHERE day < :before", {"before": before})
+            for table in ("waiting", "event_days"):
+                t.run(f"DELETE FROM {table} WHERE day < :before", {"before": before})
             return len(held)
 
         dropped = self.write(work)

@@ -1,6 +1,7 @@
 """`hooktape.testing`: what a user's tests see."""
 
 import asyncio
+from typing import Literal
 
 import pytest
 
@@ -8,7 +9,7 @@ from hooktape import App, Event, Reject, Retry
 from hooktape.consumers.classify import HandlerTimeout
 from hooktape.errors import UsageError
 from hooktape.schemas.event import Replay
-from hooktape.testing import TestApp, event, play
+from hooktape.testing import Outcome, TestApp, event, play
 
 
 class Effects:
@@ -101,6 +102,55 @@ def test_events_of_one_order_keep_their_order() -> None:
 
     play(app, *(event("orders/updated", {"id": 7, "n": n}) for n in range(20)))
     assert seen == list(range(20))
+
+
+def test_what_comes_after_a_failed_event_of_its_order_is_behind_and_follows_it_in_order() -> None:
+    app, seen, down = App("g"), list[tuple[str, int]](), [True]
+
+    @app.on("orders/*")
+    async def handle(event: Event) -> None:
+        if event.json()["n"] == 0 and down:
+            raise ConnectionError("down")
+        seen.append((event.resource_root or "", event.json()["n"]))
+
+    test = TestApp(app)
+    first, *rest = [event("orders/updated", {"id": 1, "n": n}) for n in range(3)]
+    outcomes = test.play(first, *rest, event("orders/create", {"id": 2, "n": 9}))
+    assert sorted((o.state, o.attempts) for o in outcomes) == [("behind", 0), ("behind", 0), ("succeeded", 1), ("waiting", 1)]
+    assert seen == [("order/2", 9)]
+    behind = [o for o in outcomes if o.state == "behind"]
+    assert [(o.event.webhook_id, o.disposition, o.error) for o in behind] == [(e.webhook_id, "behind", None) for e in rest]
+    assert [e.webhook_id for e in test.waiting] == [e.webhook_id for e in (first, *rest)]
+    # One more of the order comes while the others wait; the head fails once more.
+    [late] = test.play(event("orders/create", {"id": 1, "n": 3}))
+    assert late.state == "behind"
+    assert {o.state for o in test.advance("30s")} == {"waiting", "behind"}
+    down.clear()
+    test.advance("1h")
+    assert seen == [("order/2", 9), *(("order/1", n) for n in range(4))]
+    assert test.waiting == []
+
+
+def test_when_the_head_dies_those_behind_it_run_and_without_order_nobody_waits() -> None:
+    def app(order: Literal["key", "none"]) -> App:
+        made = App("g")
+
+        @made.on("orders/*", order=order, max_attempts=2)
+        async def handle(event: Event) -> None:
+            if event.json()["n"] == 0:
+                raise ConnectionError("down")
+
+        return made
+
+    def states(outcomes: list[Outcome]) -> list[tuple[int, str]]:
+        return [(o.event.json()["n"], o.state) for o in outcomes]
+
+    events = [event("orders/updated", {"id": 1, "n": n}) for n in range(3)]
+    held = TestApp(app("key"))
+    assert states(held.play(*events)) == [(0, "waiting"), (1, "behind"), (2, "behind")]
+    assert states(held.advance("1h")) == [(0, "dead"), (1, "succeeded"), (2, "succeeded")]
+    free = TestApp(app("none"))
+    assert sorted(states(free.play(*events))) == [(0, "waiting"), (1, "succeeded"), (2, "succeeded")]
 
 
 def test_a_plain_function_and_a_slow_handler() -> None:

@@ -202,7 +202,7 @@ class World:
         disabled = logging.root.manager.disable
         if self._kept is None:
             logging.disable(logging.CRITICAL)
-        with (mock.patch.object(topics, "look", lambda settings, names: dict.fromkeys(names)),
+        with (mock.patch.object(topics, "look", lambda settings, names: dict.fromkeys(names, topics.Found(settings.partitions, 1, {}))),
               mock.patch.object(worker, "Watch", NoWatch), mock.patch.object(custody, "owner_name", name),
               mock.patch.object(outcomes, "finish_in", finish), mock.patch.object(outcomes.Outcomes, "note_skips", note_skips)):  # fmt: skip
             try:
