@@ -60,7 +60,8 @@ class Flow:
         self.handover = Handover(publisher, fail)
         self.runner = Runner(self._on_ended, self.lanes.seize, self._on_freed, fail, clock)
         self.custody = Custody(ledger, app.group, options.lease, clock, on_checked=self._on_checked, on_finished=self._on_finished,
-                               on_skipped=self._on_skipped, on_owned=on_owned, after=after, on_broken=fail)  # fmt: skip
+                               on_skipped=self._on_skipped, on_owned=on_owned, after=after, starved=lambda: not self.lanes.ready,
+                               on_broken=fail)  # fmt: skip
         self.throttle = Throttle(app, self.lanes, self.custody.ask, clock.monotonic)
         self.flood = Flood(app.group, self.custody.owner, self.lanes, Breaker(chance), self.custody.ask, clock, intake.logs_of(), self.bury)
         self.stopping = False
@@ -299,6 +300,10 @@ class Flow:
             self._applied.apply(of, task.event.version_us)
             version = Applied(*of, task.event.version_us)
         self._end(task, finish(task, State.SUCCEEDED, version=version))
+        # The slot that has come free goes on at once; what else may move now waits for the loop's next turn.
+        now = self._clock.monotonic()
+        if not self.stopping and self.custody.is_sound() and (following := self.lanes.start(now)) is not None:
+            self._begin(following)
 
     def _on_freed(self, handler: Handler) -> None:
         self.lanes.give_back(handler)
