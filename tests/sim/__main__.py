@@ -37,7 +37,8 @@ def main() -> int:
         longest = max(longest, outcome.counts.get("seconds to drain", 0))
         if alone:
             print("\n".join(outcome.trace))
-            print(dict(sorted(outcome.counts.items())), outcome.digest)
+            print(dict(sorted(outcome.counts.items())))
+            print("digest", outcome.digest)
         if outcome.violation:
             failed += 1
             print(f"seed {seed}: {outcome.violation}", flush=True)

@@ -113,17 +113,19 @@ class World:
             main = self.sim.outside.create_task(self._life())
             try:
                 self.sim.run(lambda: main.done() or self.judge.found is not None or bool(self.sim.faults))
+                if self.sim.faults:
+                    self.judge.fail(f"an error that nobody caught: {self.sim.faults[0]}")
+                elif main.done():
+                    main.result()
             except Stuck as stuck:
                 self.judge.fail(str(stuck))
-            if self.sim.faults:
-                self.judge.fail(f"an error that nobody caught: {self.sim.faults[0]}")
-            elif main.done():
-                main.result()
+            finally:
+                for process in [*self.workers, self.sim.outside]:
+                    process.bury()
+                self.database.close()
             for process in [*self.workers, self.sim.outside]:
                 for error in process.unheard():
                     self.judge.fail(f"a task of {process.name} failed unheard: {error}")
-                process.bury()
-        self.database.close()
         return Outcome(self.judge.found, self._digest.hexdigest(), self.sim.steps, self.sim.now, dict(self.judge.counts), self._kept or [])
 
     def note(self, *what: object) -> None:
@@ -165,7 +167,7 @@ class World:
             self.judge.fail(f"all workers have stopped, and {kept} still own partitions")
 
     def _left(self) -> list[str]:
-        return self.judge.left()
+        return [f"{process.name} stands still" for process in self.living if process.frozen] + self.judge.left()
 
     def _look_for_leaks(self) -> None:
         for process in self.living:
