@@ -37,8 +37,10 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "a_failed_batch_is_dropped": ("outage",),
     "events_of_a_revoked_partition_still_start": ("join", "stop"),
 }
-# Measured: the hardest one is found at the 57th seed, the median at the second.
-_WITHIN = 200
+# It takes a freeze past the session with events queued behind the running one: about one seed in sixty.
+_FROM = {"handlers_start_after_the_lease_has_run_out": 40}
+# Measured: the others are found by the fourth seed.
+_WITHIN = 150
 
 
 def seeds() -> Iterator[int]:
@@ -77,21 +79,24 @@ def test_one_seed_is_one_run_in_any_process() -> None:
 
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found(plant: Callable[[], Plant]) -> None:
-    for seed in range(_WITHIN):
+    first = _FROM.get(plant.__name__, 0)
+    for seed in range(first, first + _WITHIN):
         with plant():
             if World(seeded(seed), _EVENTS, _NEEDED.get(plant.__name__)).run().violation is not None:
                 return
     pytest.fail(f"{plant.__name__} stayed hidden for {_WITHIN} seeds")
 
 
-def drawn(data: st.DataObject, taken: list[int], most: int = 250) -> Choose:
-    """Choices that Hypothesis makes, and can shrink; the plain one once there were many."""
+def drawn(choices: list[int], met: list[int]) -> Choose:
+    """Choices that Hypothesis has made, and can shrink; the plain one when they are used up. `met` gets what came of them.
+
+    One list, drawn at once: a draw at each choice cost many times the run itself.
+    """
+    left = iter(choices)
 
     def choose(n: int) -> int:
-        if len(taken) >= most or n < 2:
-            return 0
-        taken.append(data.draw(st.integers(0, n - 1)))
-        return taken[-1]
+        met.append(next(left, 0) % n)
+        return met[-1]
 
     return choose
 
@@ -101,12 +106,12 @@ def test_a_failing_schedule_shrinks_to_the_few_choices_that_matter() -> None:
 
     @how(max_examples=400, deadline=None, database=None, derandomize=True, verbosity=Verbosity.quiet, report_multiple_bugs=False,
          phases=(Phase.generate, Phase.shrink))  # fmt: skip
-    @given(st.data())
-    def search(data: st.DataObject) -> None:
+    @given(st.lists(st.integers(0, 999), min_size=40, max_size=80))
+    def search(choices: list[int]) -> None:
         nonlocal last
         taken: list[int] = []
         with followers_overtake_a_waiting_head():
-            outcome = World(drawn(data, taken), 4, (), trouble=1.0).run()
+            outcome = World(drawn(choices, taken), 4, (), trouble=1.0).run()
         if outcome.violation is not None:
             last = taken, outcome
             raise AssertionError(outcome.violation)
@@ -114,5 +119,5 @@ def test_a_failing_schedule_shrinks_to_the_few_choices_that_matter() -> None:
     with pytest.raises(AssertionError, match="starts before"):
         search()
     assert last is not None
-    # An event that fails for good, and one more of its resource: a resource, a plan of a failure or two, and nothing else.
-    assert sum(1 for choice in last[0] if choice) <= 12
+    # Measured: 4 are left of 123 made. An event fails so that it has to wait, and the next of its resource doesn't.
+    assert sum(1 for choice in last[0] if choice) <= 8
