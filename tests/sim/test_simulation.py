@@ -104,9 +104,9 @@ def drawn(choices: list[int], met: list[int]) -> Choose:
 def test_a_failing_schedule_shrinks_to_the_few_choices_that_matter() -> None:
     last: tuple[list[int], Outcome] | None = None
 
-    @how(max_examples=400, deadline=None, database=None, derandomize=True, verbosity=Verbosity.quiet, report_multiple_bugs=False,
+    @how(max_examples=2000, deadline=None, database=None, derandomize=True, verbosity=Verbosity.quiet, report_multiple_bugs=False,
          phases=(Phase.generate, Phase.shrink))  # fmt: skip
-    @given(st.lists(st.integers(0, 999), min_size=40, max_size=80))
+    @given(st.lists(st.integers(0, 999), min_size=100, max_size=200))
     def search(choices: list[int]) -> None:
         nonlocal last
         taken: list[int] = []

@@ -469,6 +469,9 @@ class World:
 
     def _slow_ledger(self) -> None:
         self.slow = not self.slow
+        if self.slow:
+            # Like an outage, it can keep a stopping worker from recording its last results.
+            self.judge.outages.append((self.sim.now, self._trouble + 10.0))
 
     def _power_cut(self) -> None:
         for process in self.living:
