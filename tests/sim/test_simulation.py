@@ -106,7 +106,7 @@ def test_a_failing_schedule_shrinks_to_the_few_choices_that_matter() -> None:
 
     @how(max_examples=2000, deadline=None, database=None, derandomize=True, verbosity=Verbosity.quiet, report_multiple_bugs=False,
          phases=(Phase.generate, Phase.shrink))  # fmt: skip
-    @given(st.lists(st.integers(0, 999), min_size=100, max_size=200))
+    @given(st.lists(st.integers(0, 999), min_size=60, max_size=120))
     def search(choices: list[int]) -> None:
         nonlocal last
         taken: list[int] = []
