@@ -309,6 +309,8 @@ class World:
         process.call_soon(self._stops[process].set)
 
     async def _freeze(self, process: Process, seconds: float) -> None:
+        if not self.troubled:
+            return
         self.note(process.name, "is frozen for", seconds)
         self.judge.counts["freezes"] += 1
         process.freeze(True)
