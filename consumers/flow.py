@@ -5,11 +5,16 @@
                 │                           └ its resource waits for a retry: held, the same way
                 └─ another copy runs: keeps its place in the lane and is checked again
 
+A handler that took `event.transaction` has recorded its own success: straight to the offset. Where its commit wasn't answered, the event
+is checked again before anything else.
+
 Order of every step that matters: a record is acknowledged before the ledger says so, and the ledger is on disk before the
 offset counts as finished. A crash between any two repeats a step and loses nothing.
 """
 
 import asyncio
+from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 
 from hooktape import crash, log, metrics
@@ -29,7 +34,9 @@ from hooktape.consumers.options import Options
 from hooktape.consumers.runner import Runner
 from hooktape.consumers.schedule import Again, Chance
 from hooktape.consumers.task import Rank, Task
-from hooktape.errors import NotOurs
+from hooktape.consumers.transactions import Transactions, Try, version_of
+from hooktape.consumers.transactions import Verdict as Said
+from hooktape.errors import LedgerUnavailable, NotOurs
 from hooktape.ledger.checks import IN_RETRY, Applied, Checked, Finish, State, Verdict, Waiting
 from hooktape.settings import Settings
 from hooktape.tape.publisher import Publisher
@@ -52,7 +59,9 @@ class Flow:
         self.handover = Handover(publisher)
         self.runner = Runner(self._on_ended, self.lanes.seize, self._on_freed)
         self.custody: Custody
-        """Set before the first event comes."""
+        self.transactions: Transactions
+        self.settled: Callable[[], None]
+        """Set before the first event comes: `settled` is called when events have ended without custody's doing."""
         self.stopping = False
         self.moved = asyncio.Event()
         """Set whenever something may have changed."""
@@ -68,6 +77,7 @@ class Flow:
         self._finished_before = 0
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
+        self._unsettled = False
 
     @property
     def quiet(self) -> bool:
@@ -121,6 +131,9 @@ class Flow:
 
     def _pump_now(self) -> None:
         self._pumping = False
+        if self._unsettled:
+            self._unsettled = False
+            self.settled()
         self.pump()
 
     def _arm(self, now: float) -> None:
@@ -131,6 +144,9 @@ class Flow:
 
     def on_checked(self, task: Task, answer: Checked, versions: Versions) -> None:
         """The ledger's answer to a check."""
+        if task.doubt is not None:
+            self._resolve(task, task.doubt, answer)
+            return
         if task.abandoned or self.stopping:
             self._drop(task)
             return
@@ -147,6 +163,10 @@ class Flow:
                 self._copies.enter(task)
                 self.lanes.add(task)
             return
+        self._skip(task, answer)
+
+    def _skip(self, task: Task, answer: Checked) -> None:
+        """It has ended, or is in custody, elsewhere."""
         metrics.DUPLICATES.labels(self._app.group).inc()
         assert answer.seen is not None
         if task.generation:
@@ -171,7 +191,11 @@ class Flow:
         else:
             crash.point("checked")
             self._take(task)
+            if task.quick:
+                # A thread whose time has run out may still have the last try's event, and mustn't get at this one's transaction.
+                task.event = copy(task.event)
             event = task.event
+            event._bound = task.bound = Try(self.transactions, task)
             event.attempt = task.attempts + 1
             if task.attempts == 0 and task.rank is Rank.LIVE:
                 self._intake.start_seconds.observe(max(self._clock.time() - event.received_us / 1e6, 0.0))
@@ -200,6 +224,8 @@ class Flow:
 
     def _drop(self, task: Task) -> None:
         """It ends without an end of its own: skipped, or another worker's."""
+        if task.taken:
+            self._untake(task)
         if task.queued:
             self.lanes.end(task)
             self._forget(task)
@@ -249,15 +275,62 @@ class Flow:
     def _on_ended(self, task: Task, error: BaseException | None, seconds: float) -> None:
         task.attempts += 1
         self._intake.meter(task.event.topic).seconds.observe(seconds)
-        if error is not None:
+        said = task.bound.close()
+        if said is Said.SUCCEEDED:
+            crash.point("transaction-returned")
+            self._succeeded(task, error)
+        elif said is Said.NOT_OURS:
+            self._let_go(task)
+        elif said is Said.ASK:
+            task.doubt = error or LedgerUnavailable(f"the transaction of {task.event} wasn't kept, as far as its handler could see")
+            self.custody.check(task)
+            self._pump_soon()
+        elif error is not None:
             self._on_error(task, error)
-            return
-        crash.point("effect-not-recorded")
-        version = None
-        if (of := stale_key(task)) and task.event.version_us is not None:
-            self._applied.apply(of, task.event.version_us)
-            version = Applied(*of, task.event.version_us)
-        self._end(task, finish(task, State.SUCCEEDED, version=version))
+        else:
+            crash.point("effect-not-recorded")
+            self._end(task, finish(task, State.SUCCEEDED, version=self._apply(task)))
+
+    def _apply(self, task: Task) -> Applied | None:
+        version = version_of(task)
+        if version is not None:
+            self._applied.apply((version.handler, version.shop, version.resource), version.version_micros)
+        return version
+
+    # ── from the handlers' transactions ─────────────────────────────────────────────────────────────────────────────
+    def _succeeded(self, task: Task, error: BaseException | None) -> None:
+        """Its transaction is committed, and its success with it."""
+        if error is not None:
+            _log.error("a handler failed after its transaction was committed: the event has succeeded, and what came after the block won't be "
+                       "done again", event=str(task.event), exc=error)  # fmt: skip
+        self._apply(task)
+        self.lanes.end(task)
+        self._release_hold(task)
+        self._finished(task, State.SUCCEEDED)
+        crash.point("recorded-not-committed")
+        self._unsettled = True
+        self._pump_soon()
+
+    def _let_go(self, task: Task) -> None:
+        """The ledger says that its partition is another worker's, which runs it. Its offset here stays as it is, in case Kafka thinks
+        otherwise."""
+        _log.warning("a transaction wasn't kept: the event's partition is another worker's", event=str(task.event))
+        self._drop(task)
+        self._unsettled = True
+        self._pump_soon()
+
+    def _resolve(self, task: Task, doubt: BaseException, answer: Checked) -> None:
+        """What the ledger says of an event whose transaction may have been committed."""
+        task.doubt = None
+        seen, tenure = answer.seen, task.home.tenure
+        if answer.verdict is Verdict.RUN:
+            task.seen = seen
+            self._on_error(task, doubt)
+        elif seen is not None and tenure is not None and seen.state is State.SUCCEEDED and (
+                (seen.attempts, seen.generation, seen.epoch) == (task.attempts, task.generation, tenure.epoch)):  # fmt: skip
+            self._succeeded(task, None)
+        else:
+            self._skip(task, answer)
 
     def _on_freed(self, handler: Handler) -> None:
         self.lanes.give_back(handler)
@@ -293,11 +366,14 @@ class Flow:
     # ── from the ledger ─────────────────────────────────────────────────────────────────────────────────────────────
     def on_finished(self, task: Task, end: Finish, kept: bool) -> None:
         """An end is on disk, or refused."""
+        self._finished(task, end.state)
+        if not kept:
+            _log.warning("an end wasn't recorded: the event's partition is another worker's, or another copy of it ended first",
+                         event=str(task.event), state=end.state.name.lower())  # fmt: skip
+
+    def _finished(self, task: Task, state: State) -> None:
         self._untake(task)
         self._forget(task)
         self._intake.finish(task.home, task.offset)
         self.finished += 1
-        self._intake.meter(task.event.topic).outcomes[end.state].inc()
-        if not kept:
-            _log.warning("an end wasn't recorded: the event's partition is another worker's, or another copy of it ended first",
-                         event=str(task.event), state=end.state.name.lower())  # fmt: skip
+        self._intake.meter(task.event.topic).outcomes[state].inc()

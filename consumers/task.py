@@ -114,6 +114,10 @@ class Task:
     forced: bool = False
     replay: Replay | None = None
     origin: Coordinates | None = None
+    bound: Any = None
+    """This try's transaction, a `transactions.Try`."""
+    doubt: BaseException | None = None
+    """Its transaction's commit wasn't answered: the ledger is asked, and if there's no success, this is the try's error."""
 
     @property
     def abandoned(self) -> bool:

@@ -28,6 +28,7 @@ from hooktape.consumers.options import Options
 from hooktape.consumers.schedule import Chance
 from hooktape.consumers.source import Source
 from hooktape.consumers.tenures import Tenures
+from hooktape.consumers.transactions import Transactions
 from hooktape.consumers.watch import Watch
 from hooktape.errors import HooktapeError
 from hooktape.ledger.ledger import Ledger
@@ -59,6 +60,9 @@ class Worker:
         self._custody = self._flow.custody = Custody(
             ledger, app.group, options.lease, clock, on_checked=self._flow.on_checked, on_finished=self._flow.on_finished,
             on_owned=self._on_owned, after=self._after_batch, on_broken=self._fail)  # fmt: skip
+        longest = max((handler.timeout for handler in app.handlers.values()), default=0.0)
+        self._flow.transactions = Transactions(ledger, app.group, self._custody.owner, clock, options.lease, longest)
+        self._flow.settled = self._after_batch
         self._tenures = Tenures(app.group, self._custody, self._intake, self._flow.holds, clock, options.revoke_within, self._fail)
         self._sources: list[Source] = []
         self._ticker: asyncio.Task[None] | None = None
@@ -116,6 +120,7 @@ class Worker:
         self._tenures.close()
         if self._watch is not None:
             self._watch.close()
+        await self._bounded(flow.transactions.close(), 1.0, "connections of event.transaction() couldn't be closed")
         await self._bounded(self._custody.close(), 2.0, "the lease couldn't be given back")
 
     async def _bounded(self, work: "asyncio._CoroutineLike[None]", within: float, otherwise: str) -> None:

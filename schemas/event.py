@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hooktape.errors import NotOurs
+from hooktape.errors import NotOurs, UsageError
+from hooktape.schemas.bound import Block, Bound
 from hooktape.times import from_micros
 
 _DAY = 86_400_000_000
@@ -51,7 +52,7 @@ class Event(msgspec.Struct, kw_only=True):
     """A webhook on the tape. `payload` is Shopify's body byte for byte; `.json()` parses it.
 
     `*_us` are microseconds since the epoch; `triggered_at`, `received_at` and `resource_version` give them as UTC datetimes.
-    `attempt`, `replay` and `at` are the worker's and aren't stored in the record.
+    `attempt`, `replay`, `at` and what it's bound to are the worker's and aren't stored in the record.
     """
 
     webhook_id: str
@@ -76,6 +77,8 @@ class Event(msgspec.Struct, kw_only=True):
     """Set when an operator sent this event again."""
     at: Coordinates | None = None
     """Where the event lies on the tape."""
+    _bound: Any = None
+    """What the worker lends to this try: a `Bound`."""
 
     def json(self) -> Any:
         """The body, parsed. Raises NotOurs that names the event when it isn't JSON."""
@@ -83,6 +86,23 @@ class Event(msgspec.Struct, kw_only=True):
             return msgspec.json.decode(self.payload)
         except (msgspec.DecodeError, RecursionError) as error:
             raise NotOurs(f"the body of {self} isn't JSON that can be read: {error}") from None
+
+    def transaction(self) -> Block:
+        """A transaction in the ledger's PostgreSQL that commits the handler's writes and the event's success together, or neither.
+
+            async with event.transaction() as connection:    # in an `async def`: a psycopg.AsyncConnection
+            with event.transaction() as connection:          # in a plain function: a psycopg.Connection
+
+        An error inside the block rolls it back and is the handler's failure, as ever. Once the block has ended without one, the event
+        has succeeded, whatever the handler does afterwards. One block per try. Raises SettingsError where the ledger isn't on
+        PostgreSQL, UsageError for a second block or outside a worker; the block's end raises TransactionRefused when the event
+        isn't this worker's any more, and LedgerUnavailable when the commit wasn't answered (it's looked up then, and never run twice).
+        """
+        bound: Bound | None = self._bound
+        if bound is None:
+            raise UsageError(f"event.transaction() was called on {self} outside a worker. In a test: TestApp(app, transaction="
+                             "lambda: psycopg.connect(…)) lends it a connection.")  # fmt: skip
+        return bound.transaction()
 
     @property
     def triggered_at(self) -> datetime | None:
