@@ -301,8 +301,8 @@ class Flow:
     def _succeeded(self, task: Task, error: BaseException | None) -> None:
         """Its transaction is committed, and its success with it."""
         if error is not None:
-            _log.error("a handler failed after its transaction was committed: the event has succeeded, and what came after the block won't be "
-                       "done again", event=str(task.event), exc=error)  # fmt: skip
+            _log.error("a handler failed after its transaction was committed: the event has succeeded, and what it had left to do "
+                       "won't be done", event=str(task.event), exc=error)  # fmt: skip
         self._apply(task)
         self.lanes.end(task)
         self._release_hold(task)

@@ -185,7 +185,7 @@ class Sessions:
         if connection.closed or connection.info.transaction_status is not TransactionStatus.IDLE:
             return False
         # The last handler's taste in rows and statements isn't the next one's.
-        connection.row_factory = tuple_row  # type: ignore[assignment]
+        connection.row_factory = tuple_row
         with self._lock:
             if not self._closed:
                 idle.append(connection)
