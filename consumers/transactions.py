@@ -207,8 +207,10 @@ class Try:
         try:
             yield
         except BaseException as error:
+            # An answer to the commit leaves the connection outside any transaction. A FATAL isn't one: it may come after the deed.
+            answered = isinstance(error, Exception) and connection is not None and connection.info.transaction_status.name == "IDLE"
             with _lock:
-                unanswered = self._stage is Stage.COMMITTING and not (isinstance(error, Exception) and connection and not connection.closed)
+                unanswered = self._stage is Stage.COMMITTING and not answered
                 if unanswered:
                     self._stage = Stage.UNKNOWN
                 elif self._stage in (Stage.OPEN, Stage.ENDING, Stage.COMMITTING):
