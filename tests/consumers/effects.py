@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 
 from hooktape import App, Event
@@ -24,18 +25,21 @@ def row(event: Event) -> tuple[str, int, int]:
     return event.webhook_id, event.attempt, os.getpid()
 
 
-def make_app(pause: float = 0.0, timeout: float = 30.0) -> App:
-    """Asynchronous for orders, plain for products; `pause` in seconds inside the block."""
+def make_app(pause: float = 0.0, timeout: float = 30.0, runs: Counter[str] | None = None) -> App:
+    """Asynchronous for orders, plain for products; `pause` in seconds inside the block. `runs` counts the handlers' starts."""
+    runs = Counter() if runs is None else runs
     app = App("g")
 
     @app.on("orders/*", concurrency=16, timeout=timeout)
     async def write(event: Event) -> None:
+        runs[event.webhook_id] += 1
         async with event.transaction() as connection:
             await connection.execute(INSERT, row(event))
             await asyncio.sleep(pause)
 
     @app.on("products/update", concurrency=4, timeout=timeout)
     def write_plainly(event: Event) -> None:
+        runs[event.webhook_id] += 1
         with event.transaction() as connection:
             connection.execute(INSERT, row(event))
             time.sleep(pause)

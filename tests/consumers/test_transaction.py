@@ -154,16 +154,18 @@ def test_a_worker_that_stood_still_past_its_lease_keeps_nothing_of_what_another_
 
 
 @pytest.mark.parametrize("answered", [True, False], ids=["with its answer", "before it arrives"])
-def test_a_commit_that_is_lost_is_looked_up_and_its_event_never_runs_twice(
+def test_a_commit_that_is_lost_is_looked_up_and_runs_again_only_if_it_didnt_happen(
         answered: bool, settings: Settings, tape: Tape, options: Options, postgres_url: str, schema: str) -> None:  # fmt: skip
     events = mixed(20)
     tape.record(events)
     lossy = Lossy(postgres_url, b"INSERT INTO effects", 6, answered)
     direct = f"{postgres_url}&options=-csearch_path%3D{schema}"
     through = f"postgresql://postgres@127.0.0.1:{lossy.port}/postgres?options=-csearch_path%3D{schema}&sslmode=disable&gssencmode=disable"
-    run(make_app(), settings, options, ledger_url=through)
+    runs = Counter[str]()
+    run(make_app(runs=runs), settings, options, ledger_url=through)
     lossy.close()
     assert lossy.spoilt == 6
+    assert Counter(runs.values()) == ({1: 20} if answered else {1: 14, 2: 6})
     assert effects(direct) == once(events)
     assert recorded(settings, events)
 
