@@ -6,16 +6,13 @@ Ingest, worker and sender are three processes; the worker's ledger is SQLite. Th
 import asyncio
 import json
 import multiprocessing
-import os
-import platform
 import sys
-import tempfile
 import time
 import uuid
 from contextlib import ExitStack
-from pathlib import Path
 
 import uvloop
+from common import broker, folder, machine, wanted
 from results import record
 
 from hooktape.consumers import serve
@@ -100,16 +97,8 @@ async def measure(settings: Settings, url: str, rate: int, seconds: float) -> li
 
 
 def main(rate: int, seconds: float) -> None:
-    from hooktape.local import kafka
-
     spawn = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory(prefix="hooktape-bench-", ignore_cleanup_errors=True) as folder, ExitStack() as ends:
-        home = Path(folder)
-        bootstrap = os.environ.get("HOOKTAPE_KAFKA", "")
-        if not bootstrap:
-            broker = kafka.start(home / "kafka", lifetime="parent", progress=lambda text: print(text, file=sys.stderr))
-            ends.callback(broker.stop)
-            bootstrap = broker.bootstrap
+    with folder() as home, broker(home) as bootstrap, ExitStack() as ends:
         settings = Settings(kafka=bootstrap, topic_prefix=f"b{uuid.uuid4().hex[:8]}", partitions=4, home=home,
                             topics=("orders/create",), shopify_secrets=(Secret(SECRET),))  # fmt: skip
         topics.apply(settings, ["latency"])
@@ -121,9 +110,10 @@ def main(rate: int, seconds: float) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             waits = runner.run(measure(settings, address.get(timeout=30), rate, seconds))
     p50, p99 = waits[len(waits) // 2], waits[int(len(waits) * 0.99)]
-    print(f"{rate} webhooks/s of {SIZE} bytes, {len(waits):,} counted; {platform.machine()}, {os.cpu_count()} cores, "
-          f"Python {platform.python_version()}")  # fmt: skip
+    print(f"{rate} webhooks/s of {SIZE} bytes, {len(waits):,} counted; {machine()}")
     print(f"arrival to handler start: p50 {p50:.1f} ms, p99 {p99:.1f} ms, worst {waits[-1]:.1f} ms")
+    print(wanted("p50, ms", p50, 10, least=False))
+    print(wanted("p99, ms", p99, 50, least=False))
     case = f"{rate}/s, {SIZE} bytes, arrival to handler start"
     record("latency", [{"bench": "latency", "case": f"{case}, {name}", "system": "hooktape", "value": round(value, 1), "unit": "ms"}
                        for name, value in (("p50", p50), ("p99", p99))])  # fmt: skip

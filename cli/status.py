@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from hooktape.cli import common
+from hooktape.cli import breaker, common
 from hooktape.ledger.ledger import Ledger
 from hooktape.replayer.catalogue import log_topics
 from hooktape.replayer.figures import Figures, figures
@@ -37,10 +37,14 @@ def command(as_json: bool) -> None:
                f"the catalogue is {screen['catalogue_lag']:,} behind")  # fmt: skip
     common.print_table(screen["groups"], ["group", "state", "workers", "topic", "behind", "oldest", "waiting", "dead"],
                        "groups     none yet: `hooktape consume` makes one")  # fmt: skip
+    for row in screen["held"]:
+        click.echo(f"held       {row['group']} {common.clean(row['topic'])}: {common.clean(row['state'])}")
     for row in screen["reconciled"]:
         click.echo(f"reconciled {common.clean(row['shop'])} {row['ago']} ago")
     if not screen["reconciled"]:
         click.echo("reconciled never: `hooktape reconcile --once`")
+    if any(row["open"] for row in screen["held"]):
+        click.echo("\nfor the held: `hooktape breaker list --group …` says why; they go on by themselves once a probe succeeds", err=True)
     if any(row["dead"] for row in screen["groups"]):
         click.echo("\nfor the dead: `hooktape dlq groups --group …` says why, `hooktape dlq redrive` sends them again", err=True)
 
@@ -59,7 +63,10 @@ def summary(found: Figures, arrived: int, reconciled: dict[str, float], now: flo
                 "waiting": group.waiting.get(topic, 0), "dead": group.dead.get(topic, 0),
             })  # fmt: skip
     ages = [{"shop": shop, "ago": f"{max(0.0, now - at):.0f}s", "at": at} for shop, at in sorted(reconciled.items())]
-    return {"arrived": arrived, "rate": arrived / _RATE_SECONDS, "catalogue_lag": found.catalogue_lag, "groups": rows, "reconciled": ages}
+    held = [{"group": status.group, "topic": status.topic, "open": status.open, "state": breaker.in_words(status, now)}
+            for group in found.groups for status in group.held]  # fmt: skip
+    return {"arrived": arrived, "rate": arrived / _RATE_SECONDS, "catalogue_lag": found.catalogue_lag, "groups": rows, "held": held,
+            "reconciled": ages}  # fmt: skip
 
 
 def _arrived(settings: Settings, now: float) -> int:

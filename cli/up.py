@@ -10,8 +10,8 @@ import click
 
 from hooktape import log, settings
 from hooktape.cli.common import clean
-from hooktape.cli.processes import Service, stop_all
 from hooktape.errors import UsageError
+from hooktape.local.processes import Service, stop_all
 
 _COLOURS = {"ingest": "cyan", "worker": "green", "catalog": "blue", "reconcile": "magenta"}
 

@@ -20,11 +20,14 @@ M = TypeVar("M", bound=Mapper)
 # Seconds a handler may take. Long enough for a slow API with its own time-out, short beside Kafka's five minutes.
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_CONCURRENCY = 16
+# What the smallest bucket holds (FACTS: 2,000 points on the standard plan), less what is kept in hand: more would never be there.
+LARGEST_COST = 1000.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Handler:
-    """A function and how it wants to be called. `timeout` in seconds; `max_attempts` None: HOOKTAPE_MAX_ATTEMPTS."""
+    """A function and how it wants to be called. `timeout` in seconds; `max_attempts` None: HOOKTAPE_MAX_ATTEMPTS; `per_shop`
+    None: the share that `shops.share` gives; `admin_cost` in points of the Admin API's bucket."""
 
     name: str
     function: Function
@@ -35,6 +38,8 @@ class Handler:
     timeout: float
     max_attempts: int | None
     is_async: bool
+    per_shop: int | None = None
+    admin_cost: float = 0.0
 
 
 class App:
@@ -51,7 +56,8 @@ class App:
         self.mapper: Mapper | None = None
 
     def on(self, *topics: str, concurrency: int = DEFAULT_CONCURRENCY, order: Literal["key", "none"] = "key",
-           skip_stale: bool = False, timeout: float = DEFAULT_TIMEOUT, max_attempts: int | None = None) -> Callable[[F], F]:  # fmt: skip
+           skip_stale: bool = False, timeout: float = DEFAULT_TIMEOUT, max_attempts: int | None = None,
+           per_shop: int | None = None, admin_cost: float = 0.0) -> Callable[[F], F]:  # fmt: skip
         """Registers a handler for Shopify topics (`orders/create`, `orders/*`, `all`). Returning is success.
 
         An `async def` runs on the event loop, a plain function in a thread; at most `concurrency` at once in this process.
@@ -59,7 +65,9 @@ class App:
         `"none"`: any number, in any order. `skip_stale`: events older than the version that this handler has already applied
         for the resource are skipped. `timeout` in seconds: an async handler is then cancelled; a thread can't be, so it goes
         on, its result is ignored, its slot stays taken until it ends, and the event is retried. `max_attempts` counts every
-        try, quick ones included.
+        try, quick ones included. `per_shop`: at most so many events of one shop at once in this process; by default all of
+        `concurrency` while only one shop has events, else three quarters of it. `admin_cost`: the points of the shop's Admin API
+        bucket that one run costs (50 for a REST call); the handler starts when they're there, however many workers share them.
 
         Raises UsageError when two handlers claim one topic, or an argument makes no sense.
         """
@@ -67,6 +75,8 @@ class App:
             raise UsageError(f"order={order!r}: it's 'key' (one event of a resource at a time) or 'none'.")
         if concurrency < 1 or timeout <= 0 or (max_attempts is not None and max_attempts < 1):
             raise UsageError("concurrency, timeout and max_attempts must be above zero.")
+        if (per_shop is not None and per_shop < 1) or not 0 <= admin_cost <= LARGEST_COST:
+            raise UsageError(f"per_shop must be above zero, and admin_cost from 0 to {LARGEST_COST:g} points.")
         if not topics:
             raise UsageError("@app.on() needs at least one topic, as in @app.on('orders/create').")
         chosen = _expand(topics)
@@ -75,7 +85,7 @@ class App:
             name = getattr(function, "__qualname__", repr(function))
             self._claim(chosen, name)
             handler = Handler(name, function, chosen, concurrency, order == "key", skip_stale, timeout, max_attempts,
-                              _is_async(function))  # fmt: skip
+                              _is_async(function), per_shop, admin_cost)  # fmt: skip
             self.handlers.update(dict.fromkeys(chosen, handler))
             return function
 

@@ -40,11 +40,13 @@ FINAL = frozenset({Disposition.PERMANENT, Disposition.POISON, Disposition.REJECT
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """`after`: seconds that the other side or the handler asked for. `scope`: what cools ("shop", or "" for all of the handler)."""
+    """`after`: seconds that the other side or the handler asked for. `whole_destination`: all of the handler cools, not just the
+    event's shop. `untried`: the try says nothing about the event: it doesn't count, and the event waits in its lane."""
 
     disposition: Disposition
     after: float | None = None
     whole_destination: bool = False
+    untried: bool = False
 
 
 class HandlerTimeout(Exception):
@@ -57,6 +59,14 @@ class Answered(Exception):
     def __init__(self, message: str, status: int, after: float | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.after = after
+
+
+class Unanswered(Exception):
+    """The endpoint is down: nothing was sent, or what was sent says nothing about this event. `after` in seconds."""
+
+    def __init__(self, message: str, after: float) -> None:
+        super().__init__(message)
         self.after = after
 
 
@@ -80,6 +90,8 @@ _BUILT_IN = (TimeoutError, ConnectionError, InterruptedError, LedgerUnavailable,
 
 def classify(error: BaseException, now: float, own: Mapper | None = None) -> Cause:
     """The cause behind `error`; `own` (the app's `@app.classify`) is asked first. `now` in epoch seconds, for dates in Retry-After."""
+    if isinstance(error, Unanswered):
+        return Cause(Disposition.THROTTLED, error.after, whole_destination=True, untried=True)
     if own is not None and not isinstance(error, Retry | Reject):
         answer = own(error)
         if isinstance(answer, Retry | Reject):

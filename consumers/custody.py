@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hooktape import crash, log
-from hooktape.consumers.app import Handler
 from hooktape.consumers.clock import Clock
 from hooktape.consumers.task import Rank, Task
 from hooktape.errors import HooktapeError, LedgerUnavailable
 from hooktape.ledger.checks import Check, Checked, Finish
-from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
 
 _log = log.get("hooktape.consumers")
@@ -41,7 +39,7 @@ def owner_name() -> str:
 @dataclass(frozen=True, slots=True)
 class _Job:
     finishes: list[tuple[Task, Finish]]
-    skips: list[tuple[str, EventKey, str, str]]
+    skips: list[tuple[Task, str]]
     checks: list[Task]
 
 
@@ -53,14 +51,15 @@ class _Done:
 
 
 class Custody:
-    """Checks and finishes for one worker. `on_checked` and `on_finished` are called on the loop, in the order of the batch.
+    """Checks and finishes for one worker. `on_checked`, `on_finished` and `on_skipped` are called on the loop, in the order of the batch.
 
     `lease` in seconds: as long after its death nobody takes over what a worker owned. `on_owned` gets, after each heartbeat, what
     the ledger says is still this worker's (partition → epoch).
     """
 
     def __init__(self, ledger: Ledger, group: str, lease: float, clock: Clock, *, on_checked: Callable[[Task, Checked, Versions], None],
-                 on_finished: Callable[[Task, Finish, bool], None], on_owned: Callable[[dict[int, int]], None], after: Callable[[], None],
+                 on_finished: Callable[[Task, Finish, bool], None], on_skipped: Callable[[Task], None],
+                 on_owned: Callable[[dict[int, int]], None], after: Callable[[], None],
                  on_broken: Callable[[BaseException], None]) -> None:  # fmt: skip
         self.owner = owner_name()
         self.checking = 0
@@ -68,13 +67,13 @@ class Custody:
         self.finishing = 0
         """Finishes that aren't on disk yet."""
         self._ledger, self._group, self._lease, self._clock = ledger, group, lease, clock
-        self._on_checked, self._on_finished, self._on_owned = on_checked, on_finished, on_owned
+        self._on_checked, self._on_finished, self._on_skipped, self._on_owned = on_checked, on_finished, on_skipped, on_owned
         self._after, self._on_broken = after, on_broken
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "hooktape-ledger")
         self._checks: deque[Task] = deque()
         self._finishes: deque[tuple[Task, Finish]] = deque()
-        self._skips: list[tuple[str, EventKey, str, str]] = []
+        self._skips: list[tuple[Task, str]] = []
         self._busy: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
         self._sound_until = 0.0
@@ -139,9 +138,9 @@ class Custody:
         self._finishes.append((task, end))
         self.finishing += 1
 
-    def skip(self, generation: str, key: EventKey, outcome: str, reason: str) -> None:
-        """Notes that a replayed event wasn't run, with the next batch."""
-        self._skips.append((generation, key, outcome, reason))
+    def skip(self, task: Task, outcome: str) -> None:
+        """Notes that a replayed event wasn't run, with the next batch; `on_skipped` says when it's on disk."""
+        self._skips.append((task, outcome))
 
     def kick(self) -> None:
         """Starts on what has gathered, unless a batch is on its way: then it goes after that."""
@@ -220,6 +219,8 @@ class Custody:
             self._on_finished(task, end, kept)
         if job.finishes:
             crash.point("recorded-not-committed")
+        for task, _ in job.skips:
+            self._on_skipped(task)
         for task, answer in zip(job.checks, done.checked, strict=True):
             self._on_checked(task, answer, done.versions)
         self._after()
@@ -230,7 +231,7 @@ class Custody:
         ends = [end for _, end in job.finishes]
         finished = outcomes.finish(self._group, self.owner, ends, self._clock.time()) if ends else []
         if job.skips:
-            outcomes.note_skips(self._group, job.skips)
+            outcomes.note_skips(self._group, [(task.generation, task.key, outcome, "") for task, outcome in job.skips])
         if not job.checks:
             return _Done(finished, [], {})
         checks = [Check(t.key, t.attempts, t.generation, t.forced, t.rank is Rank.RETRY) for t in job.checks]
@@ -239,18 +240,10 @@ class Custody:
     def _versions(self, tasks: list[Task]) -> Versions:
         wanted: dict[str, list[tuple[str, str]]] = {}
         for task in tasks:
-            if of := stale_key(task):
+            if (of := task.versioned) is not None:
                 wanted.setdefault(of[0], []).append(of[1:])
         return {(handler, *resource): version for handler, resources in wanted.items()
                 for resource, version in self._ledger.outcomes.applied(self._group, handler, resources).items()}  # fmt: skip
-
-
-def stale_key(task: Task) -> tuple[str, str, str] | None:
-    """(handler, shop, resource) whose version counts for this event; None where its handler doesn't care or it has none."""
-    event, handler = task.event, task.handler
-    if isinstance(handler, Handler) and handler.skip_stale and event.resource and event.version_us is not None:
-        return handler.name, event.shop, event.resource
-    return None
 
 
 def _take(queue: deque[Any]) -> list[Any]:

@@ -4,6 +4,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from confluent_kafka import Message
 
 from hooktape.consumers.births import Start
@@ -15,8 +16,7 @@ from hooktape.schemas.event import Event
 Commits = dict[Home, Position]
 
 
-@dataclass(slots=True)
-class Fetched:
+class Fetched(msgspec.Struct, gc=False):
     """One record. `event` None: `error` says why it can't be read; both None: it's another app's, and only to be finished."""
 
     home: Home

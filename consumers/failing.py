@@ -1,5 +1,6 @@
 """What becomes of a failed event: judged, and where it goes written out as a letter and a line in the ledger. No I/O but the log."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import random
 
@@ -16,6 +17,7 @@ from hooktape.ledger.checks import Applied, Finish, State
 from hooktape.schemas.event import Coordinates, Replay
 from hooktape.settings import Settings
 from hooktape.tape import headers
+from hooktape.tape.headers import Failure
 from hooktape.tape.names import Names
 from hooktape.tape.reader import Record
 
@@ -35,19 +37,34 @@ class Leaves:
     later: Later | None = None
 
 
-class Failing:
-    """Judges the failures of one app. `chance` is where jitter comes from."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The flood breaker has put the event aside: its topic is held."""
 
-    def __init__(self, app: App, settings: Settings, quick_tries: int, chance: Chance = random) -> None:
-        self._app, self._most, self._chance = app, settings.max_attempts, chance
+
+Keeps = Callable[[Task, Cause, Failure], bool]
+
+
+class Failing:
+    """Judges the failures of one app. `keeps` is asked before an event leaves (`Flood.keeps`); `chance` is where jitter comes from."""
+
+    def __init__(self, app: App, settings: Settings, quick_tries: int, keeps: Keeps, chance: Chance = random) -> None:
+        self._app, self._most, self._keeps, self._chance = app, settings.max_attempts, keeps, chance
         self._names = Names(settings.topic_prefix)
         self._schedule = Schedule(settings.retry_delays, quick_tries)
 
-    def judge(self, task: Task, error: BaseException, now: float) -> tuple[Cause, Again | Leaves]:
-        """What `error` means, and what to do. `now` in epoch seconds; `task.attempts` counts the try that failed."""
+    def judge(self, task: Task, error: BaseException, now: float) -> tuple[Cause, Again | Kept | Leaves]:
+        """What `error` means, and what to do. `now` in epoch seconds; `task.attempts` counts the try that failed.
+
+        A try that says nothing about the event (`Cause.untried`) is taken off `task.attempts` and the quick tries again.
+        """
         handler, cause = task.handler, self._cause(error, now)
         assert isinstance(handler, Handler)
-        task.first_failed = task.first_failed or now
+        if cause.untried:
+            # Off before the worker counts it as a quick one.
+            task.attempts, task.quick = task.attempts - 1, task.quick - 1
+        else:
+            task.first_failed = task.first_failed or now
         # An event that only waited behind another begins as any other does, with the quick tries and the shortest delay.
         tried = task.attempts - task.quick > 1
         step = self._schedule.next(cause, attempts=task.attempts, most=handler.max_attempts or self._most, quick=task.quick,
@@ -55,6 +72,8 @@ class Failing:
         if isinstance(step, Again):
             return cause, step
         failure = failure_of(error, step.disposition, task.attempts, task.first_failed, now)
+        if self._keeps(task, cause, failure):
+            return cause, Kept()
         if isinstance(step, Later):
             topic, due, state = self._names.retry(self._app.group, step.delay), step.due, State.WAITING
             metrics.RETRIES.labels(self._app.group, topic.rpartition(".")[2], step.disposition.value).inc()

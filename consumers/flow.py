@@ -5,27 +5,29 @@
                 │                           └ its resource waits for a retry: held, the same way
                 └─ another copy runs: keeps its place in the lane and is checked again
 
-A handler that took `event.transaction` has recorded its own success: straight to the offset. Where its commit wasn't answered, the event
-is checked again before anything else.
-
 Order of every step that matters: a record is acknowledged before the ledger says so, and the ledger is on disk before the
 offset counts as finished. A crash between any two repeats a step and loses nothing.
+
+A handler that took `event.transaction` has recorded its own success: straight to the offset. Where its commit wasn't answered, the event
+is checked again before anything else.
 """
 
 import asyncio
 from collections.abc import Callable
-from copy import copy
-from dataclasses import replace
+
+import msgspec
 
 from hooktape import crash, log, metrics
 from hooktape.consumers.app import App, Handler
 from hooktape.consumers.applied import AppliedVersions
+from hooktape.consumers.breaker import Breaker
 from hooktape.consumers.classify import Disposition
 from hooktape.consumers.clock import Clock
 from hooktape.consumers.copies import Copies
-from hooktape.consumers.custody import Custody, Versions, stale_key
+from hooktape.consumers.custody import Custody, Versions
 from hooktape.consumers.deliveries import Fetched
-from hooktape.consumers.failing import Failing, Leaves, finish
+from hooktape.consumers.failing import Failing, Kept, Leaves, finish
+from hooktape.consumers.flood import Flood
 from hooktape.consumers.handover import Handover
 from hooktape.consumers.holds import Holds, lane16
 from hooktape.consumers.intake import Intake
@@ -34,10 +36,12 @@ from hooktape.consumers.options import Options
 from hooktape.consumers.runner import Runner
 from hooktape.consumers.schedule import Again, Chance
 from hooktape.consumers.task import Rank, Task
-from hooktape.consumers.transactions import Transactions, Try, version_of
+from hooktape.consumers.throttle import Throttle
+from hooktape.consumers.transactions import OVER, Transactions, Try, version_of
 from hooktape.consumers.transactions import Verdict as Said
 from hooktape.errors import LedgerUnavailable, NotOurs
-from hooktape.ledger.checks import IN_RETRY, Applied, Checked, Finish, State, Verdict, Waiting
+from hooktape.ledger.checks import IN_RETRY, Checked, Finish, State, Verdict, Waiting
+from hooktape.ledger.ledger import Ledger
 from hooktape.settings import Settings
 from hooktape.tape.publisher import Publisher
 
@@ -50,18 +54,21 @@ _RECORDED_LATER = {State.WAITING: "letter-acked-not-recorded", State.BEHIND: "ho
 
 
 class Flow:
-    """What is under way in one worker. `custody` reports to `on_checked` and `on_finished`."""
+    """What is under way in one worker. `on_owned`: see `Custody`; `after` is called after each batch of the ledger's answers, and
+    `fail` with an error that ends the worker."""
 
-    def __init__(self, app: App, settings: Settings, options: Options, intake: Intake, publisher: Publisher, clock: Clock,
-                 chance: Chance) -> None:  # fmt: skip
+    def __init__(self, app: App, settings: Settings, options: Options, intake: Intake, ledger: Ledger, publisher: Publisher, clock: Clock,
+                 chance: Chance, *, on_owned: Callable[[dict[int, int]], None], after: Callable[[], None],
+                 fail: Callable[[BaseException], None]) -> None:  # fmt: skip
         self.lanes = Lanes(options.in_flight)
         self.holds = Holds()
-        self.handover = Handover(publisher)
-        self.runner = Runner(self._on_ended, self.lanes.seize, self._on_freed)
-        self.custody: Custody
-        self.transactions: Transactions
-        self.settled: Callable[[], None]
-        """Set before the first event comes: `settled` is called when events have ended without custody's doing."""
+        self.handover = Handover(publisher, fail)
+        self.runner = Runner(self._on_ended, self.lanes.seize, self._on_freed, fail, clock)
+        self.custody = Custody(ledger, app.group, options.lease, clock, on_checked=self._on_checked, on_finished=self._on_finished,
+                               on_skipped=self._on_skipped, on_owned=on_owned, after=after, on_broken=fail)  # fmt: skip
+        self.transactions = Transactions(ledger, app, self.custody.owner, clock, options.lease)
+        self.throttle = Throttle(app, self.lanes, self.custody.ask, clock.monotonic)
+        self.flood = Flood(app.group, self.custody.owner, self.lanes, Breaker(chance), self.custody.ask, clock, intake.logs_of(), self.bury)
         self.stopping = False
         self.moved = asyncio.Event()
         """Set whenever something may have changed."""
@@ -69,7 +76,7 @@ class Flow:
         """Events that have ended in the ledger by this worker since it started."""
         self._app, self._intake, self._clock = app, intake, clock
         self._loop = asyncio.get_running_loop()
-        self._failing = Failing(app, settings, options.quick_tries, chance)
+        self._failing = Failing(app, settings, options.quick_tries, self.flood.keeps, chance)
         self._applied = AppliedVersions()
         self._copies = Copies()
         self._least = 2 * sum(h.concurrency for h in set(app.handlers.values()))
@@ -77,7 +84,7 @@ class Flow:
         self._finished_before = 0
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
-        self._unsettled = False
+        self._after, self._unsettled = after, False
 
     @property
     def quiet(self) -> bool:
@@ -100,13 +107,30 @@ class Flow:
         for task in self.lanes.drop_abandoned():
             self._forget(task)
 
+    def tick(self, now: float, seconds: float) -> None:
+        """To be called every `seconds`; `now` by the monotonic clock."""
+        self.runner.sweep(now)
+        self.throttle.tick(now)
+        self.custody.beat()
+        if self.stopping:
+            return
+        self._pace(seconds)
+        if self.flood.sync_due():
+            self._loop.create_task(self._heed_operators())
+        if (wake := self.flood.wake_at()) is not None and wake <= now:
+            self.pump()
+
+    async def _heed_operators(self) -> None:
+        await self.flood.sync()
+        self._pump_soon()
+
     def give_up_checks(self) -> None:
         """Forgets what hasn't been asked for yet, at the worker's end."""
         for task in self.custody.give_up_checks():
             self._drop(task)
 
-    def pace(self, seconds: float) -> None:
-        """To be told every `seconds`: keeps a second's work checked ahead, and never less than two events for each slot."""
+    def _pace(self, seconds: float) -> None:
+        # A second's work is checked ahead, and never less than two events for each slot.
         pace = int((self.finished - self._finished_before) / seconds)
         self._ahead = min(max(self._least, self._ahead // 2, pace), max(_AHEAD, self._least))
         self._finished_before = self.finished
@@ -119,6 +143,7 @@ class Flow:
         if not self.stopping and self.custody.is_sound():
             while self.lanes.ready + self.custody.checking < self._ahead and (task := self._intake.next()) is not None:
                 self.custody.check(task)
+            self.flood.tend()
             while (task := self.lanes.start(now)) is not None:
                 self._begin(task)
             self._arm(now)
@@ -133,7 +158,7 @@ class Flow:
         self._pumping = False
         if self._unsettled:
             self._unsettled = False
-            self.settled()
+            self._after()
         self.pump()
 
     def _arm(self, now: float) -> None:
@@ -142,8 +167,7 @@ class Flow:
             self._timer.cancel()
         self._timer = None if wake is None else self._loop.call_later(max(wake - now, 0.0), self.pump)
 
-    def on_checked(self, task: Task, answer: Checked, versions: Versions) -> None:
-        """The ledger's answer to a check."""
+    def _on_checked(self, task: Task, answer: Checked, versions: Versions) -> None:
         if task.doubt is not None:
             self._resolve(task, task.doubt, answer)
             return
@@ -157,7 +181,7 @@ class Flow:
                 task.copy = False
                 self._begin(task)
             else:
-                if of := stale_key(task):
+                if (of := task.versioned) is not None:
                     self._applied.enter(of, versions.get(of))
                 task.queued = True
                 self._copies.enter(task)
@@ -169,12 +193,18 @@ class Flow:
         """It has ended, or is in custody, elsewhere."""
         metrics.DUPLICATES.labels(self._app.group).inc()
         assert answer.seen is not None
-        if task.generation:
-            self.custody.skip(task.generation, task.key, _SKIPPED[answer.seen.state], "")
         if answer.seen.state not in IN_RETRY:
             self._release_hold(task)
-        self._intake.finish(task.home, task.offset)
+        if task.generation:
+            # Not finished before it's noted: nothing else brings the record back, and its job would never add up.
+            self.custody.skip(task, _SKIPPED[answer.seen.state])
+        else:
+            self._intake.finish(task.home, task.offset)
         self._drop(task)
+
+    def _on_skipped(self, task: Task) -> None:
+        # The job of a replayed record knows that it wasn't run.
+        self._intake.finish(task.home, task.offset)
 
     def _begin(self, task: Task) -> None:
         """A task that has a slot: runs it, unless it's not to be run here and now after all."""
@@ -188,15 +218,15 @@ class Flow:
             metrics.STALE.labels(self._app.group).inc()
             self._take(task)
             self._end(task, finish(task, State.STALE))
+        elif wait := self.throttle.wait(task, now := self._clock.monotonic()):
+            self.lanes.postpone(task, now + wait)
+            self._pump_soon()
         else:
             crash.point("checked")
             self._take(task)
-            if task.quick:
-                # A thread whose time has run out may still have the last try's event, and mustn't get at this one's transaction.
-                task.event = copy(task.event)
             event = task.event
-            event._bound = task.bound = Try(self.transactions, task)
             event.attempt = task.attempts + 1
+            event._bound = Try(self.transactions, task)
             if task.attempts == 0 and task.rank is Rank.LIVE:
                 self._intake.start_seconds.observe(max(self._clock.time() - event.received_us / 1e6, 0.0))
             self.runner.run(task)
@@ -210,7 +240,7 @@ class Flow:
             task.waits += 1
 
     def _is_stale(self, task: Task) -> bool:
-        of, version = stale_key(task), task.event.version_us
+        of, version = task.versioned, task.event.version_us
         return of is not None and version is not None and self._applied.is_stale(of, version)
 
     # ── the ends of a task ──────────────────────────────────────────────────────────────────────────────────────────
@@ -232,8 +262,8 @@ class Flow:
 
     def _forget(self, task: Task) -> None:
         self._copies.leave(task)
-        if of := stale_key(task):
-            self._applied.leave(of)
+        if task.versioned is not None:
+            self._applied.leave(task.versioned)
 
     def _end(self, task: Task, end: Finish) -> None:
         """It needs no more here: its lane goes on while the ledger writes."""
@@ -258,7 +288,8 @@ class Flow:
             if task.lane is not None:
                 lane = lane16(task.event.lane)
                 seq = self.holds.enter(lane, task.home.tenure.partition, task.key, later.delay, later.due, self._clock.time()).seq
-            end = replace(end, waiting=Waiting(task.seen.key if task.seen else task.key, lane, seq, later.delay, later.due, task.origin))
+            key = task.seen.key if task.seen else task.key
+            end = msgspec.structs.replace(end, waiting=Waiting(key, lane, seq, later.delay, later.due, task.origin))
         self.lanes.hold(task)
         crash.point("before-letter")
         self.handover.send(leaves.letter, lambda: self._arrived(task, end))
@@ -274,50 +305,49 @@ class Flow:
     # ── from the handlers ───────────────────────────────────────────────────────────────────────────────────────────
     def _on_ended(self, task: Task, error: BaseException | None, seconds: float) -> None:
         task.attempts += 1
+        if task.event.costs:
+            self.throttle.ended(task)
         self._intake.meter(task.event.topic).seconds.observe(seconds)
-        said = task.bound.close()
-        if said is Said.SUCCEEDED:
-            crash.point("transaction-returned")
-            self._succeeded(task, error)
-        elif said is Said.NOT_OURS:
-            self._let_go(task)
-        elif said is Said.ASK:
-            task.doubt = error or LedgerUnavailable(f"the transaction of {task.event} wasn't kept, as far as its handler could see")
-            self.custody.check(task)
-            self._pump_soon()
+        said, task.event._bound = task.event._bound.close(), OVER
+        if said is not Said.NONE:
+            self._on_transaction(task, said, error)
         elif error is not None:
             self._on_error(task, error)
         else:
             crash.point("effect-not-recorded")
-            self._end(task, finish(task, State.SUCCEEDED, version=self._apply(task)))
+            self._note_success(task)
+            self._end(task, finish(task, State.SUCCEEDED, version=version_of(task)))
 
-    def _apply(self, task: Task) -> Applied | None:
-        version = version_of(task)
-        if version is not None:
-            self._applied.apply((version.handler, version.shop, version.resource), version.version_micros)
-        return version
+    def _note_success(self, task: Task) -> None:
+        self.flood.succeeded(task)
+        if task.versioned is not None and task.event.version_us is not None:
+            self._applied.apply(task.versioned, task.event.version_us)
 
-    # ── from the handlers' transactions ─────────────────────────────────────────────────────────────────────────────
-    def _succeeded(self, task: Task, error: BaseException | None) -> None:
-        """Its transaction is committed, and its success with it."""
-        if error is not None:
-            _log.error("a handler failed after its transaction was committed: the event has succeeded, and what it had left to do "
-                       "won't be done", event=str(task.event), exc=error)  # fmt: skip
-        self._apply(task)
+    def _on_transaction(self, task: Task, said: Said, error: BaseException | None) -> None:
+        """Its handler had a transaction whose end is more than the handler's own."""
+        if said is Said.SUCCEEDED:
+            crash.point("transaction-returned")
+            if error is not None:
+                _log.error("a handler failed after its transaction was committed: the event has succeeded, and what it had left to do "
+                           "won't be done", event=str(task.event), exc=error)  # fmt: skip
+            self._recorded(task)
+        elif said is Said.NOT_OURS:
+            # Its offset stays as it is here: should Kafka believe that the partition is ours, it's read again.
+            _log.warning("a transaction wasn't kept: the event's partition is another worker's", event=str(task.event))
+            self._drop(task)
+        else:
+            task.doubt = error or LedgerUnavailable(f"the transaction of {task.event} wasn't kept, as far as its handler could see")
+            self.custody.check(task)
+        self._unsettled = True
+        self._pump_soon()
+
+    def _recorded(self, task: Task) -> None:
+        """Its success is on disk already."""
+        self._note_success(task)
         self.lanes.end(task)
         self._release_hold(task)
         self._finished(task, State.SUCCEEDED)
         crash.point("recorded-not-committed")
-        self._unsettled = True
-        self._pump_soon()
-
-    def _let_go(self, task: Task) -> None:
-        """The ledger says that its partition is another worker's, which runs it. Its offset here stays as it is, in case Kafka thinks
-        otherwise."""
-        _log.warning("a transaction wasn't kept: the event's partition is another worker's", event=str(task.event))
-        self._drop(task)
-        self._unsettled = True
-        self._pump_soon()
 
     def _resolve(self, task: Task, doubt: BaseException, answer: Checked) -> None:
         """What the ledger says of an event whose transaction may have been committed."""
@@ -328,7 +358,7 @@ class Flow:
             self._on_error(task, doubt)
         elif seen is not None and tenure is not None and seen.state is State.SUCCEEDED and (
                 (seen.attempts, seen.generation, seen.epoch) == (task.attempts, task.generation, tenure.epoch)):  # fmt: skip
-            self._succeeded(task, None)
+            self._recorded(task)
         else:
             self._skip(task, answer)
 
@@ -341,10 +371,15 @@ class Flow:
         now = self._clock.monotonic()
         if cause.disposition is Disposition.THROTTLED and cause.after is not None:
             self.lanes.cool(task.handler, "" if cause.whole_destination else task.event.shop, now, cause.after)
+        self.throttle.throttled(task, cause)
         if isinstance(step, Again):
             task.quick += 1
             self._untake(task)
             self.lanes.postpone(task, now + step.seconds)
+        elif isinstance(step, Kept):
+            self._untake(task)
+            if task.home.revoked:
+                self._forget(task)
         else:
             self._leave(task, step)
         self._pump_soon()
@@ -352,6 +387,8 @@ class Flow:
     def bury(self, record: Fetched, error: NotOurs) -> None:
         """Dead-letters a record that can't be read."""
         home = record.home
+        if self.flood.keeps_unreadable(record, error, *self._intake.labels(record)):
+            return
         home.taken += 1
 
         def arrived() -> None:
@@ -364,8 +401,7 @@ class Flow:
         self.handover.send(letter, arrived)
 
     # ── from the ledger ─────────────────────────────────────────────────────────────────────────────────────────────
-    def on_finished(self, task: Task, end: Finish, kept: bool) -> None:
-        """An end is on disk, or refused."""
+    def _on_finished(self, task: Task, end: Finish, kept: bool) -> None:
         self._finished(task, end.state)
         if not kept:
             _log.warning("an end wasn't recorded: the event's partition is another worker's, or another copy of it ended first",

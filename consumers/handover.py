@@ -15,10 +15,11 @@ _PAUSES = (0.1, 0.3, 1.0, 3.0, 5.0)
 
 
 class Handover:
-    """Letters under way. A letter is tried until Kafka has acknowledged it or the worker stops: nothing is given up."""
+    """Letters under way. A letter is tried until Kafka has acknowledged it or the worker stops: nothing is given up.
+    `broken` gets an error that isn't the tape's."""
 
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
+    def __init__(self, publisher: Publisher, broken: Callable[[BaseException], None]) -> None:
+        self._publisher, self._broken = publisher, broken
         self._under_way: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -28,7 +29,12 @@ class Handover:
         """Produces it in the background; `arrived` is called on the loop when it's acknowledged."""
         task = asyncio.get_running_loop().create_task(self._insist(letter, arrived))
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._look)
+
+    def _look(self, task: "asyncio.Task[None]") -> None:
+        self._under_way.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken(error)  # the letter's event would hang for ever
 
     async def settle(self, within: float) -> None:
         """Waits for what is under way, `within` seconds at most; what hasn't arrived then is unfinished and will run again."""

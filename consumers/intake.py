@@ -1,7 +1,7 @@
 """What comes in: which topics to read, which record belongs to which handler, and what has become of its offset."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from hooktape.consumers.lanes import Shares
 from hooktape.consumers.options import Options
 from hooktape.consumers.source import Source
 from hooktape.consumers.task import Home, Rank, Task
-from hooktape.consumers.tracker import WINDOW, Tracker
+from hooktape.consumers.tracker import REACH, Tracker
 from hooktape.errors import NotOurs, Reject, TopicMissing
 from hooktape.ledger.checks import State
 from hooktape.ledger.windows import Window
@@ -61,6 +61,7 @@ class Intake:
         self._backlog: dict[Rank, deque[Task]] = {rank: deque() for rank in Rank}
         self._shares = Shares()
         self._held: set[Home] = set()
+        self._stopped: set[Home] = set()
         self._meters: dict[str, Meter] = {}
         self._logs: tuple[str, ...] = ()
 
@@ -94,6 +95,11 @@ class Intake:
             Plan(group, replay, Rank.REPLAY, BEGINNING, options.side_buffer, _SIDE_PREFETCH),
         ]
 
+    def logs_of(self) -> dict[str, str]:
+        """Kafka topic → the Shopify topic whose log it is."""
+        names, table = Names(self._settings.topic_prefix), shopify.table()
+        return {names.log(table[topic].kafka_name): topic for topic in self._app.handlers if topic in table}
+
     # ── records in, tasks out ───────────────────────────────────────────────────────────────────────────────────────
     def take(self, source: Source, records: Iterable[Fetched]) -> list[Dead]:
         """Queues a batch's events; returns the records that can't be read."""
@@ -125,9 +131,11 @@ class Intake:
                     self._mark_window(task)
             else:
                 self._mark(task)
+            if handler.skip_stale and event.resource and event.version_us is not None:
+                task.versioned = handler.name, event.shop, event.resource
             event.at, event.replay = task.origin, task.replay
             backlog.append(task)
-        source.held = tracker.incomplete
+        source.held = self._load(source.plan.rank)
         return dead
 
     def next(self) -> Task | None:
@@ -143,6 +151,11 @@ class Intake:
         """Forgets unchecked events of partitions that have gone."""
         for rank, backlog in self._backlog.items():
             self._backlog[rank] = deque(task for task in backlog if not task.abandoned)
+
+    def labels(self, record: Fetched) -> tuple[str, str]:
+        """Shopify topic and shop of a record that can't be decoded, as its headers say."""
+        read = headers.read(record.message.headers())  # type: ignore[arg-type]
+        return read.get(headers.TOPIC, ""), read.get(headers.SHOP, "")
 
     def provenance(self, record: Fetched) -> tuple[Coordinates, Replay | None]:
         """Where a record lies on the tape, and the replay that it belongs to."""
@@ -177,6 +190,7 @@ class Intake:
         for home in homes:
             self._trackers[home.rank].close(home)
             self._held.discard(home)
+            self._stopped.discard(home)
 
     def finish(self, home: Home, offset: int) -> None:
         """A record needs no more."""
@@ -215,19 +229,28 @@ class Intake:
     def update_held(self, sources: list[Source]) -> None:
         """Tells the sources how much is held, so that they fetch on."""
         for source in sources:
-            source.held = self._trackers[source.plan.rank].incomplete
+            source.held = self._load(source.plan.rank)
             source.wake()
 
-    def hold_windows(self, sources: list[Source]) -> None:
-        """Stops fetching partitions whose window of unfinished offsets is nearly full, and resumes at half."""
+    def _load(self, rank: Rank) -> int:
+        # What was fetched of a held topic before its partitions paused waits beside the buffer, or the other topics would fetch nothing.
+        tracker = self._trackers[rank]
+        return tracker.incomplete - sum(tracker.pending(home) for home in self._stopped if home.rank is rank)
+
+    def hold_windows(self, sources: list[Source], paused: Callable[[str], bool]) -> None:
+        """Stops fetching partitions whose lowest unfinished offset lies too far behind, and resumes at half; and those whose topic the
+        flood breaker holds (`paused`)."""
         for source in sources:
             tracker = self._trackers[source.plan.rank]
             for home in tracker.homes():
-                window = tracker.window(home)
-                if window > WINDOW * 5 // 8 and home not in self._held:
+                if home.tenure is None:
+                    continue  # not this worker's yet, and held back for that
+                window, stopped = tracker.window(home), paused(home.topic)
+                (self._stopped.add if stopped else self._stopped.discard)(home)
+                if (stopped or window > REACH) and home not in self._held:
                     self._held.add(home)
                     source.hold(home, True)
-                elif window < WINDOW // 2 and home in self._held:
+                elif not stopped and window < REACH // 2 and home in self._held:
                     self._held.discard(home)
                     source.hold(home, False)
 

@@ -1,7 +1,8 @@
-"""Who runs next: one FIFO per key with one event in flight, limits per handler and per process, shares per rank.
+"""Who runs next: one FIFO per key with one event in flight, limits per handler, its shops and the process, shares per rank.
 
     add ──▶ waiting ──the one before ended──▶ ready ──start──▶ running ──end──▶ (gone; the next of the lane is ready)
-                                               ▲ ▲               │
+                                               ▲ ▲ ▲             │
+                                               │ │ └─ aside ◀────┤ start, but its topic is closed; or put_aside
                                                │ └── cooled ◀────┤ start, but the handler's shop is cooling
                                                └──── parked ◀────┤ postpone(until): keeps the lane, frees the slot
                                                                  └─ hold ──▶ held ──release──▶ (gone)
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Hashable
 from math import inf
 
+from hooktape.consumers.shops import Places, Turns
 from hooktape.consumers.task import Bounds, Rank, Task
 
 # Starts per round when every rank has work. Live goes first, and a replay of millions still moves.
@@ -54,21 +56,24 @@ class Lanes:
         self.limit = limit
         self.running = 0
         self.ready = 0
-        """Events that could start if a slot were free (some of them may be cooling)."""
+        """Events that could start if a slot were free (some of them may be cooling, or of a shop that has all it may)."""
         self.seized = 0
         """Slots taken by threads whose event has ended otherwise."""
         self.held = 0
         """Events on their way to a retry or dead-letter topic."""
         self._shares = Shares()
         self._waiting: dict[Hashable, deque[Task]] = {}
-        self._ready: dict[Rank, dict[Bounds, deque[Task]]] = {rank: {} for rank in Rank}
-        self._running: dict[Bounds, int] = {}
+        self._ready: dict[Rank, dict[Bounds, Turns]] = {rank: {} for rank in Rank}
+        self._places: dict[Bounds, Places] = {}
         self._parked: list[tuple[float, int, Task]] = []
         self._cooling: dict[tuple[Bounds, str], float] = {}
+        self._aside: dict[str, deque[Task]] = {}
+        self._wanted: set[str] = set()
+        self._probes: dict[str, Task] = {}
         self._numbers = itertools.count()
 
     def __len__(self) -> int:
-        return self.running + self.ready + self.held + len(self._parked) + sum(map(len, self._waiting.values()))
+        return self.running + self.ready + self.held + len(self._parked) + sum(map(len, self._waiting.values())) + self.aside()
 
     def add(self, task: Task) -> None:
         """Queues an event behind all of its key that came before."""
@@ -90,18 +95,18 @@ class Lanes:
             if task is not None:
                 self._shares.spend(rank)
                 self.running += 1
-                self._running[task.handler] = self._running.get(task.handler, 0) + 1
+                self._places[task.handler].enter(task.event.shop)
                 return task
         return None
 
     def end(self, task: Task) -> None:
         """A running event has ended: its slot and its lane are free."""
-        self._vacate(task.handler)
+        self._vacate(task)
         self._free_lane(task)
 
     def hold(self, task: Task) -> None:
         """A running event is on its way elsewhere: its slot is free, its lane isn't until `release`."""
-        self._vacate(task.handler)
+        self._vacate(task)
         self.held += 1
 
     def release(self, task: Task) -> None:
@@ -111,23 +116,75 @@ class Lanes:
 
     def postpone(self, task: Task, until: float) -> None:
         """A running event waits until `until` at the head of its lane, without its slot."""
-        self._vacate(task.handler)
+        self._vacate(task)
         self._park(task, until)
 
     def seize(self, handler: Bounds) -> None:
         """Takes a slot for what isn't an event of ours any more: a thread that outlives its time-out."""
         self.seized += 1
-        self._running[handler] = self._running.get(handler, 0) + 1
+        self._places[handler].running += 1
 
     def give_back(self, handler: Bounds) -> None:
         """A seized slot is free."""
         self.seized -= 1
-        self._running[handler] -= 1
+        self._places[handler].running -= 1
 
     def cool(self, handler: Bounds, scope: str, now: float, seconds: float) -> None:
         """Nothing of `scope` (a shop; "" is everything of the handler) starts before `now + seconds`, at most a minute."""
         until = now + min(seconds, LONGEST_COOLING)
         self._cooling[handler, scope] = max(until, self._cooling.get((handler, scope), 0.0))
+
+    def close_topic(self, topic: str) -> None:
+        """Events of a Shopify topic that would start are put aside instead, with their lanes, until it's opened. No probe is let
+        through any more; what runs isn't touched."""
+        self._aside.setdefault(topic, deque())
+        self._wanted.discard(topic)
+        self._probes.pop(topic, None)
+
+    def open_topic(self, topic: str) -> None:
+        """What was put aside is ready again, the first first; nothing happens to a topic that is open."""
+        for task in self._aside.pop(topic, ()):
+            self._make_ready(task)
+        self._wanted.discard(topic)
+        self._probes.pop(topic, None)
+
+    def let_probe(self, topic: str) -> None:
+        """Of a closed topic, the next event starts: the first put aside of the best rank, or else the first to come."""
+        aside = self._aside.get(topic)
+        if aside is None or topic in self._wanted or topic in self._probes:
+            return
+        self._wanted.add(topic)
+        if aside:
+            # One that failed before goes behind all others: were it first each time, one bad event could keep its topic closed.
+            task = min(aside, key=lambda task: task.rank)
+            aside.remove(task)
+            self._make_ready(task)
+
+    def is_probe(self, task: Task) -> bool:
+        """Whether an event was let through a closed topic."""
+        return self._probes.get(task.event.topic) is task
+
+    def probing(self, topic: str) -> bool:
+        """Whether an event of a closed topic has been let through, or the next to come will be."""
+        return topic in self._wanted or topic in self._probes
+
+    def awaits_probe(self, topic: str) -> bool:
+        """Whether the next event of a closed topic to come would be let through."""
+        return topic in self._wanted
+
+    def put_aside(self, task: Task) -> None:
+        """A running event waits at the head of its lane until its topic is opened, without its slot."""
+        self._vacate(task)
+        self._drop_probe(task)
+        aside = self._aside.get(task.event.topic)
+        if aside is None:
+            self._make_ready(task)
+        else:
+            aside.append(task)
+
+    def aside(self, topic: str | None = None) -> int:
+        """Events put aside, of a topic or of all. Their lanes' later events aren't counted."""
+        return sum(map(len, self._aside.values())) if topic is None else len(self._aside.get(topic, ()))
 
     def wake_at(self) -> float | None:
         """When `start` may have something that it hasn't now, apart from what ends and is added; None: never."""
@@ -150,10 +207,16 @@ class Lanes:
             else:
                 heapq.heappush(self._parked, entry)
         for queues in self._ready.values():
-            for queue in list(queues.values()):
-                for task in [task for task in queue if task.abandoned]:
-                    queue.remove(task)
+            for turns in list(queues.values()):
+                for task in [task for task in turns if task.abandoned]:
+                    turns.remove(task)
                     self.ready -= 1
+                    dropped.append(task)
+                    self._free_lane(task)
+        for topic, aside in self._aside.items():
+            self._aside[topic] = deque(task for task in aside if not task.abandoned)
+            for task in aside:
+                if task.abandoned:
                     dropped.append(task)
                     self._free_lane(task)
         return dropped
@@ -161,12 +224,13 @@ class Lanes:
     def _pick(self, rank: Rank, now: float) -> Task | None:
         queues = self._ready[rank]
         for handler in list(queues):
-            queue = queues[handler]
-            if self._running.get(handler, 0) >= handler.concurrency:
+            turns, places = queues[handler], self._places[handler]
+            if places.running >= handler.concurrency:
                 continue
-            while queue:
-                task = queue.popleft()
+            while (task := turns.take(places.full)) is not None:
                 self.ready -= 1
+                if self._aside and self._kept_aside(task):
+                    continue
                 until = self._cool_until(task, now) if self._cooling else 0.0
                 if until > now:
                     self._park(task, until)
@@ -186,22 +250,46 @@ class Lanes:
                 del self._cooling[task.handler, scope]
         return until
 
+    def _kept_aside(self, task: Task) -> bool:
+        topic = task.event.topic
+        aside = self._aside.get(topic)
+        if aside is None or self._probes.get(topic) is task:
+            return False
+        if topic in self._wanted:
+            self._wanted.remove(topic)
+            self._probes[topic] = task
+            return False
+        aside.append(task)
+        return True
+
+    def _drop_probe(self, task: Task) -> None:
+        if self._probes and self.is_probe(task):
+            del self._probes[task.event.topic]
+
     def _wake(self, now: float) -> None:
         while self._parked and self._parked[0][0] <= now:
             self._make_ready(heapq.heappop(self._parked)[2])
 
     def _make_ready(self, task: Task) -> None:
-        self._ready[task.rank].setdefault(task.handler, deque()).append(task)
+        turns = self._ready[task.rank].get(task.handler)
+        if turns is None:
+            turns = self._ready[task.rank][task.handler] = Turns()
+            self._places.setdefault(task.handler, Places(task.handler))
+        turns.add(task)
         self.ready += 1
 
-    def _vacate(self, handler: Bounds) -> None:
+    def _vacate(self, task: Task) -> None:
         self.running -= 1
-        self._running[handler] -= 1
+        if self._places[task.handler].leave(task.event.shop):
+            for queues in self._ready.values():
+                if task.handler in queues:
+                    queues[task.handler].readmit(task.event.shop)
 
     def _park(self, task: Task, until: float) -> None:
         heapq.heappush(self._parked, (until, next(self._numbers), task))
 
     def _free_lane(self, task: Task) -> None:
+        self._drop_probe(task)
         if task.lane is None:
             return
         waiting = self._waiting[task.lane]

@@ -19,9 +19,9 @@ class Options:
     """The same for retry topics, and for the replay lane."""
     quick_tries: int = 2
     """Tries in the lane, before a retry topic; 0 turns them off."""
-    lease: float = 10.0
-    """How long after a worker's sudden death nobody takes over what it was running. Below Kafka's session time-out (45 s by
-    default), or the partition's next owner has to wait."""
+    lease: float = 3.0
+    """How long after a worker's sudden death nobody takes over its partitions, once Kafka has noticed. A worker that can't renew it
+    (a third of it goes by between two tries) starts nothing more until it can. Machines' clocks must agree to within a second."""
     revoke_within: float = 10.0
     """How long a rebalance waits for events that run. The broker waits for five minutes (max.poll.interval.ms)."""
     stop_within: float = 15.0

@@ -1,12 +1,14 @@
 """Runs handlers: async ones on the loop, plain ones in threads, each with its time-out.
 
 Each slot is one asyncio task that runs event after event: making a task per event would cost more than everything else a
-worker does for it. A sweeper cancels what is overdue; a timer per event would, again, cost too much.
+worker does for it. A sweeper cancels what is overdue; a timer per event would, again, cost too much. The sweeper also sees the
+heartbeats: a handler leaves a mark on its event, and the deadline moves to a time-out after the sweep that found it.
 """
 
 import asyncio
 import contextlib
 import contextvars
+import copy
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from dataclasses import dataclass, field
 from hooktape import log
 from hooktape.consumers.app import Handler
 from hooktape.consumers.classify import HandlerTimeout
+from hooktape.consumers.clock import Clock
 from hooktape.consumers.task import Task
 
 _log = log.get("hooktape.consumers")
@@ -36,10 +39,11 @@ class _Slot:
 
 class Runner:
     """Slots for one process. `ended` gets every result. `stuck`: a thread has timed out and goes on, so its slot isn't free
-    before `freed` says so."""
+    before `freed` says so. `broken` gets a fault of the worker's own, met while it dealt with a result."""
 
-    def __init__(self, ended: Ended, stuck: Callable[[Handler], None], freed: Callable[[Handler], None]) -> None:
-        self._ended, self._stuck, self._freed = ended, stuck, freed
+    def __init__(self, ended: Ended, stuck: Callable[[Handler], None], freed: Callable[[Handler], None],
+                 broken: Callable[[BaseException], None], clock: Clock = time) -> None:  # fmt: skip
+        self._ended, self._stuck, self._freed, self._broken, self._clock = ended, stuck, freed, broken, clock
         self._loop = asyncio.get_running_loop()
         self._idle: list[_Slot] = []
         self._slots: list[_Slot] = []
@@ -53,10 +57,17 @@ class Runner:
             slot.waiting.set_result(None)
 
     def sweep(self, now: float) -> None:
-        """Ends what is overdue; `now` by time.monotonic(). To be called several times a second."""
+        """Ends what is overdue; `now` by the clock's monotonic(). To be called several times a second."""
         for slot in self._slots:
-            if slot.task is not None and now > slot.deadline and not slot.overdue and slot.runner is not None:
-                slot.overdue = True
+            task = slot.task
+            if task is None or slot.overdue or slot.runner is None:
+                continue
+            # Looked at before the deadline: a beat that came in time counts, however late the loop gets here.
+            if task.event.beating:
+                task.event.beating = False
+                slot.deadline = now + _timeout(task)
+            elif now > slot.deadline:
+                task.event.lapsed = slot.overdue = True
                 slot.runner.cancel()
 
     async def close(self) -> None:
@@ -75,7 +86,13 @@ class Runner:
         slot = _Slot()
         self._slots.append(slot)
         slot.runner = self._loop.create_task(self._serve(slot), context=contextvars.Context())
+        slot.runner.add_done_callback(self._look)
         return slot
+
+    def _look(self, runner: "asyncio.Task[None]") -> None:
+        """A slot ends by itself when its context isn't clean. Any other end is a fault of ours, and its event would hang."""
+        if not runner.cancelled() and (error := runner.exception()) is not None:
+            self._broken(error)
 
     async def _serve(self, slot: _Slot) -> None:
         clean = True
@@ -87,7 +104,7 @@ class Runner:
                 slot.waiting = None
             task = slot.inbox.popleft()
             error = await self._one(slot, task)
-            seconds = time.monotonic() - slot.started
+            seconds = self._clock.monotonic() - slot.started
             slot.task, slot.overdue = None, False
             # The slot began with an empty context. What a handler has bound in it mustn't colour the next event: a new slot.
             clean = not contextvars.copy_context()
@@ -98,8 +115,9 @@ class Runner:
     async def _one(self, slot: _Slot, task: Task) -> BaseException | None:
         handler = task.handler
         assert isinstance(handler, Handler)
-        slot.started = time.monotonic()
+        slot.started = self._clock.monotonic()
         slot.deadline = slot.started + handler.timeout
+        task.event.beating = False
         slot.task = task
         try:
             if handler.is_async:
@@ -111,7 +129,11 @@ class Runner:
                 if slot.runner is not None and slot.runner.cancelling():
                     raise
                 return error  # the handler's own: a task that it awaited was cancelled
-            return HandlerTimeout(f"{handler.name} took longer than its timeout of {handler.timeout:g} s")
+            # The next try gets an event of its own: the mark is for this one's code, a thread above all, which may go on.
+            task.event = copy.copy(task.event)
+            task.event.beating = task.event.lapsed = False
+            return HandlerTimeout(f"{handler.name} took longer than its timeout of {handler.timeout:g} s, counted from its start or "
+                                  "its last heartbeat")  # fmt: skip
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is a result
             return error
         finally:
@@ -129,6 +151,7 @@ class Runner:
             await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             # A thread can't be killed. It keeps its place in the pool, so it keeps its slot, until it ends by itself.
+            task.event.lapsed = True
             if not future.cancel() and not future.done():
                 _log.error("a handler's thread outlives its time-out; its result will be ignored", handler=handler.name,
                            event=str(task.event))  # fmt: skip
@@ -139,3 +162,8 @@ class Runner:
     def _free_later(self, handler: Handler) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._freed, handler)
+
+
+def _timeout(task: Task) -> float:
+    assert isinstance(task.handler, Handler)
+    return task.handler.timeout

@@ -56,6 +56,8 @@ class Schedule:
         `quick`: quick tries already made since the event was fetched. `previous`: the delay of the retry topic that it came
         by, None for the log. Quick tries are made only the first time: whatever lasts longer is for the topics.
         """
+        if cause.untried:
+            return Again(cause.after or 0.0)
         if cause.disposition in FINAL:
             return Dead(cause.disposition)
         if attempts >= most:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Protocol
 
+import msgspec
+
 from hooktape.ledger.checks import Row
 from hooktape.schemas.event import Coordinates, Event, EventKey, Replay
 
@@ -80,9 +82,8 @@ class Home:
         return next((epoch for first, epoch in reversed(self.leaders) if first < offset), None)
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class Task:
-    """One event on its way through the worker. It has no `repr` of its own: it would show the body."""
+class Task(msgspec.Struct, eq=False, gc=False):
+    """One event on its way through the worker. A struct, since there's one for each event: a dataclass takes three times as long."""
 
     home: Home
     offset: int
@@ -109,15 +110,18 @@ class Task:
     """Tries in the lane since the record was fetched."""
     waits: int = 0
     """Waits for an earlier copy in a row."""
+    versioned: "tuple[str, str, str] | None" = None
+    """(handler, shop, resource) whose version counts for `skip_stale`; None where the handler doesn't care or the body has none."""
     first_failed: float | None = None
     generation: str = ""
     forced: bool = False
     replay: Replay | None = None
     origin: Coordinates | None = None
-    bound: Any = None
-    """This try's transaction, a `transactions.Try`."""
     doubt: BaseException | None = None
-    """Its transaction's commit wasn't answered: the ledger is asked, and if there's no success, this is the try's error."""
+    """The commit of its transaction wasn't answered: the ledger is asked, and if there's no success, this is the try's error."""
+
+    def __repr__(self) -> str:
+        return f"<Task {self.event}>"  # not the body
 
     @property
     def abandoned(self) -> bool:

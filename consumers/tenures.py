@@ -135,18 +135,22 @@ class Tenures:
                 task.cancel()
 
     # ── taking ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _unowned(self) -> list[int]:
+        # Not what it has lost: those assignments have ended here, and a new tenure would read their records and drop them.
+        return [p for p, homes in self._assigned.items() if p not in self._owned and not any(home.revoked for home in homes)]
+
     def _wanted(self) -> list[int]:
         ending = {tenure.partition for tenure in self._ending} | self._freeing
-        return [p for p in self._assigned if p not in self._owned and p not in ending]
+        return [p for p in self._unowned() if p not in ending]
 
     def _ask_soon(self) -> None:
-        if self._asking is None and not self._closed and self._assigned.keys() - self._owned.keys():
+        if self._asking is None and not self._closed and self._unowned():
             self._asking = asyncio.get_running_loop().create_task(self._ask())
 
     async def _ask(self) -> None:
         tries, began, said = 0, self._clock.monotonic(), False
         try:
-            while self._assigned.keys() - self._owned.keys():
+            while self._unowned():
                 wanted, now = self._wanted(), self._clock.time()
                 taken = await self._take(wanted, now)
                 for partition, epoch in taken.epochs.items():
@@ -162,10 +166,10 @@ class Tenures:
                     partition, owner = next(iter(taken.held.items()))
                     _log.warning("a partition waits for its former worker, which still runs something of it or died a moment ago",
                                  group=self._group, partition=partition, worker=owner)  # fmt: skip
-                if self._assigned.keys() - self._owned.keys():
+                if self._unowned():
                     await asyncio.sleep(_ASK_AGAIN[min(tries, len(_ASK_AGAIN) - 1)])
                     tries += 1
-        except HooktapeError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, a partition that nobody asks for is read by nobody
             self._fail(error)
         finally:
             self._asking = None

@@ -25,14 +25,15 @@ from contextlib import (
     contextmanager,
     suppress,
 )
-from dataclasses import replace
 from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from hooktape import crash
+from hooktape.consumers.app import App
 from hooktape.consumers.clock import Clock
-from hooktape.consumers.custody import stale_key
 from hooktape.consumers.failing import finish
 from hooktape.consumers.task import Task
 from hooktape.errors import LedgerUnavailable, TransactionRefused, UsageError
@@ -225,6 +226,16 @@ class Try:
 _lock = threading.Lock()
 
 
+class _Over:
+    """What an event is bound to when its try has ended: the try itself would keep the worker's task alive, in a circle."""
+
+    def transaction(self) -> "Block":
+        raise TransactionRefused("event.transaction() comes too late: the handler of the event has ended.")
+
+
+OVER = _Over()
+
+
 class Block:
     """A context manager of both kinds, for one block."""
 
@@ -253,14 +264,14 @@ class Block:
 
 
 class Transactions:
-    """A worker's: on the ledger's own database. `longest` in seconds: the longest time-out of a handler; `lease` the worker's."""
+    """A worker's: on the ledger's own database. `owner` and `lease` (in seconds) are the worker's."""
 
-    def __init__(self, ledger: Ledger, group: str, owner: str, clock: Clock, lease: float, longest: float) -> None:
-        self._ledger, self._group, self._owner, self._clock = ledger, group, owner, clock
+    def __init__(self, ledger: Ledger, app: App, owner: str, clock: Clock, lease: float) -> None:
+        self._ledger, self._group, self._owner, self._clock = ledger, app.group, owner, clock
         # Between the record and the commit a worker does nothing. One that stands still for its lease there counts as dead.
         self._lease = lease
         # Between statements of its own a handler may do other things, for as long as it may take at all.
-        self._longest = max(longest, lease)
+        self._longest = max(lease, *(handler.timeout for handler in app.handlers.values()))
         self._loop = asyncio.get_running_loop()
         self._opened: Sessions | None = None
 
@@ -304,10 +315,10 @@ class Transactions:
 
 def version_of(task: Task) -> Applied | None:
     """The version that a success of this event applies, where its handler wants to know."""
-    of, version = stale_key(task), task.event.version_us
+    of, version = task.versioned, task.event.version_us
     return None if of is None or version is None else Applied(*of, version)
 
 
 def _success(task: Task) -> Finish:
     # The try that is running isn't counted yet.
-    return replace(finish(task, State.SUCCEEDED, version=version_of(task)), attempts=task.attempts + 1)
+    return msgspec.structs.replace(finish(task, State.SUCCEEDED, version=version_of(task)), attempts=task.attempts + 1)

@@ -20,7 +20,6 @@ from confluent_kafka import Consumer
 from hooktape import crash, log, metrics
 from hooktape.consumers.app import App
 from hooktape.consumers.clock import Clock
-from hooktape.consumers.custody import Custody
 from hooktape.consumers.deliveries import Assigned, Broken, Delivery, Lost, Plan, Revoked
 from hooktape.consumers.flow import Flow
 from hooktape.consumers.intake import Intake
@@ -28,7 +27,6 @@ from hooktape.consumers.options import Options
 from hooktape.consumers.schedule import Chance
 from hooktape.consumers.source import Source
 from hooktape.consumers.tenures import Tenures
-from hooktape.consumers.transactions import Transactions
 from hooktape.consumers.watch import Watch
 from hooktape.errors import HooktapeError
 from hooktape.ledger.ledger import Ledger
@@ -56,13 +54,9 @@ class Worker:
         self.failed: asyncio.Future[None] = loop.create_future()
         self._loop, self._make, self._source, self._clock = loop, make, source, clock
         self._intake = Intake(app, settings, options)
-        self._flow = Flow(app, settings, options, self._intake, publisher, clock, chance)
-        self._custody = self._flow.custody = Custody(
-            ledger, app.group, options.lease, clock, on_checked=self._flow.on_checked, on_finished=self._flow.on_finished,
-            on_owned=self._on_owned, after=self._after_batch, on_broken=self._fail)  # fmt: skip
-        longest = max((handler.timeout for handler in app.handlers.values()), default=0.0)
-        self._flow.transactions = Transactions(ledger, app.group, self._custody.owner, clock, options.lease, longest)
-        self._flow.settled = self._after_batch
+        self._flow = Flow(app, settings, options, self._intake, ledger, publisher, clock, chance, on_owned=self._on_owned,
+                          after=self._after_batch, fail=self._fail)  # fmt: skip
+        self._custody = self._flow.custody
         self._tenures = Tenures(app.group, self._custody, self._intake, self._flow.holds, clock, options.revoke_within, self._fail)
         self._sources: list[Source] = []
         self._ticker: asyncio.Task[None] | None = None
@@ -120,7 +114,10 @@ class Worker:
         self._tenures.close()
         if self._watch is not None:
             self._watch.close()
+        with contextlib.suppress(HooktapeError):
+            await self._bounded(flow.flood.close(), 1.0, "the flood breaker's reports stay until they are stale")
         await self._bounded(flow.transactions.close(), 1.0, "connections of event.transaction() couldn't be closed")
+        await self._bounded(flow.throttle.close(), 1.0, "the shared limits weren't settled")
         await self._bounded(self._custody.close(), 2.0, "the lease couldn't be given back")
 
     async def _bounded(self, work: "asyncio._CoroutineLike[None]", within: float, otherwise: str) -> None:
@@ -181,11 +178,10 @@ class Worker:
         while True:
             await asyncio.sleep(_TICK)
             now = self._clock.monotonic()
-            self._flow.runner.sweep(now)
-            self._custody.beat()
+            self._flow.tick(now, _TICK)
             if not self._flow.stopping:
-                self._flow.pace(_TICK)
-                self._intake.hold_windows(self._sources)
+                self._intake.hold_windows(self._sources, self._flow.flood.paused)
+                self._intake.update_held(self._sources)
                 self._tenures.settle()
             if now - committed >= _COMMIT_EVERY:
                 committed = now

@@ -19,6 +19,8 @@ row, and the event, whose offset isn't committed, runs again.
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
+import msgspec
+
 from hooktape.ledger.keys import EventKey
 from hooktape.schemas.event import Coordinates
 
@@ -50,8 +52,7 @@ class Verdict(Enum):
     """In custody elsewhere: in a retry topic, or dead. Skip it and complete the offset."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(msgspec.Struct, frozen=True, gc=False):
     """A record that a worker wants to handle.
 
     `attempt` is how often the event was tried before this record was produced: 0 for a record of the tape or of a replay.
@@ -66,8 +67,7 @@ class Check:
     retry: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, gc=False):
     """An outcome as the table holds it."""
 
     key: EventKey
@@ -78,8 +78,7 @@ class Row:
     first_failed_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(msgspec.Struct, frozen=True, gc=False):
     """What came of a check; the answers stand in the order of the checks.
 
     `attempts` counts the tries so far and `first_failed_at` (epoch seconds) is the first failure's time, both within the
@@ -121,8 +120,7 @@ class Waiting:
     origin: Coordinates
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(msgspec.Struct, frozen=True, gc=False):
     """The end of a run, or of the wait for one. `attempts` counts it; `seen` is the row that `check` answered with.
 
     `partition` and `epoch` are the fencing token: an end is recorded only while the worker owns the partition in that

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from hooktape.errors import SettingsError
 from hooktape.ledger.audit import Audit
+from hooktape.ledger.breakers import Breakers
+from hooktape.ledger.budgets import Budgets
 from hooktape.ledger.catalogue import Catalogue
 from hooktape.ledger.database import Database
 from hooktape.ledger.jobs import Jobs
@@ -35,6 +37,8 @@ class Ledger:
     reconcile: Reconcile
     audit: Audit
     leases: Leases
+    breakers: Breakers
+    budgets: Budgets
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -45,6 +49,8 @@ class Ledger:
         self.reconcile = Reconcile(database)
         self.audit = Audit(database)
         self.leases = Leases(database)
+        self.breakers = Breakers(database)
+        self.budgets = Budgets(database)
 
     @classmethod
     def open(cls, url: str) -> "Ledger":

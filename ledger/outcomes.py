@@ -70,7 +70,9 @@ class Outcomes:
 
         def work(t: Transaction) -> list[Checked]:
             rows = _rows(t, group, [c.key for c in checks])
-            done = _settled(t, checks) if rows else ()
+            if not rows:
+                return [decide(None, c) for c in checks]
+            done = _settled(t, checks)
             return [decide(_near(rows, c.key), c, (c.generation, c.key) in done) for c in checks]
 
         return self._database.read(work) if checks else []
@@ -145,21 +147,23 @@ class Outcomes:
 
 
 def finish_in(t: Transaction, group: str, owner: str, finishes: Sequence[Finish], now: float) -> list[bool]:
-    """`Outcomes.finish`, inside a transaction that may hold a handler's own writes too."""
+    """`Outcomes.finish`, inside a transaction."""
     own = owned(t, group, owner, locked=True)
     mine = [own.get(f.partition) == f.epoch for f in finishes]
-    new = [f for f, ok in zip(finishes, mine, strict=True) if ok and f.seen is None and f.state not in FAILED]
-    rest = [f for f, ok in zip(finishes, mine, strict=True) if ok and not (f.seen is None and f.state not in FAILED)]
-    new.sort(key=lambda f: f.key)  # in one order everywhere, so that two transactions can't wait for each other
-    kept = t.insert(_NEW, _NEW_TYPES, [(f.key.day, group, f.key.id, f.state.value, f.attempts, f.epoch, f.generation, f.topic, now)
-                                       for f in new], _ONCE)  # fmt: skip
-    changed = [f for f in sorted(rest, key=lambda f: f.key) if t.run(*_changing(group, f, now)) == 1]
-    accepted = {id(f) for f in changed}
-    if kept == len(new):
-        accepted.update(map(id, new))
+    new: list[Finish] = []
+    rest: list[Finish] = []
+    for f, ok in zip(finishes, mine, strict=True):
+        if ok:
+            (new if f.seen is None and f.state not in FAILED else rest).append(f)
+    rows = [(f.key.day, group, f.key.id, int(f.state), f.attempts, f.epoch, f.generation, f.topic, now) for f in new]
+    rows.sort()  # in one order everywhere, so that two transactions can't wait for each other
+    all_new = t.insert(_NEW, _NEW_TYPES, rows, _ONCE) == len(rows)
+    changed = {id(f) for f in sorted(rest, key=lambda f: f.key) if t.run(*_changing(group, f, now)) == 1}
+    if all_new and len(changed) == len(rest):
+        answers = mine
     else:
-        accepted.update(id(f) for f in new if _stands(t, group, f))
-    answers = [ok and (id(f) in accepted or _stands(t, group, f)) for f, ok in zip(finishes, mine, strict=True)]
+        kept = changed | ({id(f) for f in new} if all_new else set())
+        answers = [ok and (id(f) in kept or _stands(t, group, f)) for f, ok in zip(finishes, mine, strict=True)]
     _follow_up(t, group, [f for f, ok in zip(finishes, answers, strict=True) if ok])
     return answers
 
@@ -236,9 +240,10 @@ def _follow_up(t: Transaction, group: str, finishes: Sequence[Finish]) -> None:
     for f in finishes:
         if _ends_wait(f):
             t.run(_ARRIVED, _place(group, f))
-    t.many(_WAIT, [{"grp": group, "part": f.partition, "day": w.key.day, "id": w.key.id, "lane": w.lane, "seq": w.seq,
-                    "delay": w.delay, "due": w.due, "topic": w.origin.topic, "number": w.origin.partition,
-                    "offset": w.origin.offset} for f in finishes if (w := f.waiting) is not None])  # fmt: skip
+    if waits := [(f, f.waiting) for f in finishes if f.waiting is not None]:
+        t.many(_WAIT, [{"grp": group, "part": f.partition, "day": w.key.day, "id": w.key.id, "lane": w.lane, "seq": w.seq,
+                        "delay": w.delay, "due": w.due, "topic": w.origin.topic, "number": w.origin.partition,
+                        "offset": w.origin.offset} for f, w in waits])  # fmt: skip
     t.many(_APPLY, [_version(group, v) for v in sorted(_highest(finishes), key=_by_resource)])
     settle(t, [_item(f) for f in finishes if f.generation and f.state in _ITEM_OUTCOMES])
 

@@ -15,6 +15,9 @@ from hooktape.ledger.database import Database, Params, Transaction, expand_lists
 _OLDEST = (3, 35, 0)
 # Writers queue here behind one another; a batch takes milliseconds, so this is hundreds of them.
 _BUSY_SECONDS = 10.0
+# Pages in the log before it's copied back. Scattered ids touch most pages of a day again and again: four times the default's 1,000
+# copies each of them back less often (with ten million rows, 40 to 44 µs an event instead of 47 to 52).
+_CHECKPOINT_PAGES = 4000
 # 64 MB for the pages of the day's rows: beyond the default 2 MB they'd come from the file again and again.
 _CACHE_KIB = 64 * 1024
 _PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL,
@@ -91,6 +94,7 @@ class SqliteDatabase(Database):
             _use_wal(connection)
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
         except BaseException:
             connection.close()
             raise

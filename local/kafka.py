@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,13 +60,15 @@ class LocalKafka:
 
 
 def start(
-    home: Path, *, lifetime: Lifetime, progress: Callable[[str], None] = _silent, jar_folder: Path | None = None
-) -> LocalKafka:
+    home: Path, *, lifetime: Lifetime, progress: Callable[[str], None] = _silent, jar_folder: Path | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> LocalKafka:  # fmt: skip
     """Starts the broker of `home`, or joins the one that already runs there, and waits until it answers a client.
 
     `parent`: it ends when the last process that started or joined it ends, kill -9 included. `detached`: it lives on until
-    `stop(home)`. The jars come from `jar_folder` (default: the user's cache). Raises LocalStackError: no Java, a jar that
-    can't be fetched or isn't what the lock says, or a broker that doesn't get ready, with the last lines of its log.
+    `stop(home)`. The jars come from `jar_folder` (default: the user's cache). `overrides`: broker properties instead of ours, where
+    this call is what starts it. Raises LocalStackError: no Java, a jar that can't be fetched or isn't what the lock says, or a broker
+    that doesn't get ready, with the last lines of its log.
     """
     server = _server(home)
 
@@ -74,7 +76,7 @@ def start(
         binary = java.find()
         class_path = jars.class_path(jar_folder or jars.default_folder(), progress)
         progress("Starting Apache Kafka")
-        return _prepare(home, binary, class_path)
+        return _prepare(home, binary, class_path, overrides or {})
 
     for attempt in range(1, PORT_ATTEMPTS + 1):
         try:
@@ -220,7 +222,7 @@ def _server(home: Path) -> Server:
     return Server(home, "the local Kafka", home / "kafka.log")
 
 
-def _prepare(home: Path, binary: Path, class_path: list[Path]) -> Launch:
+def _prepare(home: Path, binary: Path, class_path: list[Path], overrides: Mapping[str, str]) -> Launch:
     ports, data = _ports(home), home / "data"
     base = [str(binary), f"-Xmx{MAX_HEAP}", "-XX:-UsePerfData"]
     classes = ["-cp", os.pathsep.join(map(str, class_path))]
@@ -230,7 +232,7 @@ def _prepare(home: Path, binary: Path, class_path: list[Path]) -> Launch:
         shutil.rmtree(draft, ignore_errors=True)
         _format([*base, *classes], _write(home / "format.properties", properties(ports, draft)))
         draft.rename(data)
-    config = _write(home / "server.properties", properties(ports, data))
+    config = _write(home / "server.properties", {**properties(ports, data), **overrides})
     argv = [
         *base, "-XX:+ExitOnOutOfMemoryError", f"-XX:ErrorFile={home / 'java-crash.log'}", "-Djava.awt.headless=true",
         "-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",

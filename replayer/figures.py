@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hooktape import metrics
+from hooktape.ledger.breakers import Status
 from hooktape.ledger.checks import State
 from hooktape.ledger.items import Account
 from hooktape.ledger.jobs import ENDED, Job
@@ -26,7 +27,8 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class GroupFigures:
-    """One group. `lag`, `waiting` and `dead` are by Shopify topic; `dlq_oldest_seconds` is None with an empty DLQ topic."""
+    """One group. `lag`, `waiting` and `dead` are by Shopify topic; `dlq_oldest_seconds` is None with an empty DLQ topic; `held`
+    are the topics that a flood breaker holds or an operator has spoken on."""
 
     name: str
     state: str
@@ -35,6 +37,7 @@ class GroupFigures:
     waiting: Mapping[str, int] = field(default_factory=dict)
     dead: Mapping[str, int] = field(default_factory=dict)
     dlq_oldest_seconds: float | None = None
+    held: tuple[Status, ...] = ()
 
     @property
     def dlq_depth(self) -> int:
@@ -73,7 +76,7 @@ def figures(settings: Settings, ledger: Ledger, now: float) -> Figures:
             failures = ledger.outcomes.failures(name)
             found.append(GroupFigures(
                 name, group.state, len(group.members), lag, _of(failures, State.WAITING), _of(failures, State.DEAD),
-                _oldest(reader, names.dlq(name), now),
+                _oldest(reader, names.dlq(name), now), tuple(ledger.breakers.list(now, name)),
             ))  # fmt: skip
     unread = sum(max(0, end - max(positions.get(p, 0), lows.get(p, 0))) for p, end in ends.items())
     return Figures(now, tuple(found), unread)
@@ -122,6 +125,10 @@ def export(found: Figures) -> None:
             metrics.PENDING_EVENTS.labels(group.name, topic).set(lag.events)
         for topic in {*group.lag, *group.waiting, *group.dead}:
             metrics.FAILED_EVENTS.labels(group.name, topic).set(group.waiting.get(topic, 0) + group.dead.get(topic, 0))
+        # 0 too: an alert must be seen to end, and a topic that was never held to be watched.
+        stopped = {status.topic for status in group.held if status.open}
+        for topic in {*group.lag, *stopped}:
+            metrics.FLOOD_OPEN.labels(group.name, topic).set(topic in stopped)
         metrics.DLQ_DEPTH.labels(group.name).set(group.dlq_depth)
         metrics.DLQ_OLDEST.labels(group.name).set(group.dlq_oldest_seconds or 0.0)
     metrics.CATALOG_LAG.set(found.catalogue_lag)
@@ -164,6 +171,7 @@ def success_ratio(account: Account) -> float:
 
 def forget() -> None:
     """Takes all gauges of lag and depth away: figures that can't be had must not go on saying what was true before."""
-    for gauge in (metrics.PENDING_SECONDS, metrics.PENDING_EVENTS, metrics.FAILED_EVENTS, metrics.DLQ_DEPTH, metrics.DLQ_OLDEST):
+    for gauge in (metrics.PENDING_SECONDS, metrics.PENDING_EVENTS, metrics.FAILED_EVENTS, metrics.FLOOD_OPEN, metrics.DLQ_DEPTH,
+                  metrics.DLQ_OLDEST):  # fmt: skip
         gauge.clear()
     metrics.CATALOG_LAG.set(float("nan"))

@@ -52,7 +52,7 @@ class Event(msgspec.Struct, kw_only=True):
     """A webhook on the tape. `payload` is Shopify's body byte for byte; `.json()` parses it.
 
     `*_us` are microseconds since the epoch; `triggered_at`, `received_at` and `resource_version` give them as UTC datetimes.
-    `attempt`, `replay`, `at` and what it's bound to are the worker's and aren't stored in the record.
+    `attempt`, `replay`, `at` and what follows them are the worker's and aren't stored in the record.
     """
 
     webhook_id: str
@@ -77,6 +77,12 @@ class Event(msgspec.Struct, kw_only=True):
     """Set when an operator sent this event again."""
     at: Coordinates | None = None
     """Where the event lies on the tape."""
+    beating: bool = False
+    """Set by `heartbeat`; the worker clears it when it has moved the deadline."""
+    lapsed: bool = False
+    """Set by the worker when this try's time has run out."""
+    costs: list[Any] | None = None
+    """What `note_cost` was told, for the worker to read when the handler has ended."""
     _bound: Any = None
     """What the worker lends to this try: a `Bound`."""
 
@@ -86,6 +92,17 @@ class Event(msgspec.Struct, kw_only=True):
             return msgspec.json.decode(self.payload)
         except (msgspec.DecodeError, RecursionError) as error:
             raise NotOurs(f"the body of {self} isn't JSON that can be read: {error}") from None
+
+    def heartbeat(self) -> None:
+        """Says that the handler is still at work: its `timeout` begins anew. Cheap; from any thread of the worker's process.
+
+        Raises TimeoutError when the time had run out already: the event is to be tried again and this try counts no more, so a
+        plain function, whose thread can't be cancelled, should end there. Where no worker runs the handler it does nothing.
+        """
+        if self.lapsed:
+            raise TimeoutError(f"the time for {self} had run out before this heartbeat; this try counts no more")
+        # A mark, read a few times a second: a call into the worker would have to be safe from any thread.
+        self.beating = True
 
     def transaction(self) -> Block:
         """A transaction in the ledger's PostgreSQL that commits the handler's writes and the event's success together, or neither.
@@ -103,6 +120,13 @@ class Event(msgspec.Struct, kw_only=True):
             raise UsageError(f"event.transaction() was called on {self} outside a worker. In a test: TestApp(app, transaction="
                              "lambda: psycopg.connect(…)) lends it a connection.")  # fmt: skip
         return bound.transaction()
+
+    def note_cost(self, cost: Any) -> None:
+        """Tells what a GraphQL call cost: the answer's `extensions["cost"]`, as Shopify sent it. For handlers with `admin_cost`.
+
+        Workers learn the shop's real limits from its `throttleStatus`, and get back what the handler didn't need.
+        """
+        self.costs = [*(self.costs or ()), cost]
 
     @property
     def triggered_at(self) -> datetime | None:

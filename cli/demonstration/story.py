@@ -16,9 +16,9 @@ from typing import Any
 from hooktape.cli.demonstration import warehouse as downstream
 from hooktape.cli.demonstration.judge import Verdict, judge
 from hooktape.cli.demonstration.stage import Stage
-from hooktape.cli.processes import Service, ServiceFailed, stop_all
 from hooktape.errors import HooktapeError, Incomplete, TapeUnavailable
 from hooktape.ledger.ledger import Ledger
+from hooktape.local.processes import Service, ServiceFailed, stop_all
 from hooktape.local.shop.cost import PLUS
 from hooktape.local.shop.faults import Faults
 from hooktape.local.shop.server import LocalShop

@@ -68,6 +68,35 @@ CREATE TABLE applied (
     PRIMARY KEY (grp, handler, shop, resource)
 ) {clustered};
 
+-- What each worker's flood breakers have open, repeated every few seconds; what isn't any more is of no worker that lives.
+CREATE TABLE breakers (
+    grp TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    error_group TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    state TEXT NOT NULL,
+    since DOUBLE PRECISION NOT NULL,
+    probe_at DOUBLE PRECISION,
+    failures INTEGER NOT NULL,
+    shops INTEGER NOT NULL,
+    error_type TEXT NOT NULL,
+    error_message TEXT NOT NULL,
+    updated_at DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (grp, topic, error_group, owner)
+) {clustered};
+
+-- An operator's word on a topic, which goes before the breakers' own.
+CREATE TABLE breaker_overrides (
+    grp TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    state TEXT NOT NULL,
+    until_at DOUBLE PRECISION,
+    who TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    at DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (grp, topic)
+) {clustered};
+
 -- Offset ranges [from_offset, to_offset) that an offset reset wants run again.
 CREATE TABLE reprocess (
     grp TEXT NOT NULL,
@@ -161,6 +190,24 @@ CREATE TABLE leases (
     owner TEXT NOT NULL,
     epoch BIGINT NOT NULL,
     expires_at DOUBLE PRECISION NOT NULL
+) {clustered};
+
+-- Token buckets that all processes share, one for each scope (a shop's Admin API): `level` tokens at the instant `at`.
+CREATE TABLE budgets (
+    scope TEXT PRIMARY KEY,
+    level DOUBLE PRECISION NOT NULL,
+    at DOUBLE PRECISION NOT NULL,
+    size DOUBLE PRECISION NOT NULL,
+    rate DOUBLE PRECISION NOT NULL
+) {clustered};
+
+-- What a group's handlers mustn't start before `until`: of one shop, or where `shop` is empty, anything.
+CREATE TABLE cooling (
+    grp TEXT NOT NULL,
+    handler TEXT NOT NULL,
+    shop TEXT NOT NULL,
+    until DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (grp, handler, shop)
 ) {clustered};
 
 -- The reconciler. `high_water` and `report` are JSON: opaque here.

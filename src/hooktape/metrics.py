@@ -75,9 +75,14 @@ DUPLICATES = Counter("hooktape_duplicates_total",
 STALE = Counter("hooktape_stale_total",
     "Events skipped because a newer version of their resource was applied already. Normal with skip_stale.",
     ["group"])
+FLOOD_OPENINGS = Counter("hooktape_flood_breaker_openings_total",
+    "Topics that a worker stopped, since most of their events failed with one cause. Do: `hooktape breaker list` names the cause.",
+    ["group", "topic"])
 IN_FLIGHT = Gauge("hooktape_in_flight_events",
     "Events a worker holds: fetched and not finished. Do: at the bound for long, handlers are the bottleneck.",
     ["group"])
+FORWARD_OPEN = Gauge("hooktape_forward_open",
+    "1 while --forward's endpoint doesn't answer or answers 5xx: events wait in their lanes. Do: look at the endpoint.")
 LOOP_GAP = Gauge("hooktape_loop_gap_seconds",
     "Longest wait of the worker's event loop since the last scrape. Do: over 1 s, a handler blocks the loop.")
 
@@ -89,6 +94,9 @@ PENDING_EVENTS = Gauge("hooktape_pending_events",
     "Events between the group's committed offsets and the end of the tape.", ["group", "topic"])
 FAILED_EVENTS = Gauge("hooktape_failed_events",
     "Events whose last try failed: waiting for a retry, or dead. Do: `hooktape dlq groups` names the causes.",
+    ["group", "topic"])
+FLOOD_OPEN = Gauge("hooktape_flood_breaker_open",
+    "1 while workers hold a topic, since most of its events fail with one cause. Do: mend it; `hooktape breaker list` names it.",
     ["group", "topic"])
 DLQ_DEPTH = Gauge("hooktape_dlq_depth",
     "Dead events that nobody has redriven or discarded. Do: fix the cause, then `hooktape dlq redrive`.", ["group"])

@@ -21,7 +21,7 @@ import inspect
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
@@ -35,7 +35,7 @@ from hooktape.consumers.holds import Holds, lane16
 from hooktape.consumers.lanes import Lanes
 from hooktape.consumers.schedule import Again, Dead, Later, Schedule
 from hooktape.consumers.task import Home, Rank, Task
-from hooktape.consumers.transactions import Try
+from hooktape.consumers.transactions import OVER, Try
 from hooktape.consumers.transactions import Verdict as Said
 from hooktape.errors import UsageError
 from hooktape.ledger.checks import IN_RETRY, Check, Row, State, Verdict, decide
@@ -48,6 +48,8 @@ __all__ = ["Outcome", "TestApp", "event", "play"]
 
 _log = log.get("hooktape.testing")
 T = TypeVar("T")
+# How often a running handler's heartbeat is looked for, in seconds: as often as a worker does.
+_LOOK_EVERY = 0.1
 
 
 def event(topic: str, body: Any = None, *, shop: str = "test-shop.myshopify.com", webhook_id: str | None = None, at: str = "now",
@@ -219,6 +221,7 @@ class TestApp:
     async def _try(self, task: Task) -> BaseException | None:
         task.event._bound = attempt = Try(self._lent, task)
         error = await self._call(task)
+        task.event._bound = OVER
         if attempt.close() is not Said.SUCCEEDED or error is None:
             return error
         _log.error("a handler failed after its transaction was committed: the event has succeeded", event=str(task.event), exc=error)
@@ -228,18 +231,23 @@ class TestApp:
     async def _call(task: Task) -> BaseException | None:
         handler = task.handler
         assert isinstance(handler, Handler)
-        task.event.attempt = task.attempts + 1
-        try:
-            async with asyncio.timeout(handler.timeout) as limit:
-                if handler.is_async:
-                    await handler.function(task.event)
-                else:
-                    await asyncio.to_thread(handler.function, task.event)
-        except TimeoutError as error:
-            return HandlerTimeout(f"{handler.name} took longer than {handler.timeout:g} s") if limit.expired() else error
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever a handler raises is a result
-            return error
-        return None
+        of, loop = task.event, asyncio.get_running_loop()
+        of.attempt, of.beating = task.attempts + 1, False
+        work: Awaitable[Any] = handler.function(of) if handler.is_async else asyncio.to_thread(handler.function, of)
+        call = asyncio.ensure_future(work)
+        end = loop.time() + handler.timeout
+        while not call.done():
+            await asyncio.wait([call], timeout=max(min(_LOOK_EVERY, end - loop.time()), 0.0))
+            if of.beating:
+                of.beating, end = False, loop.time() + handler.timeout
+            elif loop.time() >= end and not call.done():
+                of.lapsed = True
+                call.cancel()
+                await asyncio.wait([call])
+                task.event = replace_at(of, of.at)
+                task.event.lapsed = False
+                return HandlerTimeout(f"{handler.name} took longer than {handler.timeout:g} s")
+        return asyncio.CancelledError() if call.cancelled() else call.exception()
 
     def _end(self, task: Task, error: BaseException | None) -> None:
         task.attempts += 1
@@ -256,6 +264,8 @@ class TestApp:
         assert isinstance(handler, Handler)
         cause = classify(error, self.now, self.app.mapper)
         self._cool(handler, task, cause)
+        if cause.untried:
+            task.attempts, task.quick = task.attempts - 1, task.quick - 1
         previous = task.home.delay if task.attempts - task.quick > 1 else None
         step = self._schedule.next(cause, attempts=task.attempts, most=handler.max_attempts or self._max_attempts, quick=task.quick,
                                    previous=previous, now=self.now, chance=self._chance)  # fmt: skip
@@ -351,7 +361,7 @@ def play(app: App, *events: Event) -> list[Outcome]:
     return TestApp(app).play(*events)
 
 
-def replace_at(original: Event, at: Coordinates) -> Event:
+def replace_at(original: Event, at: Coordinates | None) -> Event:
     """A copy of an event that lies at `at`."""
     copy = msgspec.structs.replace(original)
     copy.at = at

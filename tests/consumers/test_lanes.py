@@ -15,13 +15,15 @@ from .conftest import make_event
 class Bound:
     name: str = "h"
     concurrency: int = 16
+    per_shop: int | None = None
 
 
 H = Bound()
 
 
-def task(number: int, lane: str | None = None, rank: Rank = Rank.LIVE, handler: Bound = H, shop: str = "a.myshopify.com") -> Task:
-    event = make_event(number, shop=shop)
+def task(number: int, lane: str | None = None, rank: Rank = Rank.LIVE, handler: Bound = H, shop: str = "a.myshopify.com",
+         topic: str = "orders/create") -> Task:  # fmt: skip
+    event = make_event(number, shop=shop, topic=topic)
     return Task(Home("t", 0, 1, 0), number, event, event.key, handler, lane, rank)
 
 
@@ -154,9 +156,107 @@ def test_events_of_a_partition_that_has_gone_are_dropped_unless_they_have_begun(
     assert len(lanes) == 0
 
 
+def test_of_a_closed_topic_nothing_starts_and_everything_else_does() -> None:
+    lanes = Lanes(10)
+    lanes.close_topic("orders/create")
+    kept, behind = task(1, "k"), task(2, "k", topic="orders/updated")
+    free = task(3, "m", topic="orders/updated")
+    for added in (kept, behind, free):
+        lanes.add(added)
+    assert drain(lanes) == [free]
+    assert (lanes.aside("orders/create"), lanes.aside(), lanes.ready, len(lanes)) == (1, 1, 0, 3)
+    lanes.open_topic("orders/create")
+    assert drain(lanes) == [kept]
+    lanes.end(kept)
+    assert drain(lanes) == [behind]
+
+
+def test_one_probe_at_a_time_is_let_through_a_closed_topic() -> None:
+    lanes = Lanes(10)
+    lanes.close_topic("orders/create")
+    tasks = [task(n, rank=Rank.RETRY if n == 0 else Rank.LIVE) for n in range(4)]
+    for added in tasks:
+        lanes.add(added)
+    assert drain(lanes) == []
+    lanes.let_probe("orders/create")
+    lanes.let_probe("orders/create")
+    assert drain(lanes) == [tasks[1]]
+    assert lanes.is_probe(tasks[1])
+    lanes.let_probe("orders/create")
+    assert drain(lanes) == []
+    lanes.put_aside(tasks[1])
+    assert not lanes.probing("orders/create")
+    probes = []
+    for _ in range(3):
+        lanes.let_probe("orders/create")
+        [probe] = drain(lanes)
+        probes.append(probe)
+        lanes.put_aside(probe)
+    assert probes == [tasks[2], tasks[3], tasks[1]]
+
+
+def test_with_nothing_put_aside_the_next_to_come_is_the_probe() -> None:
+    lanes = Lanes(10)
+    lanes.close_topic("orders/create")
+    lanes.let_probe("orders/create")
+    first, second = task(1), task(2)
+    lanes.add(first)
+    lanes.add(second)
+    assert drain(lanes) == [first]
+    lanes.end(first)
+    assert not lanes.probing("orders/create")
+    assert lanes.aside("orders/create") == 1
+
+
+def test_a_probe_may_be_postponed_for_a_quick_try_and_cool_and_stays_the_probe() -> None:
+    lanes = Lanes(10)
+    lanes.close_topic("orders/create")
+    lanes.let_probe("orders/create")
+    lanes.add(probe := task(1))
+    assert drain(lanes) == [probe]
+    lanes.cool(H, "a.myshopify.com", 0.0, 3.0)
+    lanes.postpone(probe, 1.0)
+    assert drain(lanes, 1.0) == []
+    assert drain(lanes, 3.0) == [probe]
+    assert lanes.is_probe(probe)
+
+
+def test_a_failed_event_that_is_put_aside_keeps_its_lane_and_frees_its_slot() -> None:
+    lanes = Lanes(1)
+    first, second, other = task(1, "k"), task(2, "k", topic="orders/updated"), task(3, topic="orders/updated")
+    for added in (first, second):
+        lanes.add(added)
+    assert drain(lanes) == [first]
+    lanes.close_topic("orders/create")
+    lanes.put_aside(first)
+    lanes.add(other)
+    assert drain(lanes) == [other]
+    lanes.end(other)
+    lanes.open_topic("orders/create")
+    assert drain(lanes) == [first]
+    lanes.put_aside(first)
+    assert drain(lanes) == [first]
+
+
+def test_events_put_aside_go_with_their_partition_and_so_does_the_probe() -> None:
+    lanes, home = Lanes(10), Home("t", 0, 1, 0)
+    lanes.close_topic("orders/create")
+    tasks = [task(n, lane) for n, lane in enumerate(["k", "k", "m"])]
+    for t in tasks:
+        t.home = home
+        lanes.add(t)
+    lanes.let_probe("orders/create")
+    [probe] = drain(lanes)
+    home.revoked = True
+    lanes.drop_abandoned()
+    lanes.end(probe)
+    assert (len(lanes), lanes.probing("orders/create")) == (0, False)
+
+
 @st.composite
 def schedules(draw: st.DrawFn) -> list[tuple[str, int]]:
-    step = st.tuples(st.sampled_from(["add", "start", "end", "postpone", "hold", "release", "later"]), st.integers(0, 5))
+    words = ["add", "start", "end", "postpone", "hold", "release", "later", "close", "open", "probe", "aside"]
+    step = st.tuples(st.sampled_from(words), st.integers(0, 5))
     return draw(st.lists(step, max_size=120))
 
 
@@ -169,9 +269,12 @@ def test_whatever_happens_a_key_runs_one_at_a_time_in_order_and_everything_runs(
     begun: dict[str, list[int]] = {}
     added = 0
     busy: set[str] = set()
+    closed = False
 
     def begin(t: Task) -> None:
         lane = str(t.lane)
+        assert not closed or lanes.is_probe(t) or t.event.topic != "orders/create"
+        assert not lanes.is_probe(t) or not any(lanes.is_probe(other) for other in running)
         if t.quick == 0:
             begun.setdefault(lane, []).append(t.offset)
         assert lane not in busy
@@ -180,11 +283,16 @@ def test_whatever_happens_a_key_runs_one_at_a_time_in_order_and_everything_runs(
 
     for what, n in steps:
         if what == "add":
-            lanes.add(task(number, f"k{n % 3}", Rank(n % 3)))
+            lanes.add(task(number, f"k{n % 3}", Rank(n % 3), topic=("orders/create", "orders/updated")[n % 2]))
             number, added = number + 1, added + 1
         elif what == "start" and (found := lanes.start(now)) is not None:
             begin(found)
-        elif what in ("end", "postpone", "hold") and running:
+        elif what in ("close", "open"):
+            closed = what == "close"
+            (lanes.close_topic if closed else lanes.open_topic)("orders/create")
+        elif what == "probe":
+            lanes.let_probe("orders/create")
+        elif what in ("end", "postpone", "hold", "aside") and running:
             t = running.pop(n % len(running))
             busy.discard(str(t.lane))
             if what == "end":
@@ -192,6 +300,9 @@ def test_whatever_happens_a_key_runs_one_at_a_time_in_order_and_everything_runs(
             elif what == "postpone":
                 t.quick += 1
                 lanes.postpone(t, now + n)
+            elif what == "aside":
+                t.quick += 1
+                lanes.put_aside(t)
             else:
                 lanes.hold(t)
                 held.append(t)
@@ -203,6 +314,8 @@ def test_whatever_happens_a_key_runs_one_at_a_time_in_order_and_everything_runs(
         elif what == "later":
             now += n
         assert len(running) == lanes.running <= 3
+    closed = False
+    lanes.open_topic("orders/create")
     for t in held:
         busy.discard(str(t.lane))
         lanes.release(t)

@@ -195,7 +195,7 @@ def test_only_one_thread_ever_touches_a_consumer(settings: Settings, tape: Tape,
 
     @app.on("orders/*")
     async def handle(event: Event) -> None:
-        if event.attempt == 1:
+        if event.attempt == 1 and event.json()["n"] % 5 == 0:
             raise ConnectionError("once")
 
     def make(*words: Any, **named: Any) -> Any:

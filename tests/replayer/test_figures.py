@@ -1,16 +1,18 @@
 """The figures that outlive whoever caused them."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from hooktape import metrics
+from hooktape.ledger.breakers import Override, Status
 from hooktape.ledger.items import Account, Item
 from hooktape.ledger.jobs import Job, JobState, Kind
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection
-from hooktape.replayer.figures import Replays, forget, success_ratio
+from hooktape.replayer.figures import Figures, GroupFigures, Lag, Replays, export, forget, success_ratio
 
 
 @pytest.mark.parametrize(("account", "ratio"), [
@@ -42,6 +44,22 @@ def test_figures_that_cant_be_had_are_no_figures():
     forget()
     assert not list(metrics.DLQ_DEPTH.collect()[0].samples)
     assert math.isnan(metrics.CATALOG_LAG._value.get())
+
+
+def test_a_held_topic_is_exported_as_1_a_free_one_as_0_and_neither_outlives_its_reason():
+    held = Status("g", "orders/create", 1, 1.0, 2.0)
+    let = replace(held, topic="orders/updated", override=Override("orders/updated", "closed", None, "ada", "known", 1.0))
+    lag = {"orders/create": Lag(0, 0.0), "orders/updated": Lag(0, 0.0)}
+    export(Figures(1.0, (GroupFigures("g", "stable", 1, lag, held=(held, let)),), 0))
+    assert held_topics() == {"orders/create": 1, "orders/updated": 0}
+    export(Figures(2.0, (GroupFigures("g", "stable", 1, {}, held=(replace(held, topic="a/b"),)),), 0))
+    assert held_topics() == {"a/b": 1}
+    forget()
+    assert held_topics() == {}
+
+
+def held_topics():
+    return {sample.labels["topic"]: sample.value for sample in metrics.FLOOD_OPEN.collect()[0].samples}
 
 
 def end(ledger, id_, outcomes):

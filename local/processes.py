@@ -1,4 +1,4 @@
-"""The services as processes of their own, for `up` and `demo`: started, waited for, stopped together."""
+"""The services as processes of their own, for `up`, `demo` and `soak`: started, waited for, stopped together."""
 
 import ctypes
 import os
@@ -88,6 +88,10 @@ class Service:
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Asks it to stop and waits; kills it after `seconds`."""
         self.ask_to_stop()
+        self.wait(seconds)
+
+    def wait(self, seconds: float) -> None:
+        """Waits for its end; kills it after `seconds`."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -1,0 +1,1 @@
+"""What `hooktape soak` runs in its workers: an app like any user's."""

@@ -1,0 +1,59 @@
+"""The verdict on a history: every rule, what breaks it, and the figures. Pure: the same history gets the same verdict."""
+
+from dataclasses import dataclass
+
+from hooktape.local.soak import effect_rules, outcome_rules, progress_rules, tape_rules
+from hooktape.local.soak.history import History
+from hooktape.local.soak.view import View, Violation
+
+_RULES = (*tape_rules.RULES, *outcome_rules.RULES, *effect_rules.RULES, *progress_rules.RULES)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`counts` are the figures of the report; `clean` when nothing breaks a rule."""
+
+    counts: dict[str, int]
+    violations: tuple[Violation, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether every rule holds."""
+        return not self.violations
+
+
+def judge(history: History) -> Verdict:
+    """Judges a history by all rules."""
+    view = View(history)
+    repeated = effect_rules.Repeats()
+    violations = list(effect_rules.repeats(view, repeated))
+    for rule in _RULES:
+        violations += rule(view)
+
+    def broken(*rules: str) -> int:
+        return sum(violation.rule in rules for violation in violations)
+
+    acked = sum(webhook.acked_at is not None for webhook in view.webhooks.values())
+    counts = {
+        "webhooks": len(view.webhooks),
+        "posts": len(history.posts),
+        "acknowledged": acked,
+        "recovered": sum(w.acked_at is None and wid in view.copies for wid, w in view.webhooks.items()),
+        "on_tape": len(view.copies),
+        "copies": len(view.logs) - len(view.copies),
+        "attempts": len(history.attempts),
+        "effects": len(view.effects),
+        "retried": len({(group, wid) for kind, group, wid in view.letters if kind == "retry"}),
+        "dead": sum(state == "dead" for state in view.states.values()),
+        "superseded": sum(state == "stale" for state in view.states.values()),
+        "lost": broken("lost-ack", "unhandled", "phantom-success", "dead-but-nowhere", "superseded-by-nothing"),
+        "transactional_effects": sum(effect.handler.transactional for effect in view.effects),
+        "transactional_twice": repeated.transactional,
+        "unexcused_repeats": repeated.unexcused,
+        "excused_repeats": repeated.excused,
+        "out_of_order": broken("out-of-order"),
+        "overlap": broken("overlap"),
+        "committed_past_unfinished": broken("committed-past-unfinished"),
+        "violations": len(violations),
+    }
+    return Verdict(counts, tuple(violations))

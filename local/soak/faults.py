@@ -1,0 +1,113 @@
+"""Which faults there are and when each is drawn: a pure function of the seed. What a draw does to a process is the witness's."""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hooktape import crash
+from hooktape.errors import UsageError
+from hooktape.schemas.event import Event
+
+SESSION = 1.5
+"""Seconds after which a silent worker's partitions are another's. The broker's least is 1; half of it more keeps a busy machine from
+expelling a worker that's only slow."""
+QUIET = 0.25
+"""The share of rounds without a fault: systems lose data in calm weather, too."""
+
+_INGEST_POINTS = ("body-read", "acked-not-answered")
+_TRANSACTION_POINTS = ("in-transaction", "transaction-committed")
+# Rare passages: the first is taken, or it might never come within a block. Of all others one among the first few dozen.
+_RARE = frozenset({"in-revoke", "owned-not-started", "hold-letter-acked-not-recorded", "dead-letter-acked-not-recorded",
+                   "letter-acked-not-recorded", "before-letter", "recorded-not-committed"})  # fmt: skip
+_OFTEN = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One kind of fault: `act` (kill, term, stop, crash, cut: a power cut) on `target`. `seconds`: how long a freeze lasts."""
+
+    target: str
+    act: str
+    weight: float
+    seconds: float = 0.0
+    point: str = ""
+    ledger: str = ""
+    """Only with this ledger."""
+
+    @property
+    def name(self) -> str:
+        """As `--fault` and the report spell it."""
+        length = "" if self.act != "stop" else "-long" if self.seconds > SESSION else "-short"
+        return f"{self.target}-{self.act}{length}{f':{self.point}' if self.point else ''}"
+
+
+def _cells() -> dict[str, Cell]:
+    points = [point for point in crash.POINTS if point not in _INGEST_POINTS]
+    cells = [
+        Cell("worker", "kill", 12), Cell("worker", "term", 6),
+        Cell("worker", "stop", 4, SESSION / 2), Cell("worker", "stop", 4, SESSION * 3),
+        *(Cell("worker", "crash", 2, point=p, ledger="postgresql" if p in _TRANSACTION_POINTS else "") for p in points),
+        Cell("ingest", "kill", 8), Cell("ingest", "term", 3), Cell("ingest", "stop", 3, SESSION / 2),
+        *(Cell("ingest", "crash", 4, point=p) for p in _INGEST_POINTS),
+        Cell("broker", "kill", 4), Cell("broker", "cut", 1), Cell("broker", "stop", 2, SESSION / 2), Cell("broker", "stop", 3, SESSION * 2),
+        Cell("postgres", "kill", 5, ledger="postgresql"), Cell("postgres", "stop", 3, SESSION * 2, ledger="postgresql"),
+    ]  # fmt: skip
+    return {cell.name: cell for cell in cells}
+
+
+CELLS = _cells()
+"""Every kind of fault by its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A round: what happens (None: nothing), after `pause` seconds, to which of the target's processes, at which passage."""
+
+    cell: Cell | None
+    pause: float
+    victim: int
+    passage: int
+
+    def __str__(self) -> str:
+        return "quiet" if self.cell is None else f"{self.cell.name}{f':{self.passage}' if self.cell.point else ''}"
+
+
+def chosen(names: Iterable[str], ledgers: Sequence[str]) -> list[Cell]:
+    """The cells that `--fault` names (all where it names none; a prefix names a family), as far as these ledgers allow them.
+
+    Raises UsageError for a name that is none.
+    """
+    wanted = list(names)
+    for name in wanted:
+        if not any(known.startswith(name) for known in CELLS):
+            raise UsageError(f"--fault {name}: there's no such fault. The list: {', '.join(CELLS)}.")
+    named = [cell for name, cell in CELLS.items() if not wanted or any(name.startswith(prefix) for prefix in wanted)]
+    # Where events offer no transaction, there's nothing to die in.
+    possible = [cell for cell in named if cell.point not in _TRANSACTION_POINTS or hasattr(Event, "transaction")]
+    return [cell for cell in possible if not cell.ledger or cell.ledger in ledgers]
+
+
+def draws(seed: int, block: int, rounds: int, cells: Sequence[Cell], ledger: str, missing: Iterable[str]) -> list[Draw]:
+    """The rounds of a block. `missing` names cells that haven't hit yet: they come first, then half of the others, by weight.
+
+    Leaving half of them out makes blocks differ: what only shows when, say, nothing but the broker fails gets its chance.
+    """
+    dice = random.Random(f"{seed}/{block}")
+    possible = [cell for cell in cells if not cell.ledger or cell.ledger == ledger]
+    if not possible:
+        return [Draw(None, dice.uniform(0.3, 0.9), 0, 1) for _ in range(rounds)]
+    kept = [cell for cell in possible if dice.random() < 0.5] or possible
+    wanted = set(missing)
+    first = [cell for cell in possible if cell.name in wanted]
+    dice.shuffle(first)
+    busy = max(rounds - int(rounds * QUIET), min(len(first), rounds))
+    drawn: list[Cell | None] = list(first[:busy])
+    drawn += dice.choices(kept, [cell.weight for cell in kept], k=busy - len(drawn))
+    # Quiet rounds fall in between, not at the end.
+    for _ in range(rounds - busy):
+        drawn.insert(dice.randrange(len(drawn) + 1), None)
+    return [Draw(cell, dice.uniform(0.2, 0.8), dice.randrange(1 << 16), _passage(dice, cell)) for cell in drawn]
+
+
+def _passage(dice: random.Random, cell: Cell | None) -> int:
+    return 1 if cell is None or cell.point in _RARE else dice.randint(1, _OFTEN)

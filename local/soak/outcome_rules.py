@@ -1,0 +1,135 @@
+"""Rules about what became of each event: an outcome for every one, and none without its reason. Pure."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
+
+from hooktape.local.soak.history import Attempt, Record
+from hooktape.local.soak.view import View, Violation
+
+FINAL = frozenset({"succeeded", "stale", "dead", "discarded"})
+EARLY_SECONDS = 0.05
+"""The broker stamps in milliseconds and two clocks are compared."""
+
+
+def unhandled(view: View) -> Iterator[Violation]:
+    """unhandled: on the tape, subscribed, and after the drain neither finished nor in the dead-letter topic."""
+    for wid, copies in view.copies.items():
+        record = copies[0]
+        for group in view.groups:
+            if (group, record.topic) not in view.by_topic:
+                continue
+            state = view.states.get((group, wid), "unknown to the ledger")
+            if state not in FINAL and not view.letters.get(("dlq", group, wid)):
+                place = f"{record.kafka_topic}/{record.partition}@{record.offset}"
+                yield view.breach("unhandled", f"{wid} ({place}) is {state} in {group}", record.at)
+
+
+def words_and_deeds(view: View) -> Iterator[Violation]:
+    """phantom-success: succeeded without an effect. dead-but-nowhere: dead without a dead letter. superseded-by-nothing: stale, and
+    no newer state was applied."""
+    done = {(effect.handler.group, effect.wid) for effect in view.effects}
+    newest: dict[tuple[str, str, str, str], int] = {}
+    for effect in view.effects:
+        of = (effect.handler.group, effect.handler.name, effect.lane, effect.resource)
+        newest[of] = max(newest.get(of, -1), effect.version or 0)
+    for (group, wid), state in view.states.items():
+        webhook = view.webhooks.get(wid)
+        handler = view.by_topic.get((group, webhook.first.topic)) if webhook else None
+        if webhook is None or handler is None:
+            continue
+        if state == "succeeded" and (group, wid) not in done:
+            yield view.breach("phantom-success", f"{wid} succeeded in {group} without an effect", webhook.first.t1)
+        elif state == "dead" and not view.letters.get(("dlq", group, wid)):
+            yield view.breach("dead-but-nowhere", f"{wid} is dead in {group} and in no dead-letter topic", webhook.first.t1)
+        sent = webhook.first
+        if state == "stale" and newest.get((group, handler.name, sent.lane, sent.resource), -1) <= sent.version:
+            yield view.breach("superseded-by-nothing", f"{wid} was skipped as stale, and nothing newer was applied", webhook.first.t1)
+
+
+def doubly_dead(view: View) -> Iterator[Violation]:
+    """doubly-dead: two dead letters of one generation, and nothing that kept the first from being recorded."""
+    for (kind, group, wid), records in view.letters.items():
+        if kind != "dlq":
+            continue
+        by_generation: dict[str, list[Record]] = defaultdict(list)
+        for record in records:
+            by_generation[record.generation].append(record)
+        for generation, twins in by_generation.items():
+            first, last = min(r.at for r in twins), max(r.at for r in twins)
+            runs = view.runs.get((group, wid, generation), [])
+            if len(twins) > 1 and not view.broker_away(first - 5, last) and not _cut_off(view, runs, last):
+                yield view.breach("doubly-dead", f"{wid} has {len(twins)} dead letters in {group}", last)
+
+
+def _cut_off(view: View, runs: list[Attempt], until: float) -> bool:
+    """Whether a process that had tried the event died, or was frozen, before the next try."""
+    ends = [run.start for run in runs[1:]] + [until]
+    return any(view.cut_short(run.pid, run.start, end) for run, end in zip(runs, ends, strict=True))
+
+
+def attempts(view: View) -> Iterator[Violation]:
+    """attempts-not-rising, too-many-attempts, too-early: the counting of tries, and their times.
+
+    The quick tries in a lane are on nobody's record: after a death, and where a partition moves, they may be made again. What a retry
+    record has counted stays counted, unless a process that tried the event died: the record may have been on Kafka, and nobody knew.
+    """
+    for (group, wid, generation), runs in view.runs.items():
+        most = view.handlers[group, runs[0].handler].max_attempts
+        letters = [(letter.at, letter.attempts) for letter in view.letters.get(("retry", group, wid), ())
+                   if letter.generation == generation]  # fmt: skip
+        moves, died = 0, False
+        for earlier, later in pairwise(runs):
+            cut = view.cut_short(earlier.pid, earlier.start, later.start) or view.frozen_out(later.pid, later.start, view.end_of(later))
+            died = died or cut is not None
+            moves += cut is not None or earlier.pid != later.pid
+            counted = max((count for at, count in letters if at < later.start), default=0)
+            if later.attempt <= counted and not died:
+                what = f"{wid}: attempt {later.attempt} by {later.pid} started when {counted} had been counted"
+                yield view.breach("attempts-not-rising", what, later.start)
+        if len(runs) > most + moves * view.facts.tries_a_run or max(run.attempt for run in runs) > most:
+            what = f"{wid} was tried {len(runs)} times, up to attempt {max(run.attempt for run in runs)}, of {most}"
+            yield view.breach("too-many-attempts", what, runs[-1].start)
+    yield from _too_early(view)
+
+
+def _too_early(view: View) -> Iterator[Violation]:
+    due: dict[tuple[str, str, str, int], float] = {}
+    for (kind, group, wid), records in view.letters.items():
+        for record in records:
+            # One that only waits behind another was never tried: it may go as soon as that one has gone.
+            if kind == "retry" and record.due is not None and record.attempts > 0:
+                of = (group, wid, record.generation, record.attempts + 1)
+                due[of] = min(due.get(of, record.due), record.due)
+    for attempt in view.attempts:
+        when = due.get((attempt.group, attempt.wid, attempt.generation, attempt.attempt))
+        if when is not None and attempt.start < when - EARLY_SECONDS:
+            what = f"attempt {attempt.attempt} of {attempt.wid} started {when - attempt.start:.3f} s before it was due"
+            yield view.breach("too-early", what, attempt.start)
+
+
+def plans(view: View) -> Iterator[Violation]:
+    """account: a plan's items and their outcomes aren't the same. ran-a-skip, effect-outside-plan: what ran wasn't what was planned."""
+    jobs: dict[str, dict[str, str]] = defaultdict(dict)
+    for job in {item.job for item in view.history.items}:
+        items = [item for item in view.history.items if item.job == job]
+        planned = Counter(item.wid for item in items)
+        for wid, times in planned.items():
+            if times > 1:
+                yield view.breach("account", f"replay {job} counts {wid} {times} times", None)
+        open_ = [item.wid for item in items if item.decision == "run" and not item.outcome]
+        if open_ and all(item.complete for item in items):
+            yield view.breach("account", f"replay {job} says complete and has no outcome for {len(open_)} events, {open_[0]} first", None)
+        jobs[job] = {item.wid: item.decision for item in items}
+    for effect in view.effects:
+        if effect.generation in jobs:
+            decision = jobs[effect.generation].get(effect.wid)
+            if decision is None:
+                yield view.breach("effect-outside-plan", f"{effect.wid} ran for replay {effect.generation}, which hasn't got it", effect.at)
+            elif decision != "run":
+                yield view.breach("ran-a-skip", f"{effect.wid} ran for replay {effect.generation}, which skips it ({decision})", effect.at)
+        elif effect.generation and jobs:
+            yield view.breach("effect-outside-plan", f"{effect.wid} ran for {effect.generation}, of which there's no plan", effect.at)
+
+
+RULES = (unhandled, words_and_deeds, doubly_dead, attempts, plans)

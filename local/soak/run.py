@@ -1,0 +1,155 @@
+"""A whole run: blocks one after the other, each judged, and the report."""
+
+import asyncio
+import importlib.metadata
+import math
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from hooktape.local.soak import disk, faults, history
+from hooktape.local.soak.checker import Verdict, judge
+from hooktape.local.soak.services import Servers
+from hooktape.local.soak.view import hand_overs
+from hooktape.local.soak.witness import Block, Plan
+
+BLOCK_ROUNDS = 50
+_SHOWN = 200
+"""Violations that the report quotes; a broken build may have thousands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked for. `ledgers` take turns, a block each. `kept`: where the histories of blocks with violations go."""
+
+    rounds: int
+    seed: int
+    ledgers: Sequence[str]
+    cells: Sequence[faults.Cell]
+    app: str
+    kept: Path
+    version: str
+    """Hooktape's."""
+    keep_all: bool = False
+
+
+@dataclass(slots=True)
+class Report:
+    """The figures of a run, summed over its blocks. Times in seconds."""
+
+    order: Order
+    seconds: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)
+    hits: Counter[str] = field(default_factory=Counter)
+    rounds: int = 0
+    quiet: int = 0
+    violations: list[str] = field(default_factory=list)
+    rules: Counter[str] = field(default_factory=Counter)
+    hand_overs: list[float] = field(default_factory=list)
+    drains: list[float | None] = field(default_factory=list)
+    histories: list[Path] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Faults that this machine doesn't allow, and why."""
+
+    @property
+    def missing(self) -> list[str]:
+        """Faults that were to hit and never did: the run proves nothing about them."""
+        return [cell.name for cell in self.order.cells if not self.hits[cell.name] and cell.name not in self.skipped]
+
+    @property
+    def clean(self) -> bool:
+        """Whether no rule was broken and every fault has hit."""
+        return not self.rules and not self.missing
+
+    def as_json(self) -> dict[str, Any]:
+        """As the JSON file has it."""
+        times = sorted(self.hand_overs)
+        return {
+            "clean": self.clean,
+            "seed": self.order.seed,
+            "rounds": self.rounds,
+            "quiet_rounds": self.quiet,
+            "ledgers": list(self.order.ledgers),
+            "seconds": round(self.seconds, 1),
+            "faults": dict(sorted(self.hits.items())),
+            "never_hit": self.missing,
+            "skipped": self.skipped,
+            "counts": dict(self.counts),
+            "rules_broken": dict(self.rules),
+            "violations": self.violations[:_SHOWN],
+            "hand_over_seconds": {
+                "measured": len(times), "median": round(median(times), 3) if times else None,
+                "p95": round(times[min(len(times) - 1, math.ceil(len(times) * 0.95) - 1)], 3) if times else None,
+                "max": round(times[-1], 3) if times else None,
+            },
+            "drain_seconds": [None if drain is None else round(drain, 1) for drain in self.drains],
+            "histories": [str(path) for path in self.histories],
+            "versions": _versions(self.order.version),
+        }  # fmt: skip
+
+
+def _versions(hooktape: str) -> dict[str, str]:
+    """What ran."""
+    found = {"hooktape": hooktape, "python": platform.python_version(), "system": platform.platform()}
+    return found | {name: importlib.metadata.version(name) for name in ("confluent-kafka", "psycopg", "uvicorn", "httptools")}
+
+
+def blocks(rounds: int, ledgers: int) -> list[int]:
+    """How many rounds each block has: at most 50, as equal as can be, and a block for each ledger where there are rounds for it."""
+    number = min(rounds, max(math.ceil(rounds / BLOCK_ROUNDS), ledgers))
+    return [rounds // number + (index < rounds % number) for index in range(number)]
+
+
+def run(order: Order, home: Path, progress: Callable[[str], None]) -> Report:
+    """Runs all blocks; `home` is a folder of this run alone. Raises LocalStackError when a server can't be started."""
+    began = time.monotonic()
+    report = Report(order)
+    if any(cell.act == "cut" for cell in order.cells) and (reason := disk.why_not(home)):
+        progress(f"SKIPPED: {reason}")
+        report.skipped = {cell.name: reason for cell in order.cells if cell.act == "cut"}
+    cells = [cell for cell in order.cells if cell.name not in report.skipped]
+    servers = Servers(home, "postgresql" in order.ledgers, any(cell.act == "cut" for cell in cells), progress)
+    try:
+        for number, rounds in enumerate(blocks(order.rounds, len(order.ledgers))):
+            ledger = order.ledgers[number % len(order.ledgers)]
+            draws = faults.draws(order.seed, number, rounds, cells, ledger, report.missing)
+            progress(f"block {number}: {rounds} rounds, ledger on {ledger}")
+            plan = Plan(order.seed, number, ledger, draws, order.app, _versions(order.version))
+            block = Block(plan, servers, home / f"block-{number}", progress)
+            observed = asyncio.run(block.run())
+            verdict = judge(observed)
+            _take_in(report, block, draws, observed, verdict)
+            if order.keep_all or not verdict.clean:
+                order.kept.mkdir(parents=True, exist_ok=True)
+                report.histories.append(order.kept / f"{order.seed}-{number}.jsonl")
+                observed.write(report.histories[-1])
+            progress(f"block {number}: {summary(verdict)}; drained in "
+                     f"{'no time' if observed.facts.drain is None else f'{observed.facts.drain:.1f} s'}")  # fmt: skip
+    finally:
+        servers.close()
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def _take_in(report: Report, block: Block, draws: Sequence[faults.Draw], observed: history.History, verdict: Verdict) -> None:
+    report.counts.update(verdict.counts)
+    report.hits.update(block.hits)
+    report.rounds += len(draws)
+    report.quiet += sum(draw.cell is None for draw in draws)
+    report.rules.update(violation.rule for violation in verdict.violations)
+    report.violations += [f"block {observed.facts.block}: {violation}" for violation in verdict.violations]
+    report.hand_overs += hand_overs(observed)
+    report.drains.append(observed.facts.drain)
+
+
+def summary(verdict: Verdict) -> str:
+    """The verdict in one line."""
+    counts = verdict.counts
+    return (f"{counts['acknowledged']:,} acknowledged, {counts['lost']} lost, {counts['transactional_twice']} transactional twice, "
+            f"{counts['unexcused_repeats']} unexcused and {counts['excused_repeats']} excused repeats, {counts['out_of_order']} out of "
+            f"order, {counts['overlap']} overlaps, {counts['violations']} violations")  # fmt: skip

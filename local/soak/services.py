@@ -1,0 +1,272 @@
+"""The processes under test and the servers below them: started, killed, frozen, started again; every deed is a recorded fault."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hooktape.errors import LocalStackError
+from hooktape.local import kafka, postgres
+from hooktape.local.processes import Service
+from hooktape.local.soak.disk import Disk
+from hooktape.local.soak.faults import SESSION, Cell
+from hooktape.local.soak.history import Fault
+
+LOOK_SECONDS = 0.02
+"""How often the processes are looked at: a crash is dated at most this late."""
+START_SECONDS = 3.0
+"""An ingestor younger than this may not have connected to anything yet."""
+RESTART_SECONDS = 1.0
+"""No process is followed by another sooner than this after its own start."""
+# What is killed may hold its locks and memory for a moment; PostgreSQL's children notice their parent's death within a second.
+_START_TRIES = 20
+
+BROKER = {
+    "group.consumer.session.timeout.ms": str(int(SESSION * 1000)),
+    # Five in a session: one that's late isn't a death.
+    "group.consumer.heartbeat.interval.ms": str(int(SESSION * 200)),
+}
+"""How soon Kafka forgets a worker that was killed."""
+
+
+class Slot:
+    """One place for a service: there's always a process in it, or one on its way. `armed`: the crash point that it carries."""
+
+    def __init__(self, target: str, name: str, words: Sequence[str], env: Mapping[str, str], log: Path, url: str = "") -> None:
+        self.target, self.name, self.url = target, name, url
+        self._words, self._env, self._log = words, env, log
+        self.armed: Cell | None = None
+        self.doom = ""
+        """What we have sent it: kill or term; "" for nothing."""
+        self.doomed_at = 0.0
+        self.frozen = False
+        self.noted: Service | None = None
+        """The process whose end is on record."""
+        self.next: tuple[Cell, int] | None = None
+        """The crash point that the next process is to carry."""
+        self.start()
+
+    def start(self) -> None:
+        """Starts a process, armed where a crash point is due."""
+        env = dict(self._env)
+        self.armed, passage = self.next if self.next else (None, 0)
+        self.next = None
+        if self.armed is not None:
+            env["HOOKTAPE_CRASH"] = f"{self.armed.point}:{passage}"
+        self.doom, self.frozen, self.started = "", False, time.monotonic()
+        self.service = Service(self.name, self._words, env, self._log)
+
+    @property
+    def pid(self) -> int:
+        return self.service.pid
+
+    @property
+    def steady(self) -> bool:
+        """Whether nothing is being done to it."""
+        return self.service.code is None and not self.doom and not self.frozen
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal to the process, if it's still there."""
+        with contextlib.suppress(ProcessLookupError):
+            if self.service.code is None:
+                os.kill(self.pid, number)
+
+
+class Services:
+    """The slots of one block, watched; `faults` and `hits` are what happened to them. `worked`: whether a process has called a handler."""
+
+    def __init__(self, worked: Callable[[int], bool]) -> None:
+        self._worked = worked
+        self.slots: list[Slot] = []
+        self.faults: list[Fault] = []
+        self.hits: Counter[str] = Counter()
+        self.away = False
+        """Whether a server is down just now."""
+        self._away_at = self._back_at = 0.0
+        self._closing = False
+        self._thaws: set[asyncio.Task[None]] = set()
+
+    def of(self, target: str) -> list[Slot]:
+        return [slot for slot in self.slots if slot.target == target]
+
+    async def without(self, hurt: Coroutine[Any, Any, Fault]) -> None:
+        """Does something to a server, on record; what can't start meanwhile isn't to blame."""
+        self.away, self._away_at = True, time.monotonic()
+        try:
+            self.faults.append(await hurt)
+        finally:
+            self.away, self._back_at = False, time.monotonic()
+
+    async def watch(self) -> None:
+        """Dates what ends and starts it again, until cancelled."""
+        while True:
+            for slot in self.slots:
+                if slot.service.code is not None:
+                    self._ended(slot)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _ended(self, slot: Slot) -> None:
+        self.note_end(slot)
+        # Like a service manager: at once, but not again and again while it can't reach what it needs.
+        if not self._closing and time.monotonic() - slot.started > RESTART_SECONDS:
+            slot.start()
+
+    def note_end(self, slot: Slot) -> None:
+        """Records why a process has ended, once; not for our kill, which is on record."""
+        if slot.noted is slot.service:
+            return
+        slot.noted = slot.service
+        code, now = slot.service.code, time.monotonic()
+        if slot.doom == "kill":
+            return
+        if slot.armed is not None and code == -signal.SIGKILL:
+            self.faults.append(Fault("crash", slot.target, slot.pid, now, detail=slot.armed.point))
+            self.hits[slot.armed.name] += 1
+        elif slot.doom == "term" and (code == 0 or (code == -signal.SIGTERM and self._starting(slot, slot.doomed_at))):
+            # As short as it lived, Python may not have come to where it learns of signals.
+            self.faults.append(Fault("term", slot.target, slot.pid, slot.doomed_at, now))
+        elif code == 1 and self._starting(slot, self._away_at) and (self.away or slot.started < self._back_at):
+            # It was starting while the broker or the database was down, said so and ended: that's how a service manager finds out.
+            self.faults.append(Fault("gave-up", slot.target, slot.pid, now, detail=f"status {code}"))
+        else:
+            asked = " after SIGTERM" if slot.doom else ""
+            self.faults.append(Fault("ended", slot.target, slot.pid, now, detail=f"status {code}{asked}: {slot.service.tail(3)}"))
+
+    def _starting(self, slot: Slot, at: float) -> bool:
+        """Whether it hadn't come to its work at that time: a worker by its deeds, an ingestor by its age."""
+        return not self._worked(slot.pid) if slot.target == "worker" else at - slot.started < START_SECONDS
+
+    def kill(self, slot: Slot) -> None:
+        """SIGKILL, now."""
+        slot.doom = "kill"
+        self.faults.append(Fault("kill", slot.target, slot.pid, time.monotonic()))
+        slot.send(signal.SIGKILL)
+
+    def term(self, slot: Slot) -> None:
+        """SIGTERM: it finishes what runs and ends."""
+        slot.doom, slot.doomed_at = "term", time.monotonic()
+        slot.send(signal.SIGTERM)
+
+    def freeze(self, slot: Slot, seconds: float) -> None:
+        """SIGSTOP now, SIGCONT `seconds` later."""
+        slot.frozen = True
+        task = asyncio.create_task(self._thaw(slot, slot.pid, seconds, time.monotonic()))
+        self._thaws.add(task)
+        task.add_done_callback(self._thaws.discard)
+        slot.send(signal.SIGSTOP)
+
+    async def _thaw(self, slot: Slot, pid: int, seconds: float, since: float) -> None:
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            slot.send(signal.SIGCONT)
+            slot.frozen = False
+            self.faults.append(Fault("stop", slot.target, pid, since, time.monotonic()))
+
+    async def thawed(self) -> None:
+        """Waits until nothing is frozen any more."""
+        while self._thaws:
+            await asyncio.gather(*self._thaws)
+
+    async def close(self, patience: float) -> None:
+        """Asks all to end, and notes how they did; what hasn't ended after `patience` seconds is a fault of its own."""
+        self._closing = True
+        for task in self._thaws:
+            task.cancel()
+        await asyncio.gather(*self._thaws, return_exceptions=True)
+        for slot in self.slots:
+            if slot.service.code is None:
+                self.term(slot)
+        deadline = time.monotonic() + patience
+        for slot in self.slots:
+            # In a thread: while it waits, the others' ends are dated and the posts' answers are read.
+            await asyncio.to_thread(slot.service.wait, max(deadline - time.monotonic(), 0.0))
+            self.note_end(slot)
+        self.slots.clear()
+
+
+class Servers:
+    """The broker, and a PostgreSQL where the run needs one: servers of this run alone, so that they may be killed."""
+
+    def __init__(self, home: Path, with_postgres: bool, with_cuts: bool, progress: Callable[[str], None]) -> None:
+        self._home = home
+        self._disk = Disk(home / "kafka", home) if with_cuts else None
+        self._stops = contextlib.ExitStack()
+        try:
+            if self._disk is not None:
+                self._stops.callback(self._disk.close)
+            self.kafka = kafka.start(home / "kafka", lifetime="parent", progress=progress, overrides=BROKER)
+            self._stops.callback(lambda: self.kafka.stop())
+            self.bootstrap = self.kafka.bootstrap
+            if self._disk is not None:
+                # Kafka's format tool syncs nothing: a cut right after it leaves a folder that no broker takes, and nothing to learn.
+                self._disk.settle()
+            self.postgres = postgres.start(home / "postgres", lifetime="parent", progress=progress) if with_postgres else None
+        except BaseException:
+            self._stops.close()
+            raise
+
+    async def kill(self, target: str) -> Fault:
+        """SIGKILL, and a new start on the same data. Returns when it answers again; raises LocalStackError when it never does."""
+        since, pid = time.monotonic(), self._pid(target)
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.to_thread(self._again, target)
+        return Fault("kill", target, pid, since, time.monotonic())
+
+    async def cut(self, target: str) -> Fault:
+        """A power cut of the broker's disk, and a new start on what had been written. As `kill`."""
+        assert self._disk is not None
+        since, pid = time.monotonic(), self._pid(target)
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.to_thread(self._disk.snapshot)
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.to_thread(self._disk.lose_power)
+        await asyncio.to_thread(self._again, target)
+        return Fault("cut", target, pid, since, time.monotonic())
+
+    async def freeze(self, target: str, seconds: float) -> Fault:
+        """SIGSTOP, and SIGCONT after `seconds`. A frozen PostgreSQL takes no new session; those that are open go on."""
+        since, pid = time.monotonic(), self._pid(target)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        return Fault("stop", target, pid, since, time.monotonic())
+
+    def close(self) -> None:
+        """Stops both."""
+        if self.postgres is not None:
+            self.postgres.stop()
+        self._stops.close()
+
+    def _pid(self, target: str) -> int:
+        if target == "broker":
+            return self.kafka.pid
+        assert self.postgres is not None
+        return self.postgres.pid
+
+    def _again(self, target: str) -> None:
+        for left in reversed(range(_START_TRIES)):
+            try:
+                if target == "broker":
+                    before = self.kafka
+                    self.kafka = kafka.start(self._home / "kafka", lifetime="parent", overrides=BROKER)
+                    before.stop()
+                    if self.kafka.bootstrap != self.bootstrap:
+                        raise LocalStackError("the broker's port was taken by another process while it was down: run the soak again.")
+                else:
+                    old = self.postgres
+                    self.postgres = postgres.start(self._home / "postgres", lifetime="parent")
+                    assert old is not None
+                    old.stop()
+                return
+            except LocalStackError:
+                if not left:
+                    raise
+                time.sleep(0.2)

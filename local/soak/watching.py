@@ -1,0 +1,184 @@
+"""The witness's eyes: the file that the handlers write, committed offsets by the clock, and what lies on Kafka and in the ledger."""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from confluent_kafka import KafkaException, TopicPartition
+
+from hooktape.errors import LedgerUnavailable
+from hooktape.ledger.ledger import Ledger
+from hooktape.local.soak.history import Attempt, Commit, Outcome, Record, Row
+from hooktape.local.soak.workload import GROUP
+from hooktape.schemas.event import Event, EventKey
+from hooktape.settings import Settings
+from hooktape.tape import clients, groups, headers
+from hooktape.tape.names import Kind, Names
+from hooktape.tape.reader import Reader
+from hooktape.tape.reader import Record as Raw
+from hooktape.tape.wire import Wire
+
+SAMPLE_SECONDS = 0.2
+# Outcomes asked for in one query of the ledger.
+_CHUNK = 500
+
+
+class Effects:
+    """The handlers' file, read as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        path.touch()
+        self._file = path.open("rb")
+        self._rest = b""
+        self._open: dict[str, dict[str, Any]] = {}
+        self._done: list[Attempt] = []
+        self.pids: set[int] = set()
+        """Processes that have called a handler."""
+
+    def look(self) -> int:
+        """Takes in what was written since; the number of calls that have begun and not ended."""
+        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
+        for line in lines:
+            told = json.loads(line)
+            if "start" in told:
+                self._open[told["start"]] = told
+                self.pids.add(told["pid"])
+            elif began := self._open.pop(told["end"], None):
+                self._done.append(_attempt(began, told["t"], told["ok"]))
+        return len(self._open)
+
+    def attempts(self) -> list[Attempt]:
+        """All calls, those that never ended too."""
+        self.look()
+        return self._done + [_attempt(began, None, False) for began in self._open.values()]
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _attempt(began: dict[str, Any], end: float | None, ok: bool) -> Attempt:
+    return Attempt(GROUP, began["handler"], began["wid"], began["lane"], began["resource"], began["version"], began["attempt"],
+                   began["generation"], began["pid"], began["t"], end, ok)  # fmt: skip
+
+
+class Sampler:
+    """Asks for the group's committed offsets every 200 ms, from a thread and with a client of its own that never joins."""
+
+    def __init__(self, settings: Settings, topics: Iterable[str]) -> None:
+        self.commits: list[Commit] = []
+        self._settings = settings
+        self._wanted = [(topic, number) for topic in topics for number in range(settings.partitions)]
+        self._consumer = clients.consumer(settings, GROUP)
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="soak-sampler", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            self._sample()
+            self._ending.wait(SAMPLE_SECONDS)
+
+    def _sample(self) -> None:
+        t0 = time.monotonic()
+        try:
+            answer = groups.committed_by(self._consumer, [TopicPartition(*place) for place in self._wanted])
+        except KafkaException:
+            return  # the broker is down, as it has to be now and then
+        t1 = time.monotonic()
+        self.commits += [Commit(GROUP, tp.topic, tp.partition, tp.offset, t0, t1) for tp in answer if tp.offset >= 0 and not tp.error]
+
+    def ends(self) -> dict[str, int]:
+        """`topic/partition` → the last offset that it saw."""
+        return {f"{commit.topic}/{commit.partition}": commit.offset for commit in list(self.commits)}
+
+    def close(self) -> None:
+        """One last sample."""
+        self._ending.set()
+        self._thread.join()
+        self._sample()
+        self._consumer.close()
+
+
+class Shelf:
+    """What lies on Kafka under the block's prefix, and what the ledger says of it. `skew`: wall clock less monotonic clock, in seconds."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, skew: float) -> None:
+        self._settings, self._ledger, self._skew = settings, ledger, skew
+        self._names, self._wire = Names(settings.topic_prefix), Wire(settings)
+        self.keys: dict[str, EventKey] = {}
+        """Webhook id → the ledger's key, of all that was read from the logs."""
+
+    def read(self, kinds: Iterable[Kind]) -> tuple[list[Record], dict[str, int]]:
+        """All records from offset 0 by a new client in no group, and the end of each partition of a log."""
+        wanted = frozenset(kinds)
+        with Reader(self._settings) as reader:
+            named = {topic: name for topic in reader.topics() if (name := self._names.parse(topic)) and name.kind in wanted}
+            records = [self._record(raw, named[raw.at.topic].kind, named[raw.at.topic].group)
+                       for batch in reader.scan(reader.bounds(named)) for raw in batch]  # fmt: skip
+            ends = reader.ends([topic for topic, name in named.items() if name.kind is Kind.LOG])
+        return records, {f"{topic}/{partition}": end for (topic, partition), end in ends.items()}
+
+    def _record(self, raw: Raw, kind: Kind, group: str) -> Record:
+        told = headers.read(raw.headers)
+        event: Event = self._wire.decode(raw.value)
+        if kind is Kind.LOG:
+            self.keys[event.webhook_id] = event.key
+        due = headers.due_us(told)
+        failure, replay = headers.failure(told), headers.replay(told)
+        return Record(
+            kind.value, raw.at.topic, raw.at.partition, raw.at.offset, raw.timestamp_ms / 1e3 - self._skew, event.webhook_id, event.shop,
+            event.topic, hashlib.sha256(event.payload).hexdigest(), (raw.key or b"").decode(errors="replace"), event.source, group,
+            failure.attempts if failure else 0, due / 1e6 - self._skew if due else None, replay.id if replay else "",
+        )  # fmt: skip
+
+    def outcomes(self, wids: Iterable[str]) -> list[Outcome]:
+        """What the ledger says of these webhooks; those that it doesn't know are left out."""
+        keys = [(wid, self.keys[wid]) for wid in wids if wid in self.keys]
+        found = []
+        for chunk in _chunks(keys):
+            states = self._states([key for _, key in chunk])
+            found += [Outcome(GROUP, wid, states[key].name.lower()) for wid, key in chunk if key in states]
+        return found
+
+    def _states(self, keys: list[EventKey]) -> dict[EventKey, Any]:
+        # A database that was killed drops our session: the next call makes a new one.
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return dict(self._ledger.outcomes.states(GROUP, keys))
+            except LedgerUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+
+def _chunks(keys: list[tuple[str, EventKey]]) -> Iterator[list[tuple[str, EventKey]]]:
+    for start in range(0, len(keys), _CHUNK):
+        yield keys[start : start + _CHUNK]
+
+
+_TABLE = """
+    CREATE TABLE soak_effects (
+        handler text, wid text, lane text, resource text, version bigint, generation text, pid integer, at double precision)"""
+
+
+def make_database(server_url: str, name: str) -> str:
+    """A database with the table that the transactional handler writes to; its address."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+    url = server_url.replace("@/postgres?", f"@/{name}?")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(_TABLE)
+    return url
+
+
+def rows(url: str) -> list[Row]:
+    """What the transactional handler has written."""
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SELECT handler, wid, lane, resource, version, generation, pid, at FROM soak_effects").fetchall()
+    return [Row(GROUP, *row) for row in found]

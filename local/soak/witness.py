@@ -1,0 +1,278 @@
+"""One block: services, load and faults; then everything is healed and drained, and what was seen becomes a history."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from hooktape.errors import HooktapeError
+from hooktape.ledger.ledger import Ledger
+from hooktape.local import kafka
+from hooktape.local.soak import watching, workload
+from hooktape.local.soak.faults import SESSION, Cell, Draw
+from hooktape.local.soak.history import Facts, History
+from hooktape.local.soak.outcome_rules import FINAL
+from hooktape.local.soak.posting import Posting
+from hooktape.local.soak.services import LOOK_SECONDS, Servers, Services, Slot
+from hooktape.settings import Secret, Settings
+from hooktape.tape import topics
+from hooktape.tape.names import Kind, Names
+
+WORKERS, INGESTS, PARTITIONS = 3, 2, 4
+RATE = 80.0
+"""Webhooks a second: enough that there's always one in every step, and a third of what two busy cores take."""
+VICTIM_SECONDS = 6.0
+"""How long a round waits for a process that works and to which nothing is being done."""
+ARMED_SECONDS = 8.0
+"""How long an armed process may take to its crash point before it counts as any other."""
+DRAIN_SECONDS = 40.0
+"""The longest chain of retries is 7 s, and one that waits behind it has its own; 7 to 18 s were measured on a busy machine."""
+JOIN_SECONDS = 10.0
+"""How long workers may take until each has had an event; one that was given no partition never has."""
+PATIENCE = 60.0
+STOP_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a block is made of."""
+
+    seed: int
+    block: int
+    ledger: str
+    draws: Sequence[Draw]
+    app: str
+    """MODULE:APP of the handlers, as `hooktape consume` takes it."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Block:
+    """Runs one block. `progress` gets a line for each round."""
+
+    def __init__(self, plan: Plan, servers: Servers, home: Path, progress: Callable[[str], None]) -> None:
+        self._plan, self._servers, self._home, self._progress = plan, servers, home, progress
+        home.mkdir(parents=True)
+        self._prefix = f"soak-{plan.block}-{secrets.token_hex(3)}"
+        self._secret = secrets.token_hex(16)
+        url = f"sqlite:///{home / 'ledger.db'}"
+        if plan.ledger == "postgresql":
+            assert servers.postgres is not None
+            url = watching.make_database(servers.postgres.url, self._prefix)
+        self._settings = Settings(
+            kafka=servers.bootstrap, home=home, topic_prefix=self._prefix, partitions=PARTITIONS, topics=workload.TOPICS,
+            retry_delays=(1.0, 2.0, 4.0), database_url=Secret(url),
+        )  # fmt: skip
+        self._effects = watching.Effects(home / "effects.jsonl")
+        self._services = Services(lambda pid: pid in self._effects.pids)
+        self.hits: Counter[str] = self._services.hits
+        self._began = time.monotonic()
+
+    async def run(self) -> History:
+        """The history of the block. Raises LocalStackError when a server can't be brought back."""
+        await asyncio.to_thread(topics.apply, self._settings, [workload.GROUP])
+        ledger = await asyncio.to_thread(Ledger.open, self._settings.ledger_url)
+        skew = time.time() - time.monotonic()
+        shelf = watching.Shelf(self._settings, ledger, skew)
+        names = Names(self._prefix)
+        sampler = watching.Sampler(self._settings, [names.log(topic.replace("/", ".")) for topic in workload.TOPICS])
+        try:
+            async with self._under_load() as posting:
+                for draw in self._plan.draws:
+                    await asyncio.sleep(draw.pause)
+                    await self._do(draw)
+                await self._await_crashes()
+                for draw in self._plan.draws:
+                    # What was armed and came to another end first gets a second chance, at the first passage.
+                    if draw.cell is not None and draw.cell.point and not self.hits[draw.cell.name]:
+                        await self._do(replace(draw, passage=1))
+                        await self._await_crashes()
+                await self._heal()
+            healed = time.monotonic()
+            drain = await self._drain(posting, shelf, sampler, healed)
+            await self._services.close(STOP_SECONDS)
+            await asyncio.to_thread(sampler.close)
+            return await asyncio.to_thread(self._history, posting, shelf, sampler, drain)
+        finally:
+            await self._services.close(0.0)
+            self._effects.close()
+            ledger.close()
+            # A broker that couldn't be brought back is the error to show, not what follows from it.
+            with contextlib.suppress(HooktapeError):
+                await asyncio.to_thread(topics.remove, self._settings)
+
+    # ── the stage ───────────────────────────────────────────────────────────────────────────────────────────────────
+    @asynccontextmanager
+    async def _under_load(self) -> AsyncIterator[Posting]:
+        """All services work and webhooks come in; at its end no new ones do, and each of those that came has its answer."""
+        env = self._environment()
+        words = ["consume", self._plan.app, "--stop-within", "3s"]
+        for number in range(INGESTS):
+            port = kafka.free_ports().broker
+            slot = Slot("ingest", f"ingest-{number}", ["ingest", "--port", str(port)], env, self._home / f"ingest-{number}.log",
+                        f"http://127.0.0.1:{port}")  # fmt: skip
+            self._services.slots.append(slot)
+        for number in range(WORKERS):
+            self._services.slots.append(Slot("worker", f"worker-{number}", words, env, self._home / f"worker-{number}.log"))
+        for slot in self._services.of("ingest"):
+            await asyncio.to_thread(slot.service.wait_for, f"{slot.url}/readyz", PATIENCE)
+        plan = self._plan
+        posting = Posting([slot.url for slot in self._services.of("ingest")], self._secret, workload.webhooks(plan.seed, plan.block),
+                          RATE, f"{plan.seed}/{plan.block}/posting")  # fmt: skip
+        watching_ = asyncio.create_task(self._services.watch())
+        posting_ = asyncio.create_task(posting.run())
+        try:
+            await self._until(lambda: self._working() >= WORKERS, JOIN_SECONDS)
+            yield posting
+            posting_.cancel()
+            await posting.settle()
+        finally:
+            for task in (posting_, watching_):
+                task.cancel()
+            await asyncio.gather(posting_, watching_, return_exceptions=True)
+            posting.close()
+
+    def _environment(self) -> dict[str, str]:
+        """Ours without any HOOKTAPE_* of the user, and what the block needs."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith("HOOKTAPE_")}
+        return env | {
+            "HOOKTAPE_KAFKA": self._settings.kafka,
+            "HOOKTAPE_HOME": str(self._home),
+            "HOOKTAPE_TOPIC_PREFIX": self._prefix,
+            "HOOKTAPE_TOPICS": ",".join(workload.TOPICS),
+            "HOOKTAPE_PARTITIONS": str(PARTITIONS),
+            "HOOKTAPE_RETRY_DELAYS": workload.RETRY_DELAYS,
+            "HOOKTAPE_SHOPIFY_SECRETS": self._secret,
+            "HOOKTAPE_DATABASE_URL": self._settings.ledger_url,
+            "HOOKTAPE_TEST_MODE": "1",
+            "SOAK_EFFECTS": str(self._home / "effects.jsonl"),
+            "SOAK_SEED": str(self._plan.seed),
+            "SOAK_LEDGER": self._plan.ledger,
+        }
+
+    # ── faults ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    async def _do(self, draw: Draw) -> None:
+        cell = draw.cell
+        if cell is None:
+            return
+        if cell.target in ("broker", "postgres"):
+            await self._hurt_server(cell)
+            self.hits[cell.name] += 1
+        elif (slot := await self._victim(cell.target, draw.victim)) is not None:
+            self._hurt(slot, cell, draw.passage)
+        self._progress(f"{time.monotonic() - self._began:6.1f} s  {draw}")
+
+    async def _hurt_server(self, cell: Cell) -> None:
+        match cell.act:
+            case "kill":
+                hurt = self._servers.kill(cell.target)
+            case "cut":
+                hurt = self._servers.cut(cell.target)
+            case _:
+                hurt = self._servers.freeze(cell.target, cell.seconds)
+        await self._services.without(hurt)
+
+    def _hurt(self, slot: Slot, cell: Cell, passage: int) -> None:
+        if cell.act == "crash":
+            # The next process in its place carries the point; this one makes room.
+            slot.next = (cell, passage)
+            self._services.term(slot)
+            return
+        self.hits[cell.name] += 1
+        if cell.act == "kill":
+            self._services.kill(slot)
+        elif cell.act == "term":
+            self._services.term(slot)
+        else:
+            self._services.freeze(slot, cell.seconds)
+
+    async def _victim(self, target: str, choice: int) -> Slot | None:
+        """A process that works, as far as the choice allows; None when none does in time."""
+
+        def able() -> list[Slot]:
+            return [slot for slot in self._services.of(target) if slot.steady and self._at_work(slot) and not self._pending(slot)]
+
+        await self._until(lambda: bool(able()), VICTIM_SECONDS)
+        found = able() or [slot for slot in self._services.of(target) if slot.steady]
+        return found[choice % len(found)] if found else None
+
+    def _at_work(self, slot: Slot) -> bool:
+        if slot.target == "worker":
+            return slot.pid in self._effects.pids
+        return time.monotonic() - slot.started > 1.0
+
+    def _pending(self, slot: Slot) -> bool:
+        """Whether it carries a crash point that may yet come."""
+        return slot.armed is not None and time.monotonic() - slot.started < ARMED_SECONDS
+
+    def _working(self) -> int:
+        self._effects.look()
+        return sum(slot.steady and slot.pid in self._effects.pids for slot in self._services.of("worker"))
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(LOOK_SECONDS)
+            self._effects.look()
+        return True
+
+    async def _await_crashes(self) -> None:
+        """Gives armed processes their time. Some points lie on the way of a rebalance only, so another worker is stopped for it."""
+        slots, began = self._services.slots, time.monotonic()
+
+        def settled() -> bool:
+            return not any(slot.next or (slot.armed and self._pending(slot)) for slot in slots)
+
+        def idle() -> bool:
+            return settled() or time.monotonic() - began > ARMED_SECONDS / 2
+
+        await self._until(idle, PATIENCE)
+        if not settled():
+            if (other := next((slot for slot in self._services.of("worker") if slot.steady and not slot.armed), None)) is not None:
+                self._services.term(other)
+            await self._until(settled, PATIENCE)
+
+    async def _heal(self) -> None:
+        """Nothing is frozen, nothing is armed, everything works."""
+        await self._services.thawed()
+        for slot in self._services.slots:
+            if slot.armed is not None and slot.steady:
+                self._services.term(slot)
+        await self._until(lambda: all(slot.steady and slot.armed is None for slot in self._services.slots), PATIENCE)
+        await self._until(lambda: self._working() >= WORKERS, JOIN_SECONDS)
+
+    # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    async def _drain(self, posting: Posting, shelf: watching.Shelf, sampler: watching.Sampler, healed: float) -> float | None:
+        """Waits until every webhook has its outcome and every offset is committed; the seconds since healing."""
+        watch = asyncio.create_task(self._services.watch())
+        try:
+            _, ends = await asyncio.to_thread(shelf.read, [Kind.LOG])
+            open_ = set(shelf.keys)
+            while time.monotonic() - healed < PATIENCE:
+                states = await asyncio.to_thread(shelf.outcomes, open_)
+                open_ -= {outcome.wid for outcome in states if outcome.state in FINAL}
+                seen = sampler.ends()
+                if not open_ and all(seen.get(place, 0) >= end for place, end in ends.items()):
+                    return time.monotonic() - healed
+                await asyncio.sleep(0.2)
+            return None
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+
+    def _history(self, posting: Posting, shelf: watching.Shelf, sampler: watching.Sampler, drain: float | None) -> History:
+        records, ends = shelf.read([Kind.LOG, Kind.RETRY, Kind.DLQ, Kind.REPLAY])
+        rows = watching.rows(self._settings.ledger_url) if self._plan.ledger == "postgresql" else []
+        facts = Facts(seed=self._plan.seed, block=self._plan.block, ledger=self._plan.ledger, session=SESSION, drain=drain,
+                      drain_limit=DRAIN_SECONDS, ends=ends, versions=dict(self._plan.versions))  # fmt: skip
+        return History(
+            facts, workload.handlers(self._plan.ledger), posting.posts, self._effects.attempts(), rows,
+            self._services.faults, sampler.commits, records, shelf.outcomes(shelf.keys),
+        )  # fmt: skip

@@ -1,0 +1,97 @@
+"""What is posted, and how the handlers fare with it: both by seed alone, so that whoever knows the seed knows them. Pure."""
+
+import hashlib
+import json
+import random
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from hooktape.local.soak.history import Handler
+from hooktape.schemas import resources
+from hooktape.schemas.event import Event
+
+GROUP = "soak"
+SHOPS = tuple(f"soak-{name}.myshopify.com" for name in ("north", "south", "east"))
+MAX_ATTEMPTS = 6
+"""Three in the lane and one at each retry delay."""
+RETRY_DELAYS = "1s,2s,4s"
+"""Shopify's hours as seconds: the chain of an event that dies is over in under ten."""
+RESOURCES = 24
+"""Of each kind in each shop: few, so that an event often has another of its own lane right behind it."""
+
+ORDERS, SHIPPING, PRODUCTS, CUSTOMERS, STOCK = (
+    "orders/updated", "fulfillments/update", "products/update", "customers/update", "inventory_items/update")  # fmt: skip
+TOPICS = (ORDERS, SHIPPING, PRODUCTS, CUSTOMERS, STOCK)
+_BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def handlers(ledger: str) -> list[Handler]:
+    """The handlers under test. With the ledger on PostgreSQL, stock is booked in the ledger's own transaction, if events offer one."""
+    booked = ledger == "postgresql" and hasattr(Event, "transaction")
+    return [
+        Handler(GROUP, "order", (ORDERS,), max_attempts=MAX_ATTEMPTS),
+        Handler(GROUP, "ship", (SHIPPING,), max_attempts=MAX_ATTEMPTS),
+        Handler(GROUP, "product", (PRODUCTS,), skip_stale=True, max_attempts=MAX_ATTEMPTS),
+        Handler(GROUP, "customer", (CUSTOMERS,), ordered=False, max_attempts=MAX_ATTEMPTS),
+        Handler(GROUP, "stock", (STOCK,), transactional=booked, max_attempts=MAX_ATTEMPTS),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """One webhook as Shopify would send it."""
+
+    wid: str
+    shop: str
+    topic: str
+    lane: str
+    resource: str
+    version: int
+    body: bytes
+
+    @property
+    def sha(self) -> str:
+        """SHA-256 of the body, in hex."""
+        return hashlib.sha256(self.body).hexdigest()
+
+
+def webhooks(seed: int, block: int) -> Iterator[Webhook]:
+    """The webhooks of a block, without end."""
+    dice = random.Random(f"{seed}/{block}/webhooks")
+    number = 0
+    while True:
+        number += 1
+        shop, topic, id_ = dice.choice(SHOPS), dice.choice(TOPICS), dice.randrange(1, RESOURCES + 1)
+        # One in twenty comes behind a newer state of its resource, as Shopify's sometimes do.
+        moment = _BEGINNING + timedelta(seconds=number - (200 if dice.random() < 0.05 else 0))
+        body = {"id": id_, "updated_at": moment.isoformat(), "note": "x" * dice.randrange(50, 2000)}
+        if topic == SHIPPING:
+            # A shipment belongs to its order: the two share a lane.
+            body |= {"id": id_ * 10 + dice.randrange(3), "order_id": id_}
+        payload = json.dumps(body).encode()
+        found = resources.find(topic, payload)
+        assert found.name is not None
+        assert found.version is not None
+        wid = str(uuid.UUID(int=dice.getrandbits(128), version=4))
+        yield Webhook(wid, shop, topic, f"{shop}/{found.root}", found.name, found.version, payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """How the handlers fare with a webhook: each try takes `seconds`; the first `failures` fail; `rejected`: then it's given up."""
+
+    seconds: float
+    failures: int
+    rejected: bool
+
+
+def fate(seed: int, wid: str) -> Fate:
+    """By seed and webhook alone: another process, another attempt, another run meet the same."""
+    dice = random.Random(f"{seed}/{wid}")
+    chance = dice.random()
+    failures = dice.choice((1, 3, 4, 5)) if chance < 0.04 else MAX_ATTEMPTS if chance < 0.045 else 0
+    # Mostly a few milliseconds; now and then long enough for a fault to fall in the middle of it.
+    seconds = dice.uniform(0.001, 0.015) if dice.random() < 0.96 else dice.uniform(0.1, 0.3)
+    return Fate(seconds, failures, rejected=0.045 <= chance < 0.06)
