@@ -1,5 +1,6 @@
 """`event.transaction()` on a real Kafka and a real PostgreSQL: whatever dies, and whenever, each event's effect is there once."""
 
+import gc
 import os
 import random
 import signal
@@ -18,6 +19,7 @@ import pytest
 
 from hooktape.consumers.app import App
 from hooktape.consumers.options import Options
+from hooktape.consumers.transactions import Try
 from hooktape.errors import TransactionRefused, UsageError
 from hooktape.schemas.event import Event
 from hooktape.settings import Secret, Settings
@@ -391,6 +393,18 @@ def test_writes_that_the_handler_takes_back_leave_its_own_end(settings: Settings
     run(app, settings, options)
     assert not effects(url)
     assert recorded(settings, [event])
+
+
+def test_nothing_of_a_try_is_left_when_its_event_has_ended(settings: Settings, tape: Tape, options: Options, url: str) -> None:
+    tape.record(mixed(20))
+
+    async def act(worker: Any) -> None:
+        await worker.idle()
+        gc.collect()
+        # A worker's tasks are out of the collector's sight: a circle through one would stay for good.
+        assert not [each for each in gc.get_objects() if isinstance(each, Try)]
+
+    run(make_app(), settings, options, act)
 
 
 def test_connections_that_died_while_idle_are_replaced(settings: Settings, tape: Tape, options: Options, url: str) -> None:
