@@ -401,7 +401,8 @@ def test_tries_that_have_ended_dont_pile_up(settings: Settings, tape: Tape, opti
     async def act(worker: Any) -> None:
         await worker.idle()
         gc.collect()
-        # A worker's tasks are out of the collector's sight: a circle through one would stay for good. Threads may be about to let the last ones go.
+        # A worker's tasks are out of the collector's sight: a circle through one would stay for good.
+        # Threads may be about to let the last ones go.
         left = [each for each in gc.get_objects() if isinstance(each, Try)]
         assert len(left) <= 20
 
