@@ -76,6 +76,11 @@ class LedgerUnavailable(LedgerError):
     """The ledger's database can't be reached or is locked for too long. It's safe to try again."""
 
 
+class TransactionRefused(LedgerError):
+    """A handler's `event.transaction()` wasn't kept: the event is another worker's by now, another copy of it was finished, or its
+    time had run out. Do: let it pass through the handler; nothing of the block was written, and it doesn't count as a failure."""
+
+
 class AdminApiError(HooktapeError):
     """The Admin API refused a request. Do: check the shop's token, scopes and status as the message says.
 

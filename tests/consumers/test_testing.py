@@ -1,8 +1,12 @@
 """`hooktape.testing`: what a user's tests see."""
 
 import asyncio
+import contextlib
+import uuid
+from collections.abc import Iterator
 from typing import Literal
 
+import psycopg
 import pytest
 
 from hooktape import App, Event, Reject, Retry
@@ -180,3 +184,86 @@ def test_it_says_what_to_do_inside_a_loop_and_for_an_unknown_topic() -> None:
     asyncio.run(inside())
     with pytest.raises(UsageError, match="no handler for products/update"):
         play(app, event("products/update"))
+
+
+class Lent:
+    """A database that a test lends to handlers."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"CREATE TABLE {self.name} (webhook_id TEXT)")
+
+    name = "lent_" + uuid.uuid4().hex[:10]
+
+    @property
+    def insert(self) -> str:
+        return f"INSERT INTO {self.name} VALUES (%s)"
+
+    def rows(self) -> list[str]:
+        with psycopg.connect(self.url) as connection:
+            return [webhook_id for (webhook_id,) in connection.execute(f"SELECT webhook_id FROM {self.name}")]
+
+
+@pytest.fixture
+def lent(postgres_url: str) -> Iterator[Lent]:
+    made = Lent(postgres_url)
+    yield made
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"DROP TABLE {made.name}")
+
+
+def writer(lent: Lent) -> App:
+    app = App("g")
+
+    @app.on("orders/create")
+    async def write(event: Event) -> None:
+        async with event.transaction() as connection:
+            await connection.execute(lent.insert, [event.webhook_id])
+            if event.attempt == 1:
+                raise ConnectionError("once")
+        raise RuntimeError("after the block")
+
+    @app.on("products/update")
+    def write_plainly(event: Event) -> None:
+        with event.transaction() as connection:
+            connection.execute(lent.insert, [event.webhook_id])
+            if event.attempt == 1:
+                raise ConnectionError("once")
+
+    return app
+
+
+def test_a_transaction_writes_to_the_database_that_the_test_lends(lent: Lent) -> None:
+    for topic, lend in (("orders/create", psycopg.AsyncConnection.connect), ("products/update", psycopg.connect)):
+        test = TestApp(writer(lent), transaction=lambda lend=lend: lend(lent.url))
+        [outcome] = test.play(event(topic, webhook_id=topic))
+        assert (outcome.state, topic in lent.rows()) == ("waiting", False)
+        [outcome] = test.advance("30s")
+        assert (outcome.state, lent.rows().count(topic)) == ("succeeded", 1)
+
+
+def test_a_fixture_can_roll_back_what_was_written(lent: Lent) -> None:
+    with psycopg.connect(lent.url) as connection:
+        connection.execute("SELECT 1")  # a transaction of the fixture's
+        test = TestApp(writer(lent), transaction=lambda: contextlib.nullcontext(connection))
+        test.play(event("products/update", webhook_id="x"))
+        test.advance("30s")
+        assert connection.execute(f"SELECT webhook_id FROM {lent.name}").fetchall() == [("x",)]
+        connection.rollback()
+    assert lent.rows() == []
+
+
+def test_without_a_database_a_transaction_says_how_to_lend_one() -> None:
+    app = App("g")
+
+    @app.on("orders/create", max_attempts=1)
+    async def write(event: Event) -> None:
+        async with event.transaction():
+            pass
+
+    [outcome] = play(app, event("orders/create"))
+    assert isinstance(outcome.error, UsageError)
+    assert "TestApp(app, transaction=" in str(outcome.error)
+    with pytest.raises(UsageError, match="outside a worker"):
+        event("orders/create").transaction()
