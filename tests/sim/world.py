@@ -207,7 +207,8 @@ class World:
             logging.disable(logging.CRITICAL)
         fakes: tuple[tuple[Any, str, Any], ...] = (
             (topics, "look", lambda settings, names: dict.fromkeys(names, topics.Found(settings.partitions, 1, {}))),
-            (worker, "Watch", NoWatch), (custody, "owner_name", name), (outcomes, "finish_in", finish), (outcomes.Outcomes, "note_skips", note_skips))  # fmt: skip
+            (worker, "Watch", NoWatch), (custody, "owner_name", name), (outcomes, "finish_in", finish),
+            (outcomes.Outcomes, "note_skips", note_skips))  # fmt: skip
         with contextlib.ExitStack() as stack:
             for where, what, fake in fakes:
                 stack.enter_context(mock.patch.object(where, what, fake))
