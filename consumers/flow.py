@@ -4,18 +4,10 @@
                 │ done, elsewhere: skip     │ failed: retry or dead-letter record acked ─▶ finish ─┘
                 │                           └ its resource waits for a retry: held, the same way
                 └─ another copy runs: keeps its place in the lane and is checked again
-
-Order of every step that matters: a record is acknowledged before the ledger says so, and the ledger is on disk before the
-offset counts as finished. A crash between any two repeats a step and loses nothing.
-
-A handler that took `event.transaction` has recorded its own success: straight to the offset. Where its commit wasn't answered, the event
-is checked again before anything else.
 """
 
 import asyncio
 from collections.abc import Callable
-
-import msgspec
 
 from hooktape import crash, log, metrics
 from hooktape.consumers.app import App, Handler
@@ -25,8 +17,8 @@ from hooktape.consumers.classify import Disposition
 from hooktape.consumers.clock import Clock
 from hooktape.consumers.copies import Copies
 from hooktape.consumers.custody import Custody, Versions
-from hooktape.consumers.deliveries import Fetched
-from hooktape.consumers.failing import Failing, Kept, Leaves, finish
+from hooktape.consumers.ends import Ends
+from hooktape.consumers.failing import Failing, Kept, finish
 from hooktape.consumers.flood import Flood
 from hooktape.consumers.handover import Handover
 from hooktape.consumers.holds import Holds, lane16
@@ -39,8 +31,8 @@ from hooktape.consumers.task import Rank, Task
 from hooktape.consumers.throttle import Throttle
 from hooktape.consumers.transactions import OVER, Transactions, Try, version_of
 from hooktape.consumers.transactions import Verdict as Said
-from hooktape.errors import LedgerUnavailable, NotOurs
-from hooktape.ledger.checks import IN_RETRY, Checked, Finish, State, Verdict, Waiting
+from hooktape.errors import LedgerUnavailable
+from hooktape.ledger.checks import Checked, State, Verdict
 from hooktape.ledger.ledger import Ledger
 from hooktape.settings import Settings
 from hooktape.tape.publisher import Publisher
@@ -48,12 +40,9 @@ from hooktape.tape.publisher import Publisher
 _log = log.get("hooktape.consumers")
 # Checked and ready to start, at most: two full batches. What's checked too early may be another worker's before it starts.
 _AHEAD = 2000
-_SKIPPED = {State.SUCCEEDED: "already_done", State.STALE: "superseded", State.DISCARDED: "discarded", State.WAITING: "held",
-            State.BEHIND: "held", State.DEAD: "dead"}  # fmt: skip
-_RECORDED_LATER = {State.WAITING: "letter-acked-not-recorded", State.BEHIND: "hold-letter-acked-not-recorded"}
 
 
-class Flow:
+class Flow(Ends):
     """What is under way in one worker. `on_owned`: see `Custody`; `after` is called after each batch of the ledger's answers, and
     `fail` with an error that ends the worker."""
 
@@ -74,7 +63,6 @@ class Flow:
         self.moved = asyncio.Event()
         """Set whenever something may have changed."""
         self.finished = 0
-        """Events that have ended in the ledger by this worker since it started."""
         self._app, self._intake, self._clock = app, intake, clock
         self._loop = asyncio.get_running_loop()
         self._failing = Failing(app, settings, options.quick_tries, self.flood.keeps, chance)
@@ -191,23 +179,6 @@ class Flow:
             return
         self._skip(task, answer)
 
-    def _skip(self, task: Task, answer: Checked) -> None:
-        """It has ended, or is in custody, elsewhere."""
-        metrics.DUPLICATES.labels(self._app.group).inc()
-        assert answer.seen is not None
-        if answer.seen.state not in IN_RETRY:
-            self._release_hold(task)
-        if task.generation:
-            # Not finished before it's noted: nothing else brings the record back, and its job would never add up.
-            self.custody.skip(task, _SKIPPED[answer.seen.state])
-        else:
-            self._intake.finish(task.home, task.offset)
-        self._drop(task)
-
-    def _on_skipped(self, task: Task) -> None:
-        # The job of a replayed record knows that it wasn't run.
-        self._intake.finish(task.home, task.offset)
-
     def _begin(self, task: Task) -> None:
         """A task that has a slot: runs it, unless it's not to be run here and now after all."""
         if task.home.revoked:
@@ -245,65 +216,6 @@ class Flow:
         of, version = task.versioned, task.event.version_us
         return of is not None and version is not None and self._applied.is_stale(of, version)
 
-    # ── the ends of a task ──────────────────────────────────────────────────────────────────────────────────────────
-    def _take(self, task: Task) -> None:
-        task.taken = True
-        task.home.taken += 1
-
-    def _untake(self, task: Task) -> None:
-        task.taken = False
-        task.home.taken -= 1
-
-    def _drop(self, task: Task) -> None:
-        """It ends without an end of its own: skipped, or another worker's."""
-        if task.taken:
-            self._untake(task)
-        if task.queued:
-            self.lanes.end(task)
-            self._forget(task)
-
-    def _forget(self, task: Task) -> None:
-        self._copies.leave(task)
-        if task.versioned is not None:
-            self._applied.leave(task.versioned)
-
-    def _end(self, task: Task, end: Finish) -> None:
-        """It needs no more here: its lane goes on while the ledger writes."""
-        self.lanes.end(task)
-        self._release_hold(task)
-        self.custody.finish(task, end)
-        self._pump_soon()
-
-    def _release_hold(self, task: Task) -> None:
-        if self.holds and task.lane is not None:
-            self.holds.leave(lane16(task.event.lane), task.key)
-
-    def _leave(self, task: Task, leaves: Leaves) -> None:
-        """It goes to a retry or dead-letter topic; its lane goes on when Kafka has it."""
-        if not task.taken:
-            self._take(task)
-        end = leaves.end
-        if (later := leaves.later) is not None:
-            assert task.origin is not None
-            assert task.home.tenure is not None
-            lane, seq = None, 0
-            if task.lane is not None:
-                lane = lane16(task.event.lane)
-                seq = self.holds.enter(lane, task.home.tenure.partition, task.key, later.delay, later.due, self._clock.time()).seq
-            key = task.seen.key if task.seen else task.key
-            end = msgspec.structs.replace(end, waiting=Waiting(key, lane, seq, later.delay, later.due, task.origin))
-        self.lanes.hold(task)
-        crash.point("before-letter")
-        self.handover.send(leaves.letter, lambda: self._arrived(task, end))
-
-    def _arrived(self, task: Task, end: Finish) -> None:
-        crash.point(_RECORDED_LATER.get(end.state, "dead-letter-acked-not-recorded"))
-        if end.state not in IN_RETRY:
-            self._release_hold(task)
-        self.custody.finish(task, end)
-        self.lanes.release(task)
-        self._pump_soon()
-
     # ── from the handlers ───────────────────────────────────────────────────────────────────────────────────────────
     def _on_ended(self, task: Task, error: BaseException | None, seconds: float) -> None:
         task.attempts += 1
@@ -323,11 +235,6 @@ class Flow:
             if not self.stopping and self.custody.is_sound() and (following := self.lanes.start(self._clock.monotonic())) is not None:
                 self._begin(following)
 
-    def _note_success(self, task: Task) -> None:
-        self.flood.succeeded(task)
-        if task.versioned is not None and task.event.version_us is not None:
-            self._applied.apply(task.versioned, task.event.version_us)
-
     def _on_transaction(self, task: Task, said: Said, error: BaseException | None) -> None:
         """Its handler had a transaction whose end is more than the handler's own."""
         if said is Said.SUCCEEDED:
@@ -345,14 +252,6 @@ class Flow:
             self.custody.check(task)
         self._unsettled = True
         self._pump_soon()
-
-    def _recorded(self, task: Task) -> None:
-        """Its success is on disk already."""
-        self._note_success(task)
-        self.lanes.end(task)
-        self._release_hold(task)
-        self._finished(task, State.SUCCEEDED)
-        crash.point("recorded-not-committed")
 
     def _resolve(self, task: Task, doubt: BaseException, answer: Checked) -> None:
         """What the ledger says of an event whose transaction may have been committed."""
@@ -388,33 +287,3 @@ class Flow:
         else:
             self._leave(task, step)
         self._pump_soon()
-
-    def bury(self, record: Fetched, error: NotOurs) -> None:
-        """Dead-letters a record that can't be read."""
-        home = record.home
-        if self.flood.keeps_unreadable(record, error, *self._intake.labels(record)):
-            return
-        home.taken += 1
-
-        def arrived() -> None:
-            home.taken -= 1
-            self._intake.finish(home, record.offset)
-            metrics.PROCESSED.labels(self._app.group, "unreadable", "dead").inc()
-            self.pump()
-
-        letter = self._failing.unreadable(record, error, *self._intake.provenance(record), self._clock.time())
-        self.handover.send(letter, arrived)
-
-    # ── from the ledger ─────────────────────────────────────────────────────────────────────────────────────────────
-    def _on_finished(self, task: Task, end: Finish, kept: bool) -> None:
-        self._finished(task, end.state)
-        if not kept:
-            _log.warning("an end wasn't recorded: the event's partition is another worker's, or another copy of it ended first",
-                         event=str(task.event), state=end.state.name.lower())  # fmt: skip
-
-    def _finished(self, task: Task, state: State) -> None:
-        self._untake(task)
-        self._forget(task)
-        self._intake.finish(task.home, task.offset)
-        self.finished += 1
-        self._intake.meter(task.event.topic).outcomes[state].inc()
