@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -62,6 +63,10 @@ def tune() -> None:
     # The ledger's thread gives the GIL away at each row and waits for it behind the busy loop, up to Python's 5 ms. Measured
     # with an empty handler on two busy cores, SQLite: 6,300 and 8,700 events/s with 5 ms, 12,200 and 12,500 with 1 ms.
     sys.setswitchinterval(0.001)
+    # What's there now stays; and thousands of events in memory, looked through again at every 700 new objects, cost 1.3 µs of an event's 16
+    # on the loop (measured without a broker). Events themselves hold no cycles.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def run(job: Job, app: App, forwarder: forwarding.Forwarder | None = None) -> None:
