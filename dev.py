@@ -33,7 +33,8 @@ def demo(rest):
 
 def test(rest):
     setup()
-    return run([tool("python"), "-m", "pytest", *rest])
+    # Without arguments: all, several files at once. With some, as pytest itself would.
+    return run([tool("python"), "-m", "pytest", *(rest or ["-n", "3", "--dist", "loadfile"])])
 
 
 def check(rest):
