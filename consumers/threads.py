@@ -67,7 +67,8 @@ class Threads:
                 try:
                     contextvars.Context().run(call.function, call.argument)
                 except BaseException as fault:  # noqa: BLE001 - whatever a handler raises is a result
-                    error = fault
+                    # A future takes any exception but this one.
+                    error = RuntimeError(f"the handler raised {fault!r}") if isinstance(fault, StopIteration) else fault
             self._ended.append((call, error))
             if not self._told:
                 self._told = True
