@@ -1,4 +1,4 @@
-"""Threads of plain handlers: each call ends once, on the loop, and a call that nobody waits for any more is told apart from one that hasn't begun."""
+"""Threads of plain handlers: each call ends once, on the loop; one that nobody waits for any more is told apart from one not begun."""
 
 import asyncio
 import contextvars
