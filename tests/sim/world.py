@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
@@ -20,7 +20,6 @@ from hooktape.consumers.options import Options
 from hooktape.consumers.worker import Worker
 from hooktape.errors import Reject, Retry
 from hooktape.ledger import outcomes
-from hooktape.ledger.checks import State
 from hooktape.ledger.ledger import Ledger
 from hooktape.schemas import codec
 from hooktape.schemas.event import Event, event_id16
@@ -28,15 +27,16 @@ from hooktape.settings import Settings
 from hooktape.tape import headers, topics
 from hooktape.tape.names import Names
 
+from .faults import KINDS, SESSION, Faults
 from .judge import Judge, Told
-from .kafka import Broker, SimPublisher, SimSource
+from .kafka import Broker
 from .ledger import SimDatabase
 from .loop import EPOCH, Choose, Process, Simulation, Stuck
+from .source import SimPublisher, SimSource
 
 GROUP = "g"
 # Everything is short, and in the proportions of the real ones: session > lease > rebalance > handler.
 OPTIONS = replace(Options(), lease=3.0, revoke_within=2.0, stop_within=4.0, buffer=40, side_buffer=10)
-SESSION = 6.0
 DELAYS = (1.0, 4.0)
 ATTEMPTS = 7
 HANDLER_TIMEOUT = 3.0
@@ -45,8 +45,6 @@ TROUBLE = 40.0
 # Measured over 3,000 seeds of 60 events: 144 s at most.
 PATIENCE = 900.0
 
-KINDS = ("kill", "freeze", "stop", "join", "outage", "silence", "power", "crash", "copies", "replay", "redrive", "retention", "slow")
-_POINTS = tuple(p for p in crash.POINTS if p not in ("body-read", "acked-not-answered", "in-transaction", "transaction-committed"))
 _TOPICS = {"orders/create": "order", "orders/updated": "order", "products/update": "product", "customers/update": "customer"}
 
 
@@ -102,7 +100,7 @@ class World:
         self.workers: dict[Process, Worker | None] = {}
         self._stops: dict[Process, asyncio.Event] = {}
         self._begun = 0
-        self._events, self._trouble = events, trouble
+        self._events, self.trouble_until = events, trouble
         self._plans: dict[str, list[str]] = {}
         self._quiet = False
         self._keys: list[Any] = []
@@ -140,7 +138,7 @@ class World:
         for _ in range(1 + sim.choose(3)):
             self.begin()
         coming = sim.outside.create_task(self._events_come())
-        await self._faults_strike()
+        await Faults(self).strike()
         await coming
         self._heal()
         healed = sim.now
@@ -309,7 +307,7 @@ class World:
         """SIGTERM. It may be frozen: it hears of it later."""
         process.call_soon(self._stops[process].set)
 
-    async def _freeze(self, process: Process, seconds: float) -> None:
+    async def freeze(self, process: Process, seconds: float) -> None:
         if not self.troubled:
             return
         self.note(process.name, "is frozen for", seconds)
@@ -378,7 +376,7 @@ class World:
         share = (0.7, 0.05)[sim.choose(2)]
         for number in range(self._events):
             if sim.chance(share):
-                await asyncio.sleep(sim.delay(0.0, self._trouble / self._events / share))
+                await asyncio.sleep(sim.delay(0.0, self.trouble_until / self._events / share))
             topic = names[sim.choose(len(names))]
             if sim.chance(0.01):
                 message = self.broker.append(self.logs[topic], b"x", b"not ours", [])
@@ -401,13 +399,13 @@ class World:
         self.judge.told[key] = told
         self.judge.by_lane[where[0], where[1], event.lane].append(told)
         assert key.id == event_id16(event.shop, event.webhook_id)
-        self._copy(told)
+        self.copy(told)
 
-    def _copy(self, told: Told) -> None:
+    def copy(self, told: Told) -> None:
         self.broker.append(self.logs[told.event.topic], told.event.lane.encode(), codec.encode(told.event),
                            headers.pack(headers.of_event(told.event)))  # fmt: skip
 
-    def _replayed(self, told: Told, forced: bool) -> None:
+    def replayed(self, told: Told, forced: bool) -> None:
         """As the replayer sends it."""
         generation = f"job{self.sim.steps}"
         if forced:
@@ -416,87 +414,6 @@ class World:
         origin = {headers.ORIGIN_TOPIC: told.at[0], headers.ORIGIN_PARTITION: str(told.at[1]), headers.ORIGIN_OFFSET: str(told.at[2])}
         self.broker.append(self.replay, told.event.lane.encode(), codec.encode(told.event),
                            headers.pack(headers.of_event(told.event) | origin | extra))  # fmt: skip
-
-    # ── what breaks ─────────────────────────────────────────────────────────────────────────────────────────────────
-    async def _faults_strike(self) -> None:
-        sim = self.sim
-        acts: dict[str, Callable[[], None]] = {
-            "kill": lambda: self._some(self.kill), "stop": lambda: self._some(self.stop), "join": self._join, "freeze": self._frozen,
-            "outage": self._ledger_out, "silence": self._kafka_silent, "power": self._power_cut, "crash": self._crash_soon,
-            "copies": lambda: self._event(self._copy), "replay": lambda: self._event(lambda t: self._replayed(t, True)),
-            "redrive": self._redrive, "retention": self._cut, "slow": self._slow_ledger}  # fmt: skip
-        while sim.now < self._trouble:
-            await asyncio.sleep(sim.delay(0.05, 4.0))
-            if self.kinds and sim.chance(0.8):
-                kind = self.kinds[sim.choose(len(self.kinds))]
-                self.note("fault", kind)
-                self.judge.counts[f"fault {kind}"] += 1
-                acts[kind]()
-
-    def _some(self, act: Callable[[Process], None]) -> None:
-        if living := self.living:
-            act(living[self.sim.choose(len(living))])
-
-    def _event(self, act: Callable[[Told], None]) -> None:
-        if self.judge.told:
-            known = list(self.judge.told.values())
-            act(known[self.sim.choose(len(known))])
-
-    def _join(self) -> None:
-        if len(self.living) < 4:
-            self.begin()
-
-    def _frozen(self) -> None:
-        awake = [process for process in self.living if not process.frozen]
-        if awake:
-            process = awake[self.sim.choose(len(awake))]
-            self.sim.outside.create_task(self._freeze(process, self.sim.delay(0.2, 2.5 * SESSION)))
-
-    def _ledger_out(self) -> None:
-        if not self.outage:
-            self.outage = True
-            began, seconds = self.sim.now, self.sim.delay(0.1, 6.0)
-            self.judge.outages.append((began, began + seconds))
-            self.sim.outside.call_later(seconds, self._ledger_back)
-
-    def _ledger_back(self) -> None:
-        self.outage = False
-
-    def _kafka_silent(self) -> None:
-        if not self.silence:
-            self.silence = True
-            self.sim.outside.call_later(self.sim.delay(0.1, 5.0), self._kafka_back)
-
-    def _kafka_back(self) -> None:
-        self.silence = False
-
-    def _slow_ledger(self) -> None:
-        self.slow = not self.slow
-        if self.slow:
-            # Like an outage, it can keep a stopping worker from recording its last results.
-            self.judge.outages.append((self.sim.now, self._trouble + 10.0))
-
-    def _power_cut(self) -> None:
-        for process in self.living:
-            self.kill(process)
-        self.database.cut_power()
-
-    def _crash_soon(self) -> None:
-        def die() -> None:
-            assert self.sim.current is not None
-            self.kill(self.sim.current)
-
-        crash.arm(f"{_POINTS[self.sim.choose(len(_POINTS))]}:{1 + self.sim.choose(4)}", die)
-
-    def _redrive(self) -> None:
-        dead = [told for told in self.judge.told.values() if told.last is not None and told.last.state is State.DEAD]
-        if dead:
-            self._replayed(dead[self.sim.choose(len(dead))], False)
-
-    def _cut(self) -> None:
-        keys = [key for key in self.broker.logs if key[0] in self.logs.values()]
-        key = keys[self.sim.choose(len(keys))]
-        self.broker.cut(key, self.broker.logs[key].first + self.sim.choose(6))
 
     def _heal(self) -> None:
         self.note("healed")
