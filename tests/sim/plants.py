@@ -105,7 +105,7 @@ def copies_run_beside_each_other() -> Plant:
 
 def a_lane_goes_on_before_the_letter_has_arrived() -> Plant:
     def hold(self: Lanes, task: Any) -> None:
-        self._vacate(task.handler)
+        self._vacate(task)
         self._free_lane(task)
 
     @contextlib.contextmanager
