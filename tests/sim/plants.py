@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from hooktape.consumers import custody, flow
+from hooktape.consumers import custody
 from hooktape.consumers.applied import AppliedVersions
 from hooktape.consumers.copies import Copies
 from hooktape.consumers.custody import Custody
@@ -13,7 +13,7 @@ from hooktape.consumers.flow import Flow
 from hooktape.consumers.handover import Handover
 from hooktape.consumers.holds import Holds
 from hooktape.consumers.lanes import Lanes
-from hooktape.consumers.task import Tenure
+from hooktape.consumers.task import Home, Tenure
 from hooktape.consumers.tracker import Offsets
 from hooktape.errors import TapeError
 from hooktape.ledger import outcomes
@@ -159,7 +159,7 @@ def a_failed_batch_is_dropped() -> Plant:
 
 
 def events_of_a_revoked_partition_still_start() -> Plant:
-    return mock.patch.object(flow.Task, "abandoned", False)
+    return mock.patch.object(Home, "revoked", property(lambda home: False, lambda home, value: None))
 
 
 PLANTS: tuple[Callable[[], Plant], ...] = (
