@@ -202,6 +202,11 @@ class Intake:
         _log.error("records were gone before this group had read them", topic=home.topic, partition=home.partition, first=first, to=to,
                    records=to - first)  # fmt: skip
 
+    def position(self, rank: Rank, topic: str, partition: int) -> int | None:
+        """The lowest unfinished offset of a partition, or the next to be fetched; None: it isn't read here."""
+        tracker = self._trackers[rank]
+        return next((tracker.position(home) for home in tracker.homes() if home.key == (topic, partition)), None)
+
     def commits(self) -> Commits:
         """What has changed since this was last asked."""
         found: Commits = {}

@@ -184,6 +184,10 @@ class Tracker:
         offsets = self._offsets.get(home)
         return offsets.incomplete if offsets else 0
 
+    def position(self, home: Home) -> int:
+        """The lowest incomplete offset of an assignment that is running, or the next to be fetched."""
+        return self._offsets[home].position
+
     def window(self, home: Home) -> int:
         """Offsets between the partition's position and its highest fetched one; 0 for an assignment that has ended."""
         offsets = self._offsets.get(home)
