@@ -16,7 +16,7 @@ from hooktape.consumers.options import Options
 from hooktape.consumers.source import Source
 from hooktape.consumers.task import Home, Rank, Task
 from hooktape.consumers.tracker import REACH, Tracker
-from hooktape.errors import NotOurs, Reject, TopicMissing
+from hooktape.errors import NotOurs, PartitionsDiffer, Reject, TopicMissing
 from hooktape.ledger.checks import State
 from hooktape.ledger.windows import Window
 from hooktape.schemas import topics as shopify
@@ -67,7 +67,7 @@ class Intake:
 
     # ── what to read ────────────────────────────────────────────────────────────────────────────────────────────────
     def check_topics(self) -> None:
-        """Finds the log topics to read. Raises TopicMissing that names what isn't there; TapeUnavailable."""
+        """Finds the log topics to read. Raises TopicMissing that names what isn't there, PartitionsDiffer, TapeUnavailable."""
         names, table = Names(self._settings.topic_prefix), shopify.table()
         wanted = {topic: names.log(table[topic].kafka_name) for topic in self._app.handlers if topic in table}
         found = topics.look(self._settings, [*wanted.values()])
@@ -76,10 +76,21 @@ class Intake:
         if len(logs) < len(self._app.handlers):
             logs.append(names.other)
         own = list(topics.of_group(self._settings, self._app.group))
-        missing = sorted({*own, names.other} - set(topics.look(self._settings, [*own, names.other])))
+        known = topics.look(self._settings, [*logs, *own, names.other])
+        missing = sorted({*own, names.other} - set(known))
         if missing:
             raise TopicMissing(f"group {self._app.group} needs topics that Kafka hasn't: {', '.join(missing[:5])}. Run "
                                f"`hooktape topics apply --group {self._app.group}`.")  # fmt: skip
+        # A dead letter may lie in any partition: redriven, it comes back by the replay lane.
+        dead = Names(self._settings.topic_prefix).dlq(self._app.group)
+        most, odd = topics.odd_partitions({name: known[name].partitions for name in [*logs, *own] if name != dead})
+        if odd:
+            raise PartitionsDiffer(
+                f"the topics of group {self._app.group} must have the same number of partitions, or events of one resource land in "
+                f"different workers and lose their order. {most} have most of them, but: "
+                f"{', '.join(f'{name} has {number}' for name, number in [*odd.items()][:5])}. Kafka takes no partitions away: run "
+                f"`hooktape topics apply --group {self._app.group}` with HOOKTAPE_PARTITIONS={most}, once nothing of the group is "
+                "pending (keys move to other partitions when some are added).")  # fmt: skip
         self._logs = tuple(logs)
 
     def plans(self) -> list[Plan]:
@@ -183,7 +194,10 @@ class Intake:
     def open(self, source: Source, homes: list[Home]) -> None:
         """Assignments begin."""
         for home in homes:
-            self._trackers[source.plan.rank].open(home)
+            if not self._trackers[source.plan.rank].open(home):
+                metrics.BAD_METADATA.labels(self._app.group).inc()
+                _log.warning("a commit's metadata isn't ours: what it tells of finished events is done without", group=self._app.group,
+                             topic=home.topic, partition=home.partition, offset=home.base)  # fmt: skip
 
     def close(self, homes: list[Home]) -> None:
         """Assignments have ended."""

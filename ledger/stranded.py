@@ -64,9 +64,9 @@ class Stranded:
 
     def waits(self, group: str, partition: int, keys: Collection[EventKey]) -> set[EventKey]:
         """Which of these the ledger still has waiting."""
+        values = {"grp": group, "part": partition, "days": sorted({k.day for k in keys}), "ids": [k.id for k in keys]}
         return self._database.read(lambda t: {EventKey(day, id_) for day, id_ in t.rows(
-            "SELECT day, id FROM waiting WHERE grp = :grp AND part = :part AND day IN :days AND id IN :ids",
-            {"grp": group, "part": partition, "days": sorted({k.day for k in keys}), "ids": [k.id for k in keys]})}) if keys else set()  # fmt: skip
+            "SELECT day, id FROM waiting WHERE grp = :grp AND part = :part AND day IN :days AND id IN :ids", values)})  # fmt: skip
 
     def renew(self, group: str, owner: str, partition: int, epoch: int, stories: Sequence[tuple[Story, float]], now: float) -> None:
         """Their records were written again, each to the retry topic of that delay (seconds): they are due now."""

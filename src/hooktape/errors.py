@@ -64,6 +64,12 @@ class TopicMissing(TapeError):
     exit_code = 2
 
 
+class PartitionsDiffer(TapeError):
+    """A group's topics have different numbers of partitions. Do: give all the highest of them with `hooktape topics apply`."""
+
+    exit_code = 2
+
+
 class NotOurs(TapeError):
     """A record on the tape can't be decoded as a WebhookEvent. Do: find who else writes there; it's dead-lettered."""
 

@@ -253,3 +253,18 @@ def test_brokers_that_refuse_kip_848_get_a_classic_member(heard: Heard, tmp_path
 
     run(heard, act)
     assert heard.cluster.requests[Api.JOIN_GROUP] > 0
+
+
+@pytest.mark.parametrize("protocol", ["consumer"], indirect=True)
+def test_brokers_that_have_never_heard_of_kip_848_get_a_classic_member(heard: Heard, tmp_path: Path) -> None:
+    """The client neither sends a heartbeat that the broker doesn't know, nor says so."""
+    heard.cluster.without(Api.CONSUMER_GROUP_HEARTBEAT)
+    heard.settings = Settings(kafka=heard.cluster.bootstrap, home=tmp_path)
+
+    async def act() -> None:
+        heard.commit(3)
+        await heard.committed(3)
+
+    run(heard, act)
+    assert heard.cluster.requests[Api.JOIN_GROUP] > 0
+    assert heard.cluster.requests[Api.CONSUMER_GROUP_HEARTBEAT] == 0
