@@ -110,7 +110,7 @@ class Source:
         self._full_since: float | None = None
         self._paused_all = False
         self._stopping: _Stop | None = None
-        self._joined = self._lacking = False
+        self._silence, self._lacking = protocol.Silence(), False
         self._classic = self._assignments.eager = plan.member and settings.kafka_properties.get("group.protocol") == "classic"
         self._thread = threading.Thread(target=self._run, name=f"hooktape-{plan.rank.name.lower()}", daemon=True)
         self._thread.start()
@@ -262,7 +262,7 @@ class Source:
         return 0
 
     def _read(self, consumer: Consumer, messages: list[Message]) -> list[Fetched]:
-        records = []
+        records: list[Fetched] = []
         homes, positions = self._assignments.homes, self._assignments.positions
         decode, other = self._wire.decode, self.plan.other
         for message in messages:
@@ -374,9 +374,8 @@ class Source:
 
     # ── rebalances: called by librdkafka inside poll() and close(), on this thread ──────────────────────────────────
     def _on_statistics(self, text: str) -> None:
-        if not self._joined:
-            found = json.loads(text)
-            self._joined, self._lacking = protocol.sends_heartbeats(found), protocol.is_silent(found)
+        if not self._silence.over:
+            self._lacking = self._silence.lasts(json.loads(text))
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         homes, born = self._assignments.add(consumer, partitions)
