@@ -40,6 +40,19 @@ class Story:
     error_message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class HeldFigures:
+    """What a group's resources wait for. `oldest_due` in epoch seconds; None: nothing waits."""
+
+    events: int
+    resources: int
+    oldest_due: float | None
+
+    def overdue(self, now: float) -> float:
+        """Seconds that the longest overdue event has been due; 0: none is."""
+        return max(0.0, now - self.oldest_due) if self.oldest_due is not None else 0.0
+
+
 class Stranded:
     """Each method is one transaction; those that write do nothing for a partition that isn't `owner`'s in that epoch."""
 
@@ -61,6 +74,11 @@ class Stranded:
             return [Story(w, *found.get(w.key, ())) for w in waits]
 
         return self._database.read(work)
+
+    def held(self, group: str) -> HeldFigures:
+        """Events that wait for a retry in order, and the resources that they hold."""
+        return HeldFigures(*self._database.read(lambda t: t.rows(
+            "SELECT COUNT(*), COUNT(DISTINCT lane), MIN(due) FROM waiting WHERE grp = :grp AND lane IS NOT NULL", {"grp": group}))[0])
 
     def waits(self, group: str, partition: int, keys: Collection[EventKey]) -> set[EventKey]:
         """Which of these the ledger still has waiting."""
@@ -105,22 +123,6 @@ class Stranded:
 
         if keys:
             self._database.write(work)
-
-
-@dataclass(frozen=True, slots=True)
-class HeldFigures:
-    """What a group's resources wait for. `oldest_due` in epoch seconds; None: nothing waits."""
-
-    events: int
-    resources: int
-    oldest_due: float | None
-
-
-def held(t: Transaction, group: str) -> HeldFigures:
-    """Events that wait for a retry in order, and the resources that they hold."""
-    events, resources, due = t.rows("SELECT COUNT(*), COUNT(DISTINCT lane), MIN(due) FROM waiting WHERE grp = :grp AND lane IS NOT NULL",
-                                    {"grp": group})[0]  # fmt: skip
-    return HeldFigures(events, resources, due)
 
 
 def _story(key: EventKey, rest: Sequence[Any]) -> tuple[Any, ...]:

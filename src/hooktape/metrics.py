@@ -76,7 +76,7 @@ STALE = Counter("hooktape_stale_total",
     "Events skipped because a newer version of their resource was applied already. Normal with skip_stale.",
     ["group"])
 SWEPT = Counter("hooktape_swept_total",
-    "Retry records that were lost and written again from the tape. Do: find what empties retry topics; hooktape_held_events shows the rest.",
+    "Retry records that were lost and written again from the tape. Do: find what empties or shortens retry topics.",
     ["group"])
 BAD_METADATA = Counter("hooktape_bad_commit_metadata_total",
     "Commits whose metadata wasn't ours: a few events are checked again. Do: find what else commits for the group.", ["group"])

@@ -33,7 +33,7 @@ def story(event: Event, state: State = State.WAITING, attempts: int = 2, generat
 
 
 def found(event: Event) -> Found:
-    packed = headers.pack(headers.of_event(event)) + [("theirs", b"x")]
+    packed = [*headers.pack(headers.of_event(event)), ("theirs", b"x")]
     return Found(Record(AT, 1, event.lane.encode(), codec.encode(event), packed), event)
 
 
