@@ -110,6 +110,13 @@ class Assignments:
         """Whether it's still this worker's: another consumer's assignment for as long as the worker doesn't know better."""
         return not home.revoked and (home.rank is not self._plan.rank or self.homes.get(home.key) is home)
 
+    def may_say(self, home: Home) -> bool:
+        """Whether a last commit for it may still be made: until its partition has gone, `lost` included, or the next owner's would be
+        overwritten. What another consumer read goes with the partition number."""
+        if home.rank is self._plan.rank:
+            return self.homes.get(home.key) is home
+        return any(partition == home.partition for _, partition in self.homes)
+
     def _pause(self, consumer: Consumer, homes: Iterable[Home]) -> None:
         if owned := self._owned(homes):
             consumer.pause(owned)

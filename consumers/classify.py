@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
 
-from hooktape.errors import LedgerUnavailable, NotOurs, Reject, Retry, TapeUnavailable
+from hooktape.errors import LedgerUnavailable, NotOurs, Reject, Retry, SettingsError, TapeUnavailable, TransactionRefused
 
 
 class Disposition(StrEnum):
@@ -84,7 +84,8 @@ _PASSING = {
 }  # fmt: skip
 # Wrong addresses, and called transport errors by httpx.
 _OURS = {("httpx", "UnsupportedProtocol"), ("httpx", "LocalProtocolError")}
-_BUILT_IN = (TimeoutError, ConnectionError, InterruptedError, LedgerUnavailable, TapeUnavailable, MemoryError, HandlerTimeout)
+_BUILT_IN = (TimeoutError, ConnectionError, InterruptedError, LedgerUnavailable, TransactionRefused, TapeUnavailable, MemoryError,
+             HandlerTimeout)  # fmt: skip
 
 
 def classify(error: BaseException, now: float, own: Mapper | None = None) -> Cause:
@@ -101,6 +102,8 @@ def classify(error: BaseException, now: float, own: Mapper | None = None) -> Cau
         return _said(error)
     if isinstance(error, NotOurs):
         return Cause(Disposition.POISON)
+    if isinstance(error, SettingsError):
+        return Cause(Disposition.PERMANENT)  # a process keeps its settings for as long as it runs
     if isinstance(error, Answered):
         return _forwarded(error)
     status, headers = _http(error)

@@ -30,7 +30,8 @@ class Committer:
         A failure is said and borne: the next commit carries the same and more, and what this one would have saved, the ledger knows.
         """
         commits, self._unsaved = self._unsaved | commits, {}
-        kept = {home: position for home, position in commits.items() if going or self._assignments.holds(home)}
+        may = self._assignments.may_say if going else self._assignments.holds
+        kept = {home: position for home, position in commits.items() if may(home)}
         if not kept:
             return
         self._sent |= {home.key: (home, position) for home, position in kept.items()}

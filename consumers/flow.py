@@ -7,6 +7,9 @@
 
 Order of every step that matters: a record is acknowledged before the ledger says so, and the ledger is on disk before the
 offset counts as finished. A crash between any two repeats a step and loses nothing.
+
+A handler that took `event.transaction` has recorded its own success: straight to the offset. Where its commit wasn't answered, the event
+is checked again before anything else.
 """
 
 import asyncio
@@ -34,8 +37,10 @@ from hooktape.consumers.runner import Runner
 from hooktape.consumers.schedule import Again, Chance
 from hooktape.consumers.task import Rank, Task
 from hooktape.consumers.throttle import Throttle
-from hooktape.errors import NotOurs
-from hooktape.ledger.checks import IN_RETRY, Applied, Checked, Finish, State, Verdict, Waiting
+from hooktape.consumers.transactions import OVER, Transactions, Try, version_of
+from hooktape.consumers.transactions import Verdict as Said
+from hooktape.errors import LedgerUnavailable, NotOurs
+from hooktape.ledger.checks import IN_RETRY, Checked, Finish, State, Verdict, Waiting
 from hooktape.ledger.ledger import Ledger
 from hooktape.schemas.event import EventKey
 from hooktape.settings import Settings
@@ -61,7 +66,9 @@ class Flow:
         self.handover = Handover(publisher, fail)
         self.runner = Runner(self._on_ended, self.lanes.seize, self._on_freed, fail, clock)
         self.custody = Custody(ledger, app.group, options.lease, clock, on_checked=self._on_checked, on_finished=self._on_finished,
-                               on_skipped=self._on_skipped, on_owned=on_owned, after=after, on_broken=fail)  # fmt: skip
+                               on_skipped=self._on_skipped, on_owned=on_owned, after=after, starved=lambda: not self.lanes.ready,
+                               on_broken=fail)  # fmt: skip
+        self.transactions = Transactions(ledger, app, self.custody.owner, clock, options.lease)
         self.throttle = Throttle(app, self.lanes, self.custody.ask, clock.monotonic)
         self.flood = Flood(app.group, self.custody.owner, self.lanes, Breaker(chance), self.custody.ask, clock, intake.logs_of(), self.bury)
         self.stopping = False
@@ -74,11 +81,13 @@ class Flow:
         self._failing = Failing(app, settings, options.quick_tries, self.flood.keeps, chance)
         self._applied = AppliedVersions()
         self._copies = Copies()
+        self._costly = any(h.admin_cost for h in app.handlers.values())
         self._least = 2 * sum(h.concurrency for h in set(app.handlers.values()))
         self._ahead = self._least
         self._finished_before = 0
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
+        self._after, self._unsettled = after, False
 
     @property
     def quiet(self) -> bool:
@@ -154,6 +163,9 @@ class Flow:
 
     def _pump_now(self) -> None:
         self._pumping = False
+        if self._unsettled:
+            self._unsettled = False
+            self._after()
         self.pump()
 
     def _arm(self, now: float) -> None:
@@ -163,6 +175,9 @@ class Flow:
         self._timer = None if wake is None else self._loop.call_later(max(wake - now, 0.0), self.pump)
 
     def _on_checked(self, task: Task, answer: Checked, versions: Versions) -> None:
+        if task.doubt is not None:
+            self._resolve(task, task.doubt, answer)
+            return
         if task.abandoned or self.stopping:
             self._drop(task)
             return
@@ -179,6 +194,10 @@ class Flow:
                 self._copies.enter(task)
                 self.lanes.add(task)
             return
+        self._skip(task, answer)
+
+    def _skip(self, task: Task, answer: Checked) -> None:
+        """It has ended, or is in custody, elsewhere."""
         metrics.DUPLICATES.labels(self._app.group).inc()
         assert answer.seen is not None
         if answer.seen.state not in IN_RETRY:
@@ -196,7 +215,7 @@ class Flow:
 
     def _begin(self, task: Task) -> None:
         """A task that has a slot: runs it, unless it's not to be run here and now after all."""
-        if task.abandoned:
+        if task.home.revoked:
             self._drop(task)
         elif task.copy:
             self._check_again(task)
@@ -206,7 +225,7 @@ class Flow:
             metrics.STALE.labels(self._app.group).inc()
             self._take(task)
             self._end(task, finish(task, State.STALE))
-        elif wait := self.throttle.wait(task, now := self._clock.monotonic()):
+        elif self._costly and (wait := self.throttle.wait(task, now := self._clock.monotonic())):
             self.lanes.postpone(task, now + wait)
             self._pump_soon()
         else:
@@ -214,6 +233,7 @@ class Flow:
             self._take(task)
             event = task.event
             event.attempt = task.attempts + 1
+            event._bound = Try(self.transactions, task)
             if task.attempts == 0 and task.rank is Rank.LIVE:
                 self._intake.start_seconds.observe(max(self._clock.time() - event.received_us / 1e6, 0.0))
             self.runner.run(task)
@@ -241,6 +261,8 @@ class Flow:
 
     def _drop(self, task: Task) -> None:
         """It ends without an end of its own: skipped, or another worker's."""
+        if task.taken:
+            self._untake(task)
         if task.queued:
             self.lanes.end(task)
             self._forget(task)
@@ -293,16 +315,62 @@ class Flow:
         if task.event.costs:
             self.throttle.ended(task)
         self._intake.meter(task.event.topic).seconds.observe(seconds)
-        if error is not None:
+        said, task.event._bound = task.event._bound.close(), OVER
+        if said is not Said.NONE:
+            self._on_transaction(task, said, error)
+        elif error is not None:
             self._on_error(task, error)
-            return
-        crash.point("effect-not-recorded")
+        else:
+            crash.point("effect-not-recorded")
+            self._note_success(task)
+            self._end(task, finish(task, State.SUCCEEDED, version=version_of(task)))
+            # The slot that has come free goes on at once; what else may move now waits for the loop's next turn.
+            if not self.stopping and self.custody.is_sound() and (following := self.lanes.start(self._clock.monotonic())) is not None:
+                self._begin(following)
+
+    def _note_success(self, task: Task) -> None:
         self.flood.succeeded(task)
-        version = None
-        if (of := task.versioned) is not None and task.event.version_us is not None:
-            self._applied.apply(of, task.event.version_us)
-            version = Applied(*of, task.event.version_us)
-        self._end(task, finish(task, State.SUCCEEDED, version=version))
+        if task.versioned is not None and task.event.version_us is not None:
+            self._applied.apply(task.versioned, task.event.version_us)
+
+    def _on_transaction(self, task: Task, said: Said, error: BaseException | None) -> None:
+        """Its handler had a transaction whose end is more than the handler's own."""
+        if said is Said.SUCCEEDED:
+            crash.point("transaction-returned")
+            if error is not None:
+                _log.error("a handler failed after its transaction was committed: the event has succeeded, and what it had left to do "
+                           "won't be done", event=str(task.event), exc=error)  # fmt: skip
+            self._recorded(task)
+        elif said is Said.NOT_OURS:
+            # Its offset stays as it is here: should Kafka believe that the partition is ours, it's read again.
+            _log.warning("a transaction wasn't kept: the event's partition is another worker's", event=str(task.event))
+            self._drop(task)
+        else:
+            task.doubt = error or LedgerUnavailable(f"the transaction of {task.event} wasn't kept, as far as its handler could see")
+            self.custody.check(task)
+        self._unsettled = True
+        self._pump_soon()
+
+    def _recorded(self, task: Task) -> None:
+        """Its success is on disk already."""
+        self._note_success(task)
+        self.lanes.end(task)
+        self._release_hold(task)
+        self._finished(task, State.SUCCEEDED)
+        crash.point("recorded-not-committed")
+
+    def _resolve(self, task: Task, doubt: BaseException, answer: Checked) -> None:
+        """What the ledger says of an event whose transaction may have been committed."""
+        task.doubt = None
+        seen, tenure = answer.seen, task.home.tenure
+        if answer.verdict is Verdict.RUN:
+            task.seen = seen
+            self._on_error(task, doubt)
+        elif seen is not None and tenure is not None and seen.state is State.SUCCEEDED and (
+                (seen.attempts, seen.generation, seen.epoch) == (task.attempts, task.generation, tenure.epoch)):  # fmt: skip
+            self._recorded(task)
+        else:
+            self._skip(task, answer)
 
     def _on_freed(self, handler: Handler) -> None:
         self.lanes.give_back(handler)
@@ -344,11 +412,14 @@ class Flow:
 
     # ── from the ledger ─────────────────────────────────────────────────────────────────────────────────────────────
     def _on_finished(self, task: Task, end: Finish, kept: bool) -> None:
+        self._finished(task, end.state)
+        if not kept:
+            _log.warning("an end wasn't recorded: the event's partition is another worker's, or another copy of it ended first",
+                         event=str(task.event), state=end.state.name.lower())  # fmt: skip
+
+    def _finished(self, task: Task, state: State) -> None:
         self._untake(task)
         self._forget(task)
         self._intake.finish(task.home, task.offset)
         self.finished += 1
-        self._intake.meter(task.event.topic).outcomes[end.state].inc()
-        if not kept:
-            _log.warning("an end wasn't recorded: the event's partition is another worker's, or another copy of it ended first",
-                         event=str(task.event), state=end.state.name.lower())  # fmt: skip
+        self._intake.meter(task.event.topic).outcomes[state].inc()

@@ -16,7 +16,7 @@ from hooktape.consumers.options import Options
 from hooktape.consumers.source import Source
 from hooktape.consumers.task import Home, Rank, Task
 from hooktape.consumers.tracker import REACH, Tracker
-from hooktape.errors import NotOurs, PartitionsDiffer, Reject, TopicMissing
+from hooktape.errors import NotOurs, Reject, SettingsError, TopicMissing
 from hooktape.ledger.checks import State
 from hooktape.ledger.windows import Window
 from hooktape.schemas import topics as shopify
@@ -67,7 +67,10 @@ class Intake:
 
     # ── what to read ────────────────────────────────────────────────────────────────────────────────────────────────
     def check_topics(self) -> None:
-        """Finds the log topics to read. Raises TopicMissing that names what isn't there, PartitionsDiffer, TapeUnavailable."""
+        """Finds the log topics to read.
+
+        Raises TopicMissing that names what isn't there, SettingsError where topics differ in partitions, TapeUnavailable.
+        """
         names, table = Names(self._settings.topic_prefix), shopify.table()
         wanted = {topic: names.log(table[topic].kafka_name) for topic in self._app.handlers if topic in table}
         found = topics.look(self._settings, [*wanted.values()])
@@ -76,22 +79,19 @@ class Intake:
         if len(logs) < len(self._app.handlers):
             logs.append(names.other)
         own = list(topics.of_group(self._settings, self._app.group))
-        known = topics.look(self._settings, [*logs, *own, names.other])
-        missing = sorted({*own, names.other} - set(known))
+        found |= topics.look(self._settings, [*own, names.other])
+        missing = sorted({*own, names.other} - set(found))
         if missing:
             raise TopicMissing(f"group {self._app.group} needs topics that Kafka hasn't: {', '.join(missing[:5])}. Run "
                                f"`hooktape topics apply --group {self._app.group}`.")  # fmt: skip
-        # A dead letter may lie in any partition: redriven, it comes back by the replay lane.
-        dead = Names(self._settings.topic_prefix).dlq(self._app.group)
-        most, odd = topics.odd_partitions({name: known[name].partitions for name in [*logs, *own] if name != dead})
-        if odd:
-            raise PartitionsDiffer(
-                f"the topics of group {self._app.group} must have the same number of partitions, or events of one resource land in "
-                f"different workers and lose their order. {most} have most of them, but: "
-                f"{', '.join(f'{name} has {number}' for name, number in [*odd.items()][:5])}. Kafka takes no partitions away: run "
-                f"`hooktape topics apply --group {self._app.group}` with HOOKTAPE_PARTITIONS={most}, once nothing of the group is "
-                "pending (keys move to other partitions when some are added).")  # fmt: skip
         self._logs = tuple(logs)
+        # Nobody would read the partitions that only a retry topic has, and an order's events would meet two workers.
+        most, odd = topics.odd_partitions({topic: found[topic].partitions for plan in self.plans() for topic in plan.topics})
+        if odd:
+            shown = ", ".join(f"{topic} has {number}" for topic, number in [*odd.items()][:5])
+            raise SettingsError(f"group {self._app.group} needs topics with the same number of partitions: some have {most}, and {shown}. "
+                                f"Kafka takes none away: set HOOKTAPE_PARTITIONS to {most} and run `hooktape topics apply --group "
+                                f"{self._app.group}`, once nothing of it is pending: keys move with the number.")  # fmt: skip
 
     def plans(self) -> list[Plan]:
         """One plan for each consumer: the member's first. All commit under the group's name."""

@@ -6,13 +6,11 @@ heartbeats: a handler leaves a mark on its event, and the deadline moves to a ti
 """
 
 import asyncio
-import contextlib
 import contextvars
 import copy
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from hooktape import log
@@ -20,10 +18,13 @@ from hooktape.consumers.app import Handler
 from hooktape.consumers.classify import HandlerTimeout
 from hooktape.consumers.clock import Clock
 from hooktape.consumers.task import Task
+from hooktape.consumers.threads import Threads
 
 _log = log.get("hooktape.consumers")
 Ended = Callable[[Task, BaseException | None, float], None]
 """Called on the loop: the event, its error or None, seconds in the handler."""
+# Events that a slot runs one after the other before the loop gets a turn: handlers that never wait would keep it from all else.
+_STREAK = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -47,7 +48,7 @@ class Runner:
         self._loop = asyncio.get_running_loop()
         self._idle: list[_Slot] = []
         self._slots: list[_Slot] = []
-        self._pools: dict[Handler, ThreadPoolExecutor] = {}
+        self._threads: dict[Handler, Threads] = {}
 
     def run(self, task: Task) -> None:
         """Starts an event. The caller keeps to the handler's concurrency."""
@@ -79,8 +80,8 @@ class Runner:
             runner.cancel()
         if runners:
             await asyncio.wait(runners, timeout=1.0)
-        for pool in self._pools.values():
-            pool.shutdown(wait=False, cancel_futures=True)
+        for threads in self._threads.values():
+            threads.close()
 
     def _new(self) -> _Slot:
         slot = _Slot()
@@ -95,20 +96,27 @@ class Runner:
             self._broken(error)
 
     async def _serve(self, slot: _Slot) -> None:
-        clean = True
+        clean, streak = True, 0
         while clean:
             if not slot.inbox:
-                self._idle.append(slot)
                 slot.waiting = self._loop.create_future()
                 await slot.waiting
                 slot.waiting = None
+                streak = 0
+            elif streak == _STREAK:
+                await asyncio.sleep(0)
+                streak = 0
             task = slot.inbox.popleft()
             error = await self._one(slot, task)
             seconds = self._clock.monotonic() - slot.started
             slot.task, slot.overdue = None, False
             # The slot began with an empty context. What a handler has bound in it mustn't colour the next event: a new slot.
             clean = not contextvars.copy_context()
-            if not clean:
+            if clean:
+                # Before the result is told: the event that follows it can begin here, without a turn of the loop in between.
+                self._idle.append(slot)
+                streak += 1
+            else:
                 self._slots.remove(slot)
             self._ended(task, error, seconds)
 
@@ -142,26 +150,20 @@ class Runner:
         return None
 
     async def _in_thread(self, handler: Handler, task: Task) -> None:
-        pool = self._pools.get(handler)
-        if pool is None:
-            pool = self._pools[handler] = ThreadPoolExecutor(handler.concurrency, f"hooktape-{handler.name}")
-        # A context of its own: what a handler binds there (a log's fields, say) mustn't colour the next event's.
-        future = pool.submit(contextvars.Context().run, handler.function, task.event)
+        threads = self._threads.get(handler)
+        if threads is None:
+            threads = self._threads[handler] = Threads(handler.concurrency, handler.name)
+        call = threads.call(handler.function, task.event)
         try:
-            await asyncio.wrap_future(future)
+            await call.future
         except asyncio.CancelledError:
-            # A thread can't be killed. It keeps its place in the pool, so it keeps its slot, until it ends by itself.
+            # A thread can't be killed. It keeps its slot until it ends by itself.
             task.event.lapsed = True
-            if not future.cancel() and not future.done():
+            if call.give_up(lambda: self._freed(handler)):
                 _log.error("a handler's thread outlives its time-out; its result will be ignored", handler=handler.name,
                            event=str(task.event))  # fmt: skip
                 self._stuck(handler)
-                future.add_done_callback(lambda _: self._free_later(handler))
             raise
-
-    def _free_later(self, handler: Handler) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._freed, handler)
 
 
 def _timeout(task: Task) -> float:

@@ -117,6 +117,8 @@ class Task(msgspec.Struct, eq=False, gc=False):
     forced: bool = False
     replay: Replay | None = None
     origin: Coordinates | None = None
+    doubt: BaseException | None = None
+    """The commit of its transaction wasn't answered: the ledger is asked, and if there's no success, this is the try's error."""
 
     def __repr__(self) -> str:
         return f"<Task {self.event}>"  # not the body

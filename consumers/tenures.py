@@ -45,6 +45,7 @@ class Tenures:
         self._ending: list[Tenure] = []
         self._answers: list[tuple[list[Home], Future[Commits], float]] = []
         self._freeing: set[int] = set()
+        self._taking: dict[int, int] = {}  # taken, and not yet running: partition → epoch
         self._asking: asyncio.Task[None] | None = None
         self._giving: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -100,6 +101,7 @@ class Tenures:
 
     def owned(self, epochs: dict[int, int]) -> None:
         """What the ledger says is this worker's. A tenure that isn't there is another's now: its lease here had run out."""
+        self._taking = {p: epoch for p, epoch in self._taking.items() if epochs.get(p) == epoch}
         for tenure in [*self._owned.values(), *self._ending]:
             if tenure.lost or epochs.get(tenure.partition) == tenure.epoch:
                 continue
@@ -153,9 +155,12 @@ class Tenures:
             while self._unowned():
                 wanted, now = self._wanted(), self._clock.time()
                 taken = await self._take(wanted, now)
+                self._taking = dict(taken.epochs)
                 for partition, epoch in taken.epochs.items():
                     waiting = await self._waiting(partition)
                     crash.point("owned-not-started")
+                    if self._taking.pop(partition, None) is None:
+                        continue  # a slow ledger, and the lease ran out meanwhile: it's another worker's
                     if partition not in self._assigned:
                         self._give_up(partition)  # Kafka has taken it away meanwhile
                         continue

@@ -122,6 +122,7 @@ class Worker:
             self._watch.close()
         with contextlib.suppress(HooktapeError):
             await self._bounded(flow.flood.close(), 1.0, "the flood breaker's reports stay until they are stale")
+        await self._bounded(flow.transactions.close(), 1.0, "connections of event.transaction() couldn't be closed")
         await self._bounded(flow.throttle.close(), 1.0, "the shared limits weren't settled")
         await self._bounded(self._custody.close(), 2.0, "the lease couldn't be given back")
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from hooktape.ledger.database import Transaction
 from hooktape.ledger.keys import EventKey
@@ -63,6 +64,9 @@ class Account:
         return self.in_flight == 0 and self.not_sent == 0
 
 
+SETTLE = """
+    UPDATE replay_items SET outcome = :outcome, error = :error
+    WHERE job_id = :job_id AND day = :day AND id = :id AND outcome IS NULL"""
 _COLUMNS = ("seq, day, id, kafka_topic, kafka_partition, kafka_offset, topic, shop, resource, decision, outcome, error")
 
 
@@ -84,12 +88,12 @@ def read(t: Transaction, job_id: str, terms: str, params: Mapping[str, object]) 
 
 def settle(t: Transaction, outcomes: Sequence[tuple[str, EventKey, str, str]]) -> int:
     """Gives items their outcome: (job id, key, outcome, error). The first one stays. Returns how many got theirs now."""
-    return t.many(
-        """UPDATE replay_items SET outcome = :outcome, error = :error
-           WHERE job_id = :job_id AND day = :day AND id = :id AND outcome IS NULL""",
-        [{"job_id": job_id, "day": key.day, "id": key.id, "outcome": outcome, "error": clean(error, 1024) or None}
-         for job_id, key, outcome, error in outcomes],
-    )  # fmt: skip
+    return t.many(SETTLE, [outcome_of(*outcome) for outcome in outcomes])
+
+
+def outcome_of(job_id: str, key: EventKey, outcome: str, error: str) -> dict[str, Any]:
+    """The parameters of SETTLE."""
+    return {"job_id": job_id, "day": key.day, "id": key.id, "outcome": outcome, "error": clean(error, 1024) or None}
 
 
 def settled(t: Transaction, job_id: str, keys: Sequence[EventKey]) -> set[EventKey]:

@@ -1,7 +1,9 @@
 """`Ledger`: the one door to the database."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from hooktape.errors import SettingsError
 from hooktape.ledger.audit import Audit
@@ -17,6 +19,9 @@ from hooktape.ledger.ownership import Ownership
 from hooktape.ledger.reconcile import Reconcile
 from hooktape.ledger.sqlite import SqliteDatabase
 from hooktape.ledger.stranded import Stranded
+
+if TYPE_CHECKING:
+    from hooktape.ledger.sessions import Sessions
 
 
 class Ledger:
@@ -68,6 +73,18 @@ class Ledger:
     def dialect(self) -> str:
         """`sqlite` or `postgresql`."""
         return self._database.dialect
+
+    def sessions(self, idle: float) -> "Sessions":
+        """Connections for transactions that hold a handler's writes and the record of its success; `idle` as in `Sessions`.
+
+        Raises SettingsError where the ledger isn't on PostgreSQL.
+        """
+        sessions: Callable[[float], Sessions] | None = getattr(self._database, "sessions", None)
+        if sessions is None:
+            raise SettingsError("event.transaction() needs the ledger on PostgreSQL, and this worker's is on SQLite, one file with one "
+                                "writer: set HOOKTAPE_DATABASE_URL=postgresql://USER@HOST/NAME to the database that the handler "
+                                "writes to.")  # fmt: skip
+        return sessions(idle)
 
     def prune(self, before_day: int) -> int:
         """Forgets the events and outcomes of all days before `before_day`; the number of days that held any."""

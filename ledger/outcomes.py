@@ -1,13 +1,13 @@
 """A group's memory: what became of its events. The deduplication is here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hooktape.ledger import failures, windows
 from hooktape.ledger.checks import FAILED, IN_RETRY, Applied, Check, Checked, Finish, Row, State, Waiting, decide
 from hooktape.ledger.database import Database, Transaction
 from hooktape.ledger.failures import ErrorGroup, Failure
-from hooktape.ledger.items import FAILED_AGAIN, SUCCEEDED, settle, settled
+from hooktape.ledger.items import FAILED_AGAIN, SETTLE, SUCCEEDED, outcome_of, settle, settled
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ownership import owned
 from hooktape.ledger.texts import clean
@@ -49,7 +49,10 @@ _WAIT = """
 _WAITING = """
     SELECT day, id, lane, seq, delay, due, kafka_topic, kafka_partition, kafka_offset FROM waiting
     WHERE grp = :grp AND part = :part"""
+_ARRIVED = "DELETE FROM waiting WHERE grp = :grp AND part = :part AND day = :day AND id = :id"
 
+Statement = tuple[str, Mapping[str, Any]]
+"""SQL and its parameters."""
 _Rows = dict[bytes, dict[int, Row]]
 
 
@@ -132,7 +135,7 @@ class Outcomes:
     def add_reprocess(self, group: str, generation: str, ranges: Sequence[tuple[str, int, int, int]]) -> None:
         """Marks offset ranges (Kafka topic, partition, from, to; `to` excluded) to be run again, done or not.
 
-        The worker claims what lies in them with `forced=True, generation=generation`.
+        The worker checks what lies in them with `forced=True, generation=generation`.
         """
         self._database.write(lambda t: windows.add(t, group, generation, ranges))
 
@@ -148,7 +151,7 @@ def overdue_in(t: Transaction, group: str, partition: int, before: float, limit:
 
 
 def finish_in(t: Transaction, group: str, owner: str, finishes: Sequence[Finish], now: float) -> list[bool]:
-    """`Outcomes.finish`, inside a transaction that may hold a handler's own writes too."""
+    """`Outcomes.finish`, inside a transaction."""
     own = owned(t, group, owner, locked=True)
     mine = [own.get(f.partition) == f.epoch for f in finishes]
     new: list[Finish] = []
@@ -159,7 +162,7 @@ def finish_in(t: Transaction, group: str, owner: str, finishes: Sequence[Finish]
     rows = [(f.key.day, group, f.key.id, int(f.state), f.attempts, f.epoch, f.generation, f.topic, now) for f in new]
     rows.sort()  # in one order everywhere, so that two transactions can't wait for each other
     all_new = t.insert(_NEW, _NEW_TYPES, rows, _ONCE) == len(rows)
-    changed = {id(f) for f in sorted(rest, key=lambda f: f.key) if _change(t, group, f, now)}
+    changed = {id(f) for f in sorted(rest, key=lambda f: f.key) if t.run(*_changing(group, f, now)) == 1}
     if all_new and len(changed) == len(rest):
         answers = mine
     else:
@@ -169,7 +172,23 @@ def finish_in(t: Transaction, group: str, owner: str, finishes: Sequence[Finish]
     return answers
 
 
-def _change(t: Transaction, group: str, f: Finish, now: float) -> bool:
+def statements(group: str, f: Finish, now: float) -> list[Statement]:
+    """One end as SQL for a connection that isn't ours: the first writes the outcome and changes exactly one row, unless another
+    record of the event was finished since the check. The rest hangs on it, and changes what there is to change.
+
+    What `finish_in` answers for a finish that was sent before isn't known here: it would vouch for writes that weren't made with it.
+    """
+    found = [_changing(group, f, now)]
+    if _ends_wait(f):
+        found.append((_ARRIVED, _place(group, f)))
+    if f.version is not None:
+        found.append((_APPLY, _version(group, f.version)))
+    if f.generation and f.state in _ITEM_OUTCOMES:
+        found.append((SETTLE, outcome_of(*_item(f))))
+    return found
+
+
+def _changing(group: str, f: Finish, now: float) -> Statement:
     key = f.seen.key if f.seen is not None else f.key
     first = f.seen.first_failed_at if f.seen is not None and f.seen.generation == f.generation else None
     values = {"day": key.day, "grp": group, "id": key.id, "state": f.state.value, "attempts": f.attempts, "epoch": f.epoch,
@@ -179,9 +198,9 @@ def _change(t: Transaction, group: str, f: Finish, now: float) -> bool:
         values |= {"first_failed_at": first or now, "failed_at": now, "shop": clean(f.shop), "error_type": clean(f.error_type),
                    "error_group": clean(f.error_group), "error_message": clean(f.error_message, _MESSAGE_BYTES)}  # fmt: skip
     if f.seen is None:
-        return t.run(_ADD, values) == 1
+        return _ADD, values
     seen = {"seen_state": f.seen.state.value, "seen_attempts": f.seen.attempts, "seen_generation": f.seen.generation}
-    return t.run(_CHANGE, values | seen) == 1
+    return _CHANGE, values | seen
 
 
 def _stands(t: Transaction, group: str, f: Finish) -> bool:
@@ -223,17 +242,31 @@ def _waiting(day: int, id_: bytes, lane: bytes | None, seq: int, delay: float, d
 def _follow_up(t: Transaction, group: str, finishes: Sequence[Finish]) -> None:
     """What hangs on an accepted end: the wait, the applied version, and the item of the job that brought the event."""
     for f in finishes:
-        if f.seen is not None and f.seen.state in IN_RETRY and f.state not in IN_RETRY:
-            t.run("DELETE FROM waiting WHERE grp = :grp AND part = :part AND day = :day AND id = :id",
-                  {"grp": group, "part": f.partition, "day": f.seen.key.day, "id": f.seen.key.id})  # fmt: skip
+        if _ends_wait(f):
+            t.run(_ARRIVED, _place(group, f))
     if waits := [(f, f.waiting) for f in finishes if f.waiting is not None]:
         t.many(_WAIT, [{"grp": group, "part": f.partition, "day": w.key.day, "id": w.key.id, "lane": w.lane, "seq": w.seq,
                         "delay": w.delay, "due": w.due, "topic": w.origin.topic, "number": w.origin.partition,
                         "offset": w.origin.offset} for f, w in waits])  # fmt: skip
-    t.many(_APPLY, [{"grp": group, "handler": v.handler, "shop": clean(v.shop), "resource": clean(v.resource),
-                     "version": v.version_micros} for v in sorted(_highest(finishes), key=_by_resource)])  # fmt: skip
-    settle(t, [(f.generation, f.key, _ITEM_OUTCOMES[f.state], f.error_message) for f in finishes
-               if f.generation and f.state in _ITEM_OUTCOMES])  # fmt: skip
+    t.many(_APPLY, [_version(group, v) for v in sorted(_highest(finishes), key=_by_resource)])
+    settle(t, [_item(f) for f in finishes if f.generation and f.state in _ITEM_OUTCOMES])
+
+
+def _ends_wait(f: Finish) -> bool:
+    return f.seen is not None and f.seen.state in IN_RETRY and f.state not in IN_RETRY
+
+
+def _place(group: str, f: Finish) -> Mapping[str, Any]:
+    key = f.seen.key if f.seen is not None else f.key
+    return {"grp": group, "part": f.partition, "day": key.day, "id": key.id}
+
+
+def _version(group: str, v: Applied) -> Mapping[str, Any]:
+    return {"grp": group, "handler": v.handler, "shop": clean(v.shop), "resource": clean(v.resource), "version": v.version_micros}
+
+
+def _item(f: Finish) -> tuple[str, EventKey, str, str]:
+    return f.generation, f.key, _ITEM_OUTCOMES[f.state], f.error_message
 
 
 def _highest(finishes: Sequence[Finish]) -> Iterable[Applied]:

@@ -46,7 +46,8 @@ class Ownership:
                      ON CONFLICT (grp, owner) DO UPDATE SET lease = excluded.lease, alive_until = excluded.alive_until""",
                   {"grp": group, "owner": owner, "lease": lease, "until": now + lease})  # fmt: skip
             t.run("DELETE FROM owners WHERE grp = :grp AND alive_until < :old", {"grp": group, "old": now - _FORGOTTEN_SECONDS})
-            return owned(t, group, owner)
+            # Locked: of a renewal and a take-over at once, whichever comes second sees the first. Both would believe that they own it.
+            return owned(t, group, owner, locked=True)
 
         return self._database.write(work, durable=False)
 
@@ -55,8 +56,6 @@ class Ownership:
 
         def work(t: Transaction) -> Taken:
             taken = Taken()
-            live = {name for (name,) in t.rows("SELECT owner FROM owners WHERE grp = :grp AND alive_until > :now",
-                                               {"grp": group, "now": now})}  # fmt: skip
             for partition in sorted(partitions):
                 values = {"grp": group, "part": partition, "owner": owner}
                 t.run("""INSERT INTO ownership (grp, part, owner, epoch) VALUES (:grp, :part, '', 0)
@@ -68,7 +67,8 @@ class Ownership:
                 holder, epoch = found
                 if holder == owner:
                     taken.epochs[partition] = epoch
-                elif holder and holder in live:
+                elif holder and t.row("SELECT 1 FROM owners WHERE grp = :grp AND owner = :holder AND alive_until > :now",
+                                      {"grp": group, "holder": holder, "now": now}):  # fmt: skip
                     taken.held[partition] = holder
                 else:
                     t.run("UPDATE ownership SET owner = :owner, epoch = epoch + 1 WHERE grp = :grp AND part = :part", values)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import psycopg
@@ -11,17 +10,14 @@ from psycopg import errors
 from psycopg.conninfo import make_conninfo
 
 from hooktape.errors import LedgerError, LedgerUnavailable, SettingsError
-from hooktape.ledger.database import Database, Params, Raced, Transaction, for_psycopg
+from hooktape.ledger.database import Database, Params, Raced, Transaction
+from hooktape.ledger.sessions import LOCK_TIMEOUT, Sessions, brief, translated
 
 # Any number that other programs in the same database are unlikely to use: "hook" in ASCII.
 _LOCK = 0x686F6F6B
 _MIGRATION, _PARTITIONS = 1, 2
-# A statement of ours takes milliseconds; behind a lock for this long, something else holds the table.
-_LOCK_TIMEOUT = "10s"
 _CONNECT_SECONDS = 5
 _PARTITIONED = ("events", "outcomes")
-
-_translated = lru_cache(maxsize=512)(for_psycopg)
 
 
 class PostgresTransaction(Transaction):
@@ -47,7 +43,7 @@ class PostgresTransaction(Transaction):
     def many(self, sql: str, params: Sequence[Params]) -> int:
         if not params:
             return 0
-        self._cursor.executemany(_translated(sql), params)
+        self._cursor.executemany(translated(sql), params)
         return self._cursor.rowcount
 
 
@@ -84,9 +80,13 @@ class PostgresDatabase(Database):
         if self._connection is not None and not self._connection.broken:
             self._connection.execute("ROLLBACK")
 
+    def sessions(self, idle: float) -> Sessions:
+        """Connections for others' transactions; `idle` as in `Sessions`."""
+        return Sessions(self._conninfo, lambda days: self.write(lambda _: None, days=days), idle)
+
     def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         connection = psycopg.connect(self._conninfo, autocommit=True)
-        connection.execute(f"SET lock_timeout TO '{_LOCK_TIMEOUT}'")
+        connection.execute(LOCK_TIMEOUT)
         self._connection = connection
         return connection
 
@@ -106,9 +106,9 @@ class PostgresDatabase(Database):
             state = error.sqlstate or ""
             # Connection, resources, operator's intervention, lock not available: all pass.
             if lost or state[:2] in ("08", "53", "57") or state == "55P03":
-                message = f"The ledger's PostgreSQL can't be used now: {_brief(error)}. It's safe to try again."
+                message = f"The ledger's PostgreSQL can't be used now: {brief(error)}. It's safe to try again."
                 raise LedgerUnavailable(message) from None
-            raise LedgerError(f"The ledger's PostgreSQL refused a statement: {_brief(error)}.") from error
+            raise LedgerError(f"The ledger's PostgreSQL refused a statement: {brief(error)}.") from error
 
     @contextmanager
     def migrating(self) -> Iterator[Transaction]:
@@ -142,7 +142,8 @@ class PostgresDatabase(Database):
                 if t.row(f"SELECT 1 FROM {name} LIMIT 1"):
                     held.add(day)
                 t.run(f"DROP TABLE {name}")
-            t.run("DELETE FROM event_days WHERE day < :before", {"before": before})
+            for table in ("waiting", "event_days"):
+                t.run(f"DELETE FROM {table} WHERE day < :before", {"before": before})
             return len(held)
 
         dropped = self.write(work)
@@ -168,9 +169,4 @@ def _day(partition: str) -> int | None:
 def _bound(sql: str, params: Params | None) -> tuple[Any, Params | None]:
     if params is None:
         return sql, None
-    return _translated(sql), {name: list(value) if isinstance(value, tuple) else value for name, value in params.items()}
-
-
-def _brief(error: psycopg.Error) -> str:
-    """The first line of what the server said; the driver's own lines never hold the password."""
-    return (error.diag.message_primary or str(error)).strip().split("\n")[0].rstrip(".")
+    return translated(sql), {name: list(value) if isinstance(value, tuple) else value for name, value in params.items()}

@@ -121,7 +121,7 @@ class SqliteDatabase(Database):
         def work(transaction: Transaction) -> int:
             found = {day for table in ("events", "outcomes")
                      for (day,) in transaction.rows(f"SELECT DISTINCT day FROM {table} WHERE day < :before", {"before": before})}
-            for table in ("events", "outcomes", "event_days"):
+            for table in ("events", "outcomes", "waiting", "event_days"):
                 transaction.run(f"DELETE FROM {table} WHERE day < :before", {"before": before})
             return len(found)
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hooktape.errors import NotOurs
+from hooktape.errors import NotOurs, UsageError
+from hooktape.schemas.bound import Block, Bound
 from hooktape.times import from_micros
 
 _DAY = 86_400_000_000
@@ -82,6 +83,8 @@ class Event(msgspec.Struct, kw_only=True):
     """Set by the worker when this try's time has run out."""
     costs: list[Any] | None = None
     """What `note_cost` was told, for the worker to read when the handler has ended."""
+    _bound: Any = None
+    """What the worker lends to this try: a `Bound`."""
 
     def json(self) -> Any:
         """The body, parsed. Raises NotOurs that names the event when it isn't JSON."""
@@ -100,6 +103,23 @@ class Event(msgspec.Struct, kw_only=True):
             raise TimeoutError(f"the time for {self} had run out before this heartbeat; this try counts no more")
         # A mark, read a few times a second: a call into the worker would have to be safe from any thread.
         self.beating = True
+
+    def transaction(self) -> Block:
+        """A transaction in the ledger's PostgreSQL that commits the handler's writes and the event's success together, or neither.
+
+            async with event.transaction() as connection:    # in an `async def`: a psycopg.AsyncConnection
+            with event.transaction() as connection:          # in a plain function: a psycopg.Connection
+
+        An error inside the block rolls it back and is the handler's failure, as ever. Once the block has ended without one, the event
+        has succeeded, whatever the handler does afterwards. One block per try. Raises SettingsError where the ledger isn't on
+        PostgreSQL, UsageError for a second block or outside a worker; the block's end raises TransactionRefused when the event
+        isn't this worker's any more, and LedgerUnavailable when the commit wasn't answered (it's looked up then, and never run twice).
+        """
+        bound: Bound | None = self._bound
+        if bound is None:
+            raise UsageError(f"event.transaction() was called on {self} outside a worker. In a test: TestApp(app, transaction="
+                             "lambda: psycopg.connect(…)) lends it a connection.")  # fmt: skip
+        return bound.transaction()
 
     def note_cost(self, cost: Any) -> None:
         """Tells what a GraphQL call cost: the answer's `extensions["cost"]`, as Shopify sent it. For handlers with `admin_cost`.

@@ -1,6 +1,6 @@
 -- Two dialects, one text: {by_day} partitions a table on PostgreSQL, {clustered} stores it in its key on SQLite, and
 -- {serial} is a number that the database gives. Tables whose keys are scattered (hashes) aren't clustered: their rows stay
--- in order of arrival, so that what was claimed together is finished together, on a few pages.
+-- in order of arrival, so that what ended together lies together, on a few pages.
 
 -- A group's memory. `failed_at` is set while the state is waiting or dead: it carries the partial index.
 CREATE TABLE outcomes (

@@ -64,12 +64,6 @@ class TopicMissing(TapeError):
     exit_code = 2
 
 
-class PartitionsDiffer(TapeError):
-    """A group's topics have different numbers of partitions. Do: give all the highest of them with `hooktape topics apply`."""
-
-    exit_code = 2
-
-
 class NotOurs(TapeError):
     """A record on the tape can't be decoded as a WebhookEvent. Do: find who else writes there; it's dead-lettered."""
 
@@ -80,6 +74,11 @@ class LedgerError(HooktapeError):
 
 class LedgerUnavailable(LedgerError):
     """The ledger's database can't be reached or is locked for too long. It's safe to try again."""
+
+
+class TransactionRefused(LedgerError):
+    """A handler's `event.transaction()` wasn't kept: the event is another worker's by now, another copy of it was finished, or its
+    time had run out. Do: let it pass through the handler; nothing of the block was written, and it doesn't count as a failure."""
 
 
 class AdminApiError(HooktapeError):

@@ -17,6 +17,7 @@ a worker.
 
 import asyncio
 import heapq
+import inspect
 import itertools
 import time
 import uuid
@@ -27,12 +28,15 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from hooktape import log
 from hooktape.consumers.app import App, Handler
 from hooktape.consumers.classify import Cause, Disposition, HandlerTimeout, classify
 from hooktape.consumers.holds import Holds, lane16
 from hooktape.consumers.lanes import Lanes
 from hooktape.consumers.schedule import Again, Dead, Later, Schedule
 from hooktape.consumers.task import Home, Rank, Task
+from hooktape.consumers.transactions import OVER, Try
+from hooktape.consumers.transactions import Verdict as Said
 from hooktape.errors import UsageError
 from hooktape.ledger.checks import IN_RETRY, Check, Row, State, Verdict, decide
 from hooktape.schemas import resources, samples, signature
@@ -42,6 +46,7 @@ from hooktape.times import micros, parse_duration, parse_time
 
 __all__ = ["Outcome", "TestApp", "event", "play"]
 
+_log = log.get("hooktape.testing")
 T = TypeVar("T")
 # How often a running handler's heartbeat is looked for, in seconds: as often as a worker does.
 _LOOK_EVERY = 0.1
@@ -87,12 +92,16 @@ class TestApp:
 
     `retry_delays` in seconds, as in HOOKTAPE_RETRY_DELAYS; `quick_tries` in the lane are off, so that each failure shows.
     `chance` replaces the random part of delays: a function that gives numbers in [0, 1).
+
+    `transaction` lends handlers that take `event.transaction()` a connection: a function whose result is a context manager that gives
+    one, as `lambda: psycopg.connect(URL)` does, and for asynchronous handlers `lambda: psycopg.AsyncConnection.connect(URL)`. One that a
+    fixture rolls back afterwards: `lambda: contextlib.nullcontext(connection)`.
     """
 
     __test__ = False  # pytest would take the name for a class of tests
 
     def __init__(self, app: App, *, retry_delays: Sequence[float] | None = None, max_attempts: int | None = None, quick_tries: int = 0,
-                 chance: Callable[[], float] = lambda: 0.0) -> None:  # fmt: skip
+                 chance: Callable[[], float] = lambda: 0.0, transaction: Callable[[], Any] | None = None) -> None:  # fmt: skip
         defaults = Settings()
         self.app = app
         self.now = time.time()
@@ -102,6 +111,7 @@ class TestApp:
         self._max_attempts = max_attempts or defaults.max_attempts
         self._schedule = Schedule(tuple(retry_delays or defaults.retry_delays), quick_tries)
         self._chance = chance
+        self._lent = _Lent(transaction)
         self._lanes = Lanes(1000)
         self._holds = Holds()
         self._rows: dict[EventKey, Row] = {}
@@ -171,7 +181,7 @@ class TestApp:
             while (task := self._lanes.start(self.now)) is not None:
                 if self._check(task) and not self._skip_stale(task):
                     self._running.add(task.key)
-                    running[asyncio.create_task(self._call(task))] = task
+                    running[asyncio.create_task(self._try(task))] = task
             if not running:
                 return
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -207,6 +217,15 @@ class TestApp:
         self._lanes.end(task)
         self.outcomes.append(Outcome(task.event, "stale", task.attempts))
         return True
+
+    async def _try(self, task: Task) -> BaseException | None:
+        task.event._bound = attempt = Try(self._lent, task)
+        error = await self._call(task)
+        task.event._bound = OVER
+        if attempt.close() is not Said.SUCCEEDED or error is None:
+            return error
+        _log.error("a handler failed after its transaction was committed: the event has succeeded", event=str(task.event), exc=error)
+        return None
 
     @staticmethod
     async def _call(task: Task) -> BaseException | None:
@@ -284,6 +303,57 @@ class TestApp:
         if isinstance(handler, Handler) and handler.skip_stale and of.resource and of.version_us is not None:
             return (handler.name, of.shop, of.resource), of.version_us
         return None, 0
+
+
+class _Lent:
+    """Transactions on connections that a test lends; nothing but the handler's own is written."""
+
+    def __init__(self, lend: Callable[[], Any] | None) -> None:
+        self._lend = lend
+        self._out: dict[Any, Any] = {}
+
+    def check(self) -> None:
+        if self._lend is None:
+            raise UsageError("event.transaction() needs a database, and this TestApp has none: TestApp(app, transaction=lambda: "
+                             "psycopg.connect(URL)), or psycopg.AsyncConnection.connect for an async handler.")  # fmt: skip
+
+    def _borrow(self) -> Any:
+        self.check()
+        assert self._lend is not None
+        return self._lend()
+
+    def begin(self, task: Task) -> Any:
+        import psycopg
+
+        manager = self._borrow()
+        connection = manager.__enter__()
+        self._out[connection] = manager
+        transaction = psycopg.Transaction(connection)
+        transaction.__enter__()
+        return transaction
+
+    def record(self, connection: Any, task: Task) -> None:
+        pass
+
+    def give_back(self, connection: Any) -> None:
+        self._out.pop(connection).__exit__(None, None, None)
+
+    async def begin_async(self, task: Task) -> Any:
+        import psycopg
+
+        manager = self._borrow()
+        manager = await manager if inspect.isawaitable(manager) else manager
+        connection = await manager.__aenter__()
+        self._out[connection] = manager
+        transaction = psycopg.AsyncTransaction(connection)
+        await transaction.__aenter__()
+        return transaction
+
+    async def record_async(self, connection: Any, task: Task) -> None:
+        pass
+
+    async def give_back_async(self, connection: Any) -> None:
+        await self._out.pop(connection).__aexit__(None, None, None)
 
 
 def play(app: App, *events: Event) -> list[Outcome]:

@@ -46,14 +46,14 @@ async def handle(event):
 class Process:
     """`hooktape consume` as a process, and the effects that its handlers wrote down."""
 
-    def __init__(self, settings: Settings, folder: Path, *words: str) -> None:
+    def __init__(self, settings: Settings, folder: Path, *words: str, handlers: str = HANDLERS, **more: str) -> None:
         self.effects = folder / "effects"
         self.effects.touch()
-        (folder / "shop_handlers.py").write_text(HANDLERS)
+        (folder / "shop_handlers.py").write_text(handlers)
         env = {key: value for key, value in os.environ.items() if not key.startswith("HOOKTAPE_")}
         env |= {"HOOKTAPE_KAFKA": settings.kafka, "HOOKTAPE_TOPIC_PREFIX": settings.topic_prefix, "HOOKTAPE_HOME": str(settings.home),
                 "HOOKTAPE_PARTITIONS": "2", "HOOKTAPE_RETRY_DELAYS": "200ms,500ms", "HOOKTAPE_TOPICS": ",".join(settings.topics),
-                "EFFECTS": str(self.effects), "PYTHONPATH": str(ROOT / "src")}  # fmt: skip
+                "EFFECTS": str(self.effects), "PYTHONPATH": str(ROOT / "src"), **more}  # fmt: skip
         command = [sys.executable, "-m", "hooktape", "consume", "shop_handlers:app", *words]
         self.popen = subprocess.Popen(command, env=env, cwd=folder, stderr=(folder / "log").open("a"))
 

@@ -62,9 +62,10 @@ REFERENCE = """\
 | `hooktape.dlq.<group>` | as on the log | 90 days | dead events of a group |
 | `hooktape.replay.<group>` | as on the log | 7 days | the replayer's lane into a group |
 
-The first word is `HOOKTAPE_TOPIC_PREFIX`. A worker of group G uses the Kafka consumer groups `G` (logs), `G.retry` and `G.replay`. Values
-are Avro (`schemas/webhook_event.avsc`) in single-object encoding, or in the Confluent wire format where a schema registry is set; readers
-take both.
+The first word is `HOOKTAPE_TOPIC_PREFIX`. A worker of group G joins the Kafka consumer group `G`, which divides the logs; offsets of
+the group's retry topics and replay lane are committed under `G` too. All of them have the same number of partitions, and a worker
+refuses to start where they haven't. Values are Avro (`schemas/webhook_event.avsc`) in single-object encoding, or in the Confluent wire
+format where a schema registry is set; readers take both.
 
 ## Exit codes
 

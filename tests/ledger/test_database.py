@@ -13,12 +13,13 @@ import pytest
 
 from hooktape.errors import LedgerError, LedgerUnavailable, SettingsError
 from hooktape.ledger import migrations, sqlite
-from hooktape.ledger.checks import Claim, Finish, State, Verdict
+from hooktape.ledger.checks import State, Waiting
 from hooktape.ledger.database import Transaction, for_psycopg
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection
+from hooktape.schemas.event import Coordinates
 
-from .conftest import DAY, key
+from .conftest import DAY, Owner, key
 from .test_catalogue import entry, record
 
 
@@ -116,33 +117,33 @@ def test_a_file_that_stays_locked_is_unavailable_and_works_again_afterwards(
         assert len(ledger.audit.list()) == 1
 
 
-def test_a_durable_write_is_synced_and_a_claim_is_not(tmp_path: Path) -> None:
+def test_an_end_is_synced_and_a_sign_of_life_is_not(tmp_path: Path) -> None:
     with Ledger.open(f"sqlite:///{tmp_path}/ledger.db") as ledger:
-        ledger.outcomes.heartbeat("g", "w", 0, 60)
+        me = Owner(ledger)
 
         def level(t: Transaction) -> int:
             return int(t.rows("PRAGMA synchronous")[0][0])
 
         assert ledger._database.write(level, durable=False) == 1
         assert ledger._database.write(level) == 2
-        ledger.outcomes.claim("g", "w", [Claim(key("a"), "t")], 1)
+        me.beat(1)
         assert ledger._database.read(level) == 1
-        ledger.outcomes.finish("g", "w", [Finish(key("a"), State.SUCCEEDED, 1)], 1)
+        assert me.finish("a", State.SUCCEEDED)
         assert ledger._database.read(level) == 2
 
 
 def test_what_was_finished_before_a_kill_is_there_after_it(tmp_path: Path) -> None:
     script = """
 import os, sys
-from hooktape.ledger.checks import Claim, Finish, State
+from hooktape.ledger.checks import Finish, State
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
 ledger = Ledger.open(sys.argv[1])
-ledger.outcomes.heartbeat("g", "w", 0, 60)
+ledger.ownership.heartbeat("g", "w", 0, 60)
+epoch = ledger.ownership.take("g", "w", [0], 0).epochs[0]
 for number in range(10_000):
     key = EventKey(20_000, number.to_bytes(16, "big"))
-    ledger.outcomes.claim("g", "w", [Claim(key, "t")], 1)
-    ledger.outcomes.finish("g", "w", [Finish(key, State.SUCCEEDED, 1)], 1)
+    assert ledger.outcomes.finish("g", "w", [Finish(key, State.SUCCEEDED, 1, 0, epoch, "t")], 1) == [True]
     os.write(1, b"%d\\n" % number)
 """
     url = f"sqlite:///{tmp_path}/ledger.db"
@@ -162,22 +163,30 @@ for number in range(10_000):
 def test_pruning_forgets_old_days_and_they_can_be_written_again(opened: Callable[[], Ledger]) -> None:
     ledger, other = opened(), opened()
     keys = [key("a", day) for day in (DAY - 10, DAY - 5, DAY)]
-    for one in (ledger, other):
-        one.outcomes.heartbeat("g", "w", 0, 60)
-    ledger.outcomes.claim("g", "w", [Claim(k, "t") for k in keys], 1)
+    me, you = Owner(ledger), Owner(other, "you", part=1)
+    assert all(me.finish("a", State.SUCCEEDED, day=k.day) for k in keys)
     record(other, entry(1, key=key("b", DAY - 10)), entry(2, key=key("b", DAY)))
     assert ledger.prune(DAY - 5) == 1
     assert set(ledger.outcomes.states("g", keys)) == set(keys[1:])
     assert [e.key.day for e in ledger.catalogue.find(Selection())] == [DAY]
     # The other process remembers partitions that are gone.
-    assert other.outcomes.claim("g", "w", [Claim(keys[0], "t")], 1)[0].verdict is Verdict.RUN
+    assert you.finish("a", State.SUCCEEDED, day=keys[0].day)
     assert ledger.prune(DAY + 1) == 3
     assert other.outcomes.states("g", keys) == {}
 
 
+def test_what_waits_for_longer_than_retention_holds_nobody_for_ever(ledger: Ledger) -> None:
+    me = Owner(ledger)
+    for day in (DAY - 10, DAY):
+        wait = Waiting(key("a", day), b"l" * 16, day, 30.0, 40.0, Coordinates("log", 0, 1))
+        assert me.record([me.end("a", State.WAITING, day=day, wait=wait)]) == [True]
+    ledger.prune(DAY)
+    assert [w.key for w in ledger.outcomes.waiting("g", 0)] == [key("a", DAY)]
+
+
 def test_days_before_1970_have_their_place_too(ledger: Ledger) -> None:
-    ledger.outcomes.heartbeat("g", "w", 0, 60)
-    assert ledger.outcomes.claim("g", "w", [Claim(key("a", -3), "t"), Claim(key("a", 0), "t")], 1)[0].verdict is Verdict.RUN
+    me = Owner(ledger)
+    assert me.record([me.end("a", State.SUCCEEDED, day=day) for day in (-3, 0)]) == [True, True]
     assert ledger.prune(0) == 1
 
 

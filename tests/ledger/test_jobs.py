@@ -3,14 +3,14 @@
 import pytest
 
 from hooktape.errors import LedgerError, UsageError
-from hooktape.ledger.checks import Claim, Finish, State
+from hooktape.ledger.checks import State, Verdict
 from hooktape.ledger.items import Account, Item
 from hooktape.ledger.jobs import ENDED, MOVES, Job, JobState, Kind
 from hooktape.ledger.keys import new_id
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection, Status
 
-from .conftest import key
+from .conftest import Owner, key
 
 JOB = Job("job-1", "g", Kind.REPLAY, Selection(topics=("orders/*",), statuses=(Status.DEAD,)), "size mapping fixed", "ada", 10.0,
           rate=50.0)  # fmt: skip
@@ -96,14 +96,13 @@ def test_every_selected_event_stands_in_exactly_one_place_of_the_account(ledger:
     assert account == Account(8, {"done": 1, "superseded": 1}, not_sent=6)
     ledger.jobs.published("job-1", 5)
     ledger.jobs.published("job-1", 2)
-    ledger.outcomes.heartbeat("g", "w", 0, 60)
-    ledger.outcomes.claim("g", "w", [Claim(key(f"e{n}"), "orders/create", 0, "job-1") for n in (1, 2, 3)], 1)
+    me = Owner(ledger)
     ends = [
-        Finish(key("e1"), State.SUCCEEDED, 1, generation="job-1"),
-        Finish(key("e2"), State.DEAD, 1, "KeyError", "c", "no size", generation="job-1"),
-        Finish(key("e3"), State.WAITING, 1, generation="job-1"),
+        me.end("e1", State.SUCCEEDED, generation="job-1"),
+        me.end("e2", State.DEAD, generation="job-1", error_type="KeyError", error_group="c", error_message="no size"),
+        me.end("e3", State.WAITING, generation="job-1"),
     ]
-    assert ledger.outcomes.finish("g", "w", ends, 2) == [True] * 3
+    assert me.record(ends) == [True] * 3
     ledger.outcomes.note_skips("g", [("job-1", key("e4"), "stale", "newer 12:00 was applied")])
     account = ledger.jobs.account("job-1")
     assert account == Account(8, {"done": 1, "superseded": 1}, 1, 1, {"stale": 1}, in_flight=2, not_sent=1)
@@ -122,12 +121,11 @@ def test_the_first_outcome_of_an_item_stays(ledger: Ledger) -> None:
 
 def test_a_record_of_an_older_job_delivered_again_does_not_run_again(ledger: Ledger) -> None:
     ledger.jobs.add_items("job-1", [item(1)])
-    ledger.outcomes.heartbeat("g", "w", 0, 60)
+    me = Owner(ledger)
 
     def handle(generation: str) -> bool:
-        (answer,) = ledger.outcomes.claim("g", "w", [Claim(key("e1"), "orders/create", 0, generation, True)], 1)
-        end = Finish(key("e1"), State.SUCCEEDED, 1, generation=generation)
-        return answer.verdict.value == "run" and ledger.outcomes.finish("g", "w", [end], 2) == [True]
+        runs = me.check("e1", generation=generation, forced=True).verdict is Verdict.RUN
+        return runs and me.finish("e1", State.SUCCEEDED, generation=generation)
 
     assert handle("job-1")
     assert handle("job-2")

@@ -1,223 +1,331 @@
-"""Claims and finishes, on both databases."""
+"""Checks and finishes, on both databases."""
 
 from collections.abc import Callable
 
 import pytest
 
-from hooktape.errors import LedgerError
-from hooktape.ledger.checks import Applied, Claim, Claimed, Finish, State, Verdict
+from hooktape.ledger.checks import IN_RETRY, Applied, Check, Finish, State, Verdict, Waiting
+from hooktape.ledger.items import Item
+from hooktape.ledger.jobs import Job, Kind
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
+from hooktape.ledger.selection import Selection
+from hooktape.schemas.event import Coordinates
 
-from .conftest import DAY, key
+from .conftest import DAY, Owner, key
 
-G, ME, YOU = "fulfilment", "worker-a", "worker-b"
-LEASE = 30.0
-RUN, DONE, ELSEWHERE, BUSY = Verdict.RUN, Verdict.DONE, Verdict.ELSEWHERE, Verdict.BUSY
-
-
-@pytest.fixture(autouse=True)
-def both_alive(ledger: Ledger) -> None:
-    for owner in (ME, YOU):
-        ledger.outcomes.heartbeat(G, owner, 0, LEASE)
+G = "fulfilment"
+RUN, DONE, ELSEWHERE = Verdict.RUN, Verdict.DONE, Verdict.ELSEWHERE
+ORIGIN = Coordinates("hooktape.log.orders.create", 1, 99)
 
 
-def claim(ledger: Ledger, name: str, owner: str = ME, now: float = 1, **how: object) -> Claimed:
-    (answer,) = ledger.outcomes.claim(G, owner, [Claim(key(name), "orders/create", **how)], now)  # type: ignore[arg-type]
-    return answer
+@pytest.fixture
+def me(ledger: Ledger) -> Owner:
+    return Owner(ledger, "worker-a", G, 1)
 
 
-def finish(ledger: Ledger, name: str, state: State, attempts: int = 1, owner: str = ME, now: float = 2, **how: object) -> bool:
-    (accepted,) = ledger.outcomes.finish(G, owner, [Finish(key(name), state, attempts, **how)], now)  # type: ignore[arg-type]
-    return accepted
+def wait(name: str, seq: int = 1, *, delay: float = 30.0, due: float = 40.0, lane: bytes | None = b"L" * 16, day: int = DAY) -> Waiting:
+    return Waiting(key(name, day), lane, seq, delay, due, ORIGIN)
 
 
-def test_a_new_event_runs_and_when_it_has_succeeded_it_is_done(ledger: Ledger) -> None:
-    assert claim(ledger, "a").verdict is RUN
-    assert finish(ledger, "a", State.SUCCEEDED)
-    assert claim(ledger, "a").verdict is DONE
-    assert claim(ledger, "a", YOU).state is State.SUCCEEDED
+def test_a_new_event_runs_and_when_it_has_succeeded_it_is_done(me: Owner) -> None:
+    assert me.check("a").verdict is RUN
+    assert me.check("a").seen is None
+    assert me.finish("a", State.SUCCEEDED)
+    again = me.check("a")
+    assert again.verdict is DONE
+    assert again.seen is not None
+    assert (again.seen.state, again.seen.epoch) == (State.SUCCEEDED, me.epoch)
 
 
-def test_groups_know_nothing_of_one_another(ledger: Ledger) -> None:
-    claim(ledger, "a")
-    finish(ledger, "a", State.SUCCEEDED)
-    ledger.outcomes.heartbeat("mail", ME, 0, LEASE)
-    assert ledger.outcomes.claim("mail", ME, [Claim(key("a"), "orders/create")], 1)[0].verdict is RUN
+def test_a_check_writes_nothing_so_an_event_whose_worker_died_just_runs_again(me: Owner) -> None:
+    assert [me.check("a").verdict for _ in range(2)] == [RUN, RUN]
+    assert me.ledger.outcomes.states(G, [key("a")]) == {}
 
 
-def test_of_two_copies_in_one_batch_the_first_runs_and_the_second_is_busy(ledger: Ledger) -> None:
-    answers = ledger.outcomes.claim(G, ME, [Claim(key("a"), "orders/create")] * 2, 1)
-    assert [a.verdict for a in answers] == [RUN, BUSY]
-    assert answers[1].mine
-
-
-def test_a_running_event_is_busy_for_its_owner_and_for_others(ledger: Ledger) -> None:
-    claim(ledger, "a")
-    assert (claim(ledger, "a").verdict, claim(ledger, "a").mine) == (BUSY, True)
-    assert (claim(ledger, "a", YOU).verdict, claim(ledger, "a", YOU).mine) == (BUSY, False)
+def test_groups_know_nothing_of_one_another(ledger: Ledger, me: Owner) -> None:
+    me.finish("a", State.SUCCEEDED)
+    assert Owner(ledger, group="mail").check("a").verdict is RUN
 
 
 @pytest.mark.parametrize("day", [DAY - 1, DAY + 1])
-def test_a_copy_that_is_stamped_a_day_away_is_the_same_event(ledger: Ledger, day: int) -> None:
-    claim(ledger, "a")
-    other = Claim(key("a", day), "orders/create")
-    assert ledger.outcomes.claim(G, YOU, [other], 1)[0].verdict is BUSY
-    finish(ledger, "a", State.SUCCEEDED)
-    assert ledger.outcomes.claim(G, YOU, [other], 1)[0].verdict is DONE
-    assert ledger.outcomes.states(G, [other.key]) == {other.key: State.SUCCEEDED}
+def test_a_copy_that_is_stamped_a_day_away_is_the_same_event(me: Owner, day: int) -> None:
+    me.finish("a", State.SUCCEEDED)
+    other = me.check("a", day)
+    assert other.verdict is DONE
+    assert other.seen is not None
+    assert other.seen.key == key("a")
+    assert me.ledger.outcomes.states(G, [key("a", day)]) == {key("a", day): State.SUCCEEDED}
 
 
-def test_a_copy_two_days_away_is_another_event(ledger: Ledger) -> None:
-    claim(ledger, "a")
-    assert ledger.outcomes.claim(G, YOU, [Claim(key("a", DAY + 2), "orders/create")], 1)[0].verdict is RUN
+def test_a_copy_two_days_away_is_another_event(me: Owner) -> None:
+    me.finish("a", State.SUCCEEDED)
+    assert me.check("a", DAY + 2).verdict is RUN
 
 
-def test_copies_of_neighbouring_days_in_one_batch_run_once(ledger: Ledger) -> None:
-    claims = [Claim(key("a", day), "orders/create") for day in (DAY, DAY + 1)]
-    assert [a.verdict for a in ledger.outcomes.claim(G, ME, claims, 1)] == [RUN, BUSY]
+def test_a_finish_under_the_neighbouring_day_ends_the_row_that_is_there(me: Owner) -> None:
+    me.finish("a", State.WAITING, wait=wait("a"))
+    assert me.finish("a", State.SUCCEEDED, 2, day=DAY + 1)
+    assert me.check("a").verdict is DONE
+    assert me.ledger.outcomes.waiting(G, 1) == []
 
 
-def test_a_finish_under_the_neighbouring_day_ends_the_row_that_is_there(ledger: Ledger) -> None:
-    claim(ledger, "a")
-    assert ledger.outcomes.finish(G, ME, [Finish(key("a", DAY + 1), State.SUCCEEDED, 1)], 2) == [True]
-    assert claim(ledger, "a").verdict is DONE
+# ── the fence ───────────────────────────────────────────────────────────────────────────────────────────────────────
+def everything(ledger: Ledger, names: str) -> tuple[object, ...]:
+    outcomes = ledger.outcomes
+    return (outcomes.states(G, [key(n) for n in names]), outcomes.waiting(G, 1), outcomes.dead(G),
+            outcomes.applied(G, "sync", [("s.myshopify.com", "order/1")]))  # fmt: skip
 
 
-def test_an_event_whose_owner_has_died_is_taken_over_and_the_dead_owner_can_not_finish_it(ledger: Ledger) -> None:
-    claim(ledger, "a", ME, now=1)
-    ledger.outcomes.heartbeat(G, YOU, LEASE, LEASE)
-    assert claim(ledger, "a", YOU, now=LEASE - 1).verdict is BUSY
-    assert claim(ledger, "a", YOU, now=LEASE + 1).verdict is RUN
-    assert not finish(ledger, "a", State.SUCCEEDED, owner=ME)
-    assert finish(ledger, "a", State.SUCCEEDED, owner=YOU)
+def ends(me: Owner) -> list[Finish]:
+    return [
+        me.end("a", State.SUCCEEDED, version=Applied("sync", "s.myshopify.com", "order/1", 7)),
+        me.end("b", State.WAITING, wait=wait("b")), me.end("c", State.DEAD, error_type="KeyError"),
+        me.end("d", State.BEHIND, 0, wait=wait("d", 2)),
+    ]  # fmt: skip
 
 
-def test_what_a_released_owner_was_running_can_be_claimed_at_once(ledger: Ledger) -> None:
-    claim(ledger, "a", ME)
-    ledger.outcomes.release(G, ME)
-    assert claim(ledger, "a", YOU).verdict is RUN
+@pytest.mark.parametrize("how", ["taken over", "given up", "released", "never taken", "taken back"])
+def test_an_end_of_a_partition_that_is_the_owners_no_more_is_refused_and_records_nothing(ledger: Ledger, me: Owner, how: str) -> None:
+    late = ends(me)
+    if how == "taken over":
+        assert Owner(ledger, "worker-b", G, 1, now=61).epoch == me.epoch + 1
+    elif how == "given up":
+        ledger.ownership.give_up(G, me.name, [1])
+    elif how == "released":
+        ledger.ownership.release(G, me.name)
+    elif how == "never taken":
+        late = [Finish(f.key, f.state, f.attempts, 2, f.epoch, f.topic) for f in late]
+    else:
+        # The same worker again, but the event may have run elsewhere in between.
+        ledger.ownership.give_up(G, me.name, [1])
+        assert me.take(1)
+    before = everything(ledger, "abcd")
+    assert me.record(late) == [False] * 4
+    assert everything(ledger, "abcd") == before == ({}, [], [], {})
+    if how in ("given up", "taken back"):
+        assert me.take(1)
+        assert me.record(ends(me)) == [True] * 4
 
 
-def test_a_claim_renews_the_lease_of_its_owner(ledger: Ledger) -> None:
-    claim(ledger, "a", ME, now=LEASE - 1)
-    assert claim(ledger, "a", YOU, now=LEASE + 1).verdict is BUSY
+def test_an_owner_whose_lease_ran_out_still_records_while_nobody_has_taken_over(me: Owner) -> None:
+    assert me.record([me.end("a", State.SUCCEEDED)], now=10_000) == [True]
 
 
-def test_a_worker_without_a_lease_can_not_claim(ledger: Ledger) -> None:
-    with pytest.raises(LedgerError, match="heartbeat first"):
-        claim(ledger, "a", "stranger")
+def test_in_a_batch_of_finishes_only_those_of_lost_partitions_are_refused(ledger: Ledger, me: Owner) -> None:
+    taken = ledger.ownership.take(G, me.name, [2], 1)
+    ledger.ownership.give_up(G, me.name, [1])
+    batch = [Finish(key(n), State.SUCCEEDED, 1, p, {1: me.epoch, 2: taken.epochs[2]}[p], "t") for n, p in (("c", 2), ("b", 1), ("a", 2))]
+    assert me.record(batch) == [True, False, True]
+    assert set(ledger.outcomes.states(G, [key(n) for n in "abc"])) == {key("a"), key("c")}
 
 
-def test_a_waiting_event_runs_only_for_its_retry_record(ledger: Ledger) -> None:
-    claim(ledger, "a")
-    assert finish(ledger, "a", State.WAITING, attempts=1, now=2, error_type="Timeout")
-    assert claim(ledger, "a").verdict is ELSEWHERE
-    assert claim(ledger, "a", generation="job", forced=True).verdict is ELSEWHERE
-    retried = claim(ledger, "a", YOU, attempt=1)
+def test_an_end_that_is_sent_again_is_accepted_and_changes_nothing(ledger: Ledger, me: Owner) -> None:
+    batch = ends(me)
+    assert me.record(batch) == [True] * 4
+    before = everything(ledger, "abcd")
+    assert me.record(batch, now=9) == [True] * 4
+    assert everything(ledger, "abcd") == before
+
+
+def test_an_end_that_follows_another_sent_again_is_accepted_too(me: Owner) -> None:
+    me.record([me.end("a", State.WAITING, wait=wait("a"))])
+    last = me.end("a", State.SUCCEEDED, 2, seen=me.check("a", attempt=1, retry=True).seen)
+    assert me.record([last]) == me.record([last]) == [True]
+    assert me.ledger.outcomes.waiting(G, 1) == []
+
+
+@pytest.mark.parametrize("other", [State.SUCCEEDED, State.DEAD, State.WAITING, State.BEHIND])
+def test_when_a_second_copy_has_ended_meanwhile_an_end_is_refused(me: Owner, other: State) -> None:
+    checked = me.check("a")
+    first = me.end("a", other, 1, seen=checked.seen, wait=wait("a", 7) if other in IN_RETRY else None)
+    assert me.record([first]) == [True]
+    before = everything(me.ledger, "a")
+    late = [me.end("a", state, 2, seen=checked.seen, wait=wait("a", 8) if state in IN_RETRY else None)
+            for state in (State.SUCCEEDED, State.DEAD, State.WAITING, State.BEHIND)]  # fmt: skip
+    for end in late:
+        assert me.record([end]) == [False]
+    assert everything(me.ledger, "a") == before
+
+
+def test_a_retry_that_was_checked_before_its_row_moved_on_is_refused(me: Owner) -> None:
+    me.finish("a", State.WAITING, 1, wait=wait("a"))
+    seen = me.check("a", attempt=1, retry=True).seen
+    assert me.record([me.end("a", State.WAITING, 2, seen=seen, wait=wait("a", due=99))]) == [True]
+    assert me.record([me.end("a", State.DEAD, 2, seen=seen)]) == [False]
+    assert me.ledger.outcomes.states(G, [key("a")]) == {key("a"): State.WAITING}
+
+
+# ── waiting for a retry ─────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_waiting_event_runs_only_for_its_retry_record(me: Owner) -> None:
+    assert me.finish("a", State.WAITING, now=2, error_type="Timeout", wait=wait("a"))
+    assert me.check("a").verdict is ELSEWHERE
+    assert me.check("a", generation="job", forced=True).verdict is ELSEWHERE
+    assert me.check("a", attempt=1).verdict is ELSEWHERE
+    retried = me.check("a", attempt=1, retry=True)
     assert (retried.verdict, retried.attempts, retried.first_failed_at) == (RUN, 1, 2)
-    finish(ledger, "a", State.WAITING, attempts=2, owner=YOU, now=9)
-    assert claim(ledger, "a", attempt=1).verdict is ELSEWHERE
-    assert claim(ledger, "a", attempt=2).first_failed_at == 2
+    me.finish("a", State.WAITING, 2, now=9, wait=wait("a"))
+    assert me.check("a", attempt=1, retry=True).verdict is ELSEWHERE
+    assert me.check("a", attempt=2, retry=True).first_failed_at == 2
 
 
-def test_a_retry_record_that_is_ahead_of_the_ledger_runs_so_that_the_event_is_not_lost(ledger: Ledger) -> None:
-    claim(ledger, "a")
-    finish(ledger, "a", State.WAITING, attempts=1)
-    answer = claim(ledger, "a", attempt=3)
+def test_an_event_behind_another_runs_only_for_its_retry_record_and_has_not_failed(me: Owner) -> None:
+    assert me.finish("b", State.BEHIND, 0, wait=wait("b"))
+    assert me.check("b").verdict is ELSEWHERE
+    back = me.check("b", attempt=0, retry=True)
+    assert (back.verdict, back.attempts, back.first_failed_at) == (RUN, 0, None)
+    assert me.ledger.outcomes.failures(G) == {}
+    assert me.finish("b", State.SUCCEEDED)
+    assert me.check("b", retry=True).verdict is DONE
+
+
+def test_a_retry_record_of_another_generation_is_a_copy_of_an_earlier_hop(me: Owner) -> None:
+    me.finish("a", State.DEAD)
+    me.finish("a", State.WAITING, 1, generation="job-1", wait=wait("a"))
+    assert me.check("a", attempt=1, retry=True).verdict is ELSEWHERE
+    assert me.check("a", attempt=1, retry=True, generation="job-1").verdict is RUN
+
+
+def test_a_retry_record_that_is_ahead_of_the_ledger_runs_so_that_the_event_is_not_lost(me: Owner) -> None:
+    me.finish("a", State.WAITING, wait=wait("a"))
+    answer = me.check("a", attempt=3, retry=True)
     assert (answer.verdict, answer.attempts) == (RUN, 3)
 
 
-def test_a_retry_record_whose_producer_died_before_it_recorded_the_failure_takes_the_event_over(ledger: Ledger) -> None:
-    claim(ledger, "a", ME)
-    ledger.outcomes.release(G, ME)
-    answer = claim(ledger, "a", YOU, attempt=1)
-    assert (answer.verdict, answer.attempts) == (RUN, 1)
+def test_a_retry_record_whose_producer_died_before_it_recorded_the_failure_runs(me: Owner) -> None:
+    answer = me.check("a", attempt=1, retry=True)
+    assert (answer.verdict, answer.attempts, answer.seen) == (RUN, 1, None)
 
 
-def test_a_dead_event_runs_again_only_for_a_new_generation(ledger: Ledger) -> None:
-    claim(ledger, "a")
-    finish(ledger, "a", State.DEAD, attempts=12)
-    assert claim(ledger, "a").verdict is ELSEWHERE
-    redriven = claim(ledger, "a", generation="job-1")
+def test_what_waits_is_listed_in_its_order_with_where_it_lies_on_the_tape(me: Owner) -> None:
+    one, two, three = wait("a", 30), wait("b", 10, lane=None), wait("c", 20, delay=120.0, due=700.5)
+    me.record([me.end("a", State.WAITING, wait=one), me.end("b", State.WAITING, wait=two), me.end("c", State.BEHIND, 0, wait=three)])
+    assert me.ledger.outcomes.waiting(G, 1) == [two, three, one]
+    assert me.ledger.outcomes.waiting(G, 0) == me.ledger.outcomes.waiting("mail", 1) == []
+
+
+def test_a_further_failure_moves_the_wait_and_an_end_takes_it_away(me: Owner) -> None:
+    me.record([me.end("a", State.BEHIND, 0, wait=wait("a", 5))])
+    assert me.finish("a", State.WAITING, 1, wait=wait("a", 5, delay=120.0, due=170.0))
+    assert me.ledger.outcomes.waiting(G, 1) == [wait("a", 5, delay=120.0, due=170.0)]
+    assert me.finish("a", State.BEHIND, 1, wait=wait("a", 5, due=300.0))
+    assert [w.due for w in me.ledger.outcomes.waiting(G, 1)] == [300.0]
+    assert me.finish("a", State.SUCCEEDED, 2)
+    assert me.ledger.outcomes.waiting(G, 1) == []
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.STALE, State.DEAD, State.DISCARDED])
+def test_every_end_takes_the_wait_away_and_leaves_those_of_others(me: Owner, state: State) -> None:
+    me.record([me.end(n, State.WAITING, wait=wait(n, i)) for i, n in enumerate("ab")])
+    assert me.finish("a", state, 2)
+    assert [w.key for w in me.ledger.outcomes.waiting(G, 1)] == [key("b")]
+
+
+def test_what_should_have_come_back_long_ago_is_overdue_the_longest_first(me: Owner) -> None:
+    dues = {"a": 300.0, "b": 100.0, "c": 200.0, "d": 900.0}
+    me.record([me.end(n, State.WAITING, wait=wait(n, i, due=due)) for i, (n, due) in enumerate(dues.items())])
+    assert [w.key for w in me.ledger.outcomes.overdue(G, 1, 300.5, 10)] == [key(n) for n in "bca"]
+    assert [w.key for w in me.ledger.outcomes.overdue(G, 1, 300.0, 10)] == [key(n) for n in "bc"]
+    assert [w.key for w in me.ledger.outcomes.overdue(G, 1, 300.5, 1)] == [key("b")]
+    assert me.ledger.outcomes.overdue(G, 0, 1e9, 10) == []
+
+
+# ── dead, finished, and run again ───────────────────────────────────────────────────────────────────────────────────
+def test_a_dead_event_runs_again_only_for_a_new_generation(me: Owner) -> None:
+    me.finish("a", State.DEAD, 12)
+    assert me.check("a").verdict is ELSEWHERE
+    redriven = me.check("a", generation="job-1")
     assert (redriven.verdict, redriven.attempts, redriven.generation) == (RUN, 0, "job-1")
-    finish(ledger, "a", State.DEAD, attempts=1, generation="job-1")
-    assert claim(ledger, "a", generation="job-1").verdict is ELSEWHERE
-    assert claim(ledger, "a", generation="job-2").verdict is RUN
+    me.finish("a", State.DEAD, 1, generation="job-1")
+    assert me.check("a", generation="job-1").verdict is ELSEWHERE
+    assert me.check("a", generation="job-2").verdict is RUN
 
 
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.STALE, State.DISCARDED])
-def test_a_finished_event_runs_again_only_when_forced_and_once_in_a_generation(ledger: Ledger, state: State) -> None:
-    claim(ledger, "a")
-    finish(ledger, "a", state)
-    assert claim(ledger, "a", generation="job-1").verdict is DONE
-    assert claim(ledger, "a", generation="job-1", forced=True).verdict is RUN
-    assert claim(ledger, "a", YOU, generation="job-1", forced=True).verdict is BUSY
-    finish(ledger, "a", State.SUCCEEDED, generation="job-1")
-    assert claim(ledger, "a", generation="job-1", forced=True).verdict is DONE
+def test_a_finished_event_runs_again_only_when_forced_and_once_in_a_generation(me: Owner, state: State) -> None:
+    me.finish("a", state)
+    assert me.check("a", generation="job-1").verdict is DONE
+    assert me.check("a", generation="job-1", forced=True).verdict is RUN
+    me.finish("a", State.SUCCEEDED, generation="job-1")
+    assert me.check("a", generation="job-1", forced=True).verdict is DONE
 
 
-def test_a_finish_that_is_sent_again_is_accepted_and_changes_nothing(ledger: Ledger) -> None:
-    claim(ledger, "a")
-    assert finish(ledger, "a", State.SUCCEEDED)
-    assert finish(ledger, "a", State.SUCCEEDED)
-    assert not finish(ledger, "a", State.DEAD)
-    assert ledger.outcomes.states(G, [key("a")]) == {key("a"): State.SUCCEEDED}
+def test_a_new_generation_counts_its_failures_from_the_beginning(me: Owner) -> None:
+    me.finish("a", State.DEAD, 12, now=5)
+    me.finish("a", State.WAITING, 1, now=50, generation="job-1", wait=wait("a"))
+    assert me.check("a", attempt=1, retry=True, generation="job-1").first_failed_at == 50
 
 
-def test_in_a_batch_of_finishes_only_the_lost_ones_are_refused(ledger: Ledger) -> None:
-    for name in ("a", "b", "c"):
-        claim(ledger, name)
-    ledger.outcomes.release(G, ME)
-    claim(ledger, "b", YOU)
-    ends = [Finish(key(name), State.SUCCEEDED, 1) for name in ("c", "b", "a", "never claimed")]
-    assert ledger.outcomes.finish(G, ME, ends, 3) == [True, False, True, False]
-    assert ledger.outcomes.states(G, [key("b")]) == {key("b"): State.RUNNING}
+# ── what hangs on an end ────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture
+def job(ledger: Ledger) -> Callable[[], dict[int, tuple[str | None, str | None]]]:
+    """A job of three events, and what its items say."""
+    ledger.jobs.create(Job("job-1", G, Kind.REPLAY, Selection(topics=("orders/*",)), "why", "ada", 10.0))
+    ledger.jobs.add_items("job-1", [Item(n, key(f"e{n}"), "log", 1, n, "orders/create", "s", f"order/{n}", "run") for n in (1, 2, 3)])
+    return lambda: {i.seq: (i.outcome, i.error) for i in ledger.jobs.items("job-1")}
 
 
-def test_an_event_can_not_be_finished_as_running(ledger: Ledger) -> None:
-    claim(ledger, "a")
-    with pytest.raises(LedgerError, match="can't be finished as running"):
-        finish(ledger, "a", State.RUNNING)
+def test_the_end_of_a_jobs_event_settles_its_item_and_a_wait_does_not(me: Owner, job: Callable[[], object]) -> None:
+    me.record([
+        me.end("e1", State.SUCCEEDED, generation="job-1"), me.end("e2", State.DEAD, error_message="no size", generation="job-1"),
+        me.end("e3", State.WAITING, generation="job-1", wait=wait("e3")),
+    ])  # fmt: skip
+    assert job() == {1: ("succeeded", None), 2: ("failed_again", "no size"), 3: (None, None)}
+    me.finish("e3", State.STALE, 2, generation="job-1")
+    assert job() == {1: ("succeeded", None), 2: ("failed_again", "no size"), 3: ("superseded", None)}
 
 
-def test_a_batch_of_five_hundred_over_several_days_is_answered_in_order(ledger: Ledger) -> None:
-    claims = [Claim(key(f"e{i}", DAY + i % 5), "orders/create") for i in range(500)]
-    assert {a.verdict for a in ledger.outcomes.claim(G, ME, claims[::2], 1)} == {RUN}
-    answers = ledger.outcomes.claim(G, YOU, claims, 1)
-    assert [a.verdict for a in answers] == [BUSY, RUN] * 250
-    assert [a.key for a in answers] == [c.key for c in claims]
-    ends = [Finish(c.key, State.SUCCEEDED, 1) for c in claims]
-    assert ledger.outcomes.finish(G, YOU, ends, 2) == [False, True] * 250
+def test_an_end_that_is_refused_settles_nothing(me: Owner, job: Callable[[], object]) -> None:
+    me.ledger.ownership.give_up(G, me.name, [1])
+    assert me.record([me.end("e1", State.SUCCEEDED, generation="job-1")]) == [False]
+    assert job() == {n: (None, None) for n in (1, 2, 3)}
 
 
-def test_empty_batches_are_answered_with_nothing(ledger: Ledger) -> None:
-    assert ledger.outcomes.claim(G, ME, [], 1) == []
-    assert ledger.outcomes.finish(G, ME, [], 1) == []
-    assert ledger.outcomes.states(G, []) == {}
-    assert ledger.outcomes.applied(G, "h", []) == {}
+def test_a_replayed_record_that_was_not_run_is_noted_and_the_first_outcome_stays(me: Owner, job: Callable[[], object]) -> None:
+    me.record([me.end("e1", State.SUCCEEDED, generation="job-1")])
+    me.ledger.outcomes.note_skips(G, [("job-1", key("e1"), "already_done", ""), ("job-1", key("e2"), "superseded", "a newer one"),
+                                      ("job-9", key("e3"), "dead", "")])  # fmt: skip
+    assert job() == {1: ("succeeded", None), 2: ("superseded", "a newer one"), 3: (None, None)}
+    me.ledger.outcomes.note_skips(G, [])
 
 
-def test_the_highest_applied_version_is_kept_per_handler_and_resource(ledger: Ledger) -> None:
+def test_the_highest_applied_version_is_kept_per_handler_and_resource(me: Owner) -> None:
     def apply(*versions: tuple[str, str, int]) -> None:
-        names = [f"{handler}{resource}{version}" for handler, resource, version in versions]
-        ledger.outcomes.claim(G, ME, [Claim(key(n), "orders/updated") for n in names], 1)
-        assert all(ledger.outcomes.finish(G, ME, [
-            Finish(key(n), State.SUCCEEDED, 1, version=Applied(handler, "s.myshopify.com", resource, version))
-            for n, (handler, resource, version) in zip(names, versions, strict=True)], 2))  # fmt: skip
+        assert all(me.record([
+            me.end(f"{handler}{resource}{version}", State.SUCCEEDED, version=Applied(handler, "s.myshopify.com", resource, version))
+            for handler, resource, version in versions]))  # fmt: skip
 
     apply(("sync", "order/1", 20), ("sync", "order/1", 10), ("sync", "order/2", 5), ("mail", "order/1", 7))
     apply(("sync", "order/1", 15), ("sync", "order/2", 6))
     of = [("s.myshopify.com", "order/1"), ("s.myshopify.com", "order/2"), ("s.myshopify.com", "order/3")]
-    assert ledger.outcomes.applied(G, "sync", of) == {of[0]: 20, of[1]: 6}
-    assert ledger.outcomes.applied(G, "mail", of) == {of[0]: 7}
+    assert me.ledger.outcomes.applied(G, "sync", of) == {of[0]: 20, of[1]: 6}
+    assert me.ledger.outcomes.applied(G, "mail", of) == {of[0]: 7}
 
 
-def test_failures_are_listed_counted_and_grouped_by_cause(ledger: Ledger) -> None:
+# ── batches ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_batch_of_five_hundred_over_several_days_is_answered_in_order(ledger: Ledger, me: Owner) -> None:
+    checks = [Check(key(f"e{i}", DAY + i % 5)) for i in range(500)]
+    ends = [Finish(c.key, State.SUCCEEDED, 1, 1, me.epoch, "orders/create") for c in checks]
+    assert me.record(ends[::2]) == [True] * 250
+    answers = ledger.outcomes.check(G, checks)
+    assert [a.verdict for a in answers] == [DONE, RUN] * 250
+    assert [a.key for a in answers] == [c.key for c in checks]
+    other = [Finish(f.key, State.DEAD, 3, 1, me.epoch, "orders/create") for f in ends]
+    assert me.record(other) == [False, True] * 250
+
+
+def test_empty_batches_are_answered_with_nothing(ledger: Ledger, me: Owner) -> None:
+    assert ledger.outcomes.check(G, []) == []
+    assert me.record([]) == []
+    assert ledger.outcomes.states(G, []) == {}
+    assert ledger.outcomes.applied(G, "h", []) == {}
+
+
+# ── failures ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_failures_are_listed_counted_and_grouped_by_cause(ledger: Ledger, me: Owner) -> None:
     def fail(name: str, topic: str, state: State, cause: str, shop: str, now: float) -> None:
-        ledger.outcomes.claim(G, ME, [Claim(key(name), topic)], now)
-        end = Finish(key(name), state, 3, cause, f"group-{cause}", f"{cause} in {name}", shop=shop)
-        ledger.outcomes.finish(G, ME, [end], now)
+        assert me.finish(name, state, 3, now=now, topic=topic, error_type=cause, error_group=f"group-{cause}",
+                         error_message=f"{cause} in {name}", shop=shop)  # fmt: skip
 
     fail("a", "orders/create", State.DEAD, "KeyError", "one", 5)
     fail("b", "orders/create", State.DEAD, "KeyError", "two", 6)
@@ -237,30 +345,26 @@ def test_failures_are_listed_counted_and_grouped_by_cause(ledger: Ledger) -> Non
     assert (second.error_type, second.count) == ("Timeout", 1)
 
 
-def test_an_event_that_recovers_is_no_failure_any_more(ledger: Ledger) -> None:
-    claim(ledger, "a")
-    finish(ledger, "a", State.DEAD)
-    claim(ledger, "a", generation="job")
-    assert ledger.outcomes.failures(G) == {}
-    finish(ledger, "a", State.SUCCEEDED, generation="job")
-    assert ledger.outcomes.dead(G) == []
+def test_an_event_that_recovers_is_no_failure_any_more(ledger: Ledger, me: Owner) -> None:
+    me.finish("a", State.DEAD)
+    assert len(ledger.outcomes.dead(G)) == 1
+    me.finish("a", State.SUCCEEDED, generation="job")
+    assert (ledger.outcomes.failures(G), ledger.outcomes.dead(G)) == ({}, [])
 
 
-def test_discarding_gives_up_dead_events_and_is_audited(ledger: Ledger) -> None:
+def test_discarding_gives_up_dead_events_and_is_audited(ledger: Ledger, me: Owner) -> None:
     for name, state in (("a", State.DEAD), ("b", State.WAITING), ("c", State.DEAD)):
-        claim(ledger, name)
-        finish(ledger, name, state)
+        me.finish(name, state)
     gone = ledger.outcomes.discard(G, [key("a"), key("b"), key("unknown")], "ada", "test orders", 9)
     assert gone == [key("a")]
     assert ledger.outcomes.states(G, [key("a"), key("b")]) == {key("a"): State.DISCARDED, key("b"): State.WAITING}
-    assert claim(ledger, "a", generation="job").verdict is DONE
+    assert me.check("a", generation="job").verdict is DONE
     (entry,) = ledger.audit.list()
     assert (entry.who, entry.target, entry.reason, entry.detail["count"]) == ("ada", G, "test orders", 1)
 
 
-def test_texts_that_a_database_refuses_are_made_fit_and_cut(ledger: Ledger) -> None:
-    claim(ledger, "a")
-    assert finish(ledger, "a", State.DEAD, error_type="E\0", error_message="\ud800\0é" + "ü" * 2000)
+def test_texts_that_a_database_refuses_are_made_fit_and_cut(ledger: Ledger, me: Owner) -> None:
+    assert me.finish("a", State.DEAD, error_type="E\0", error_message="\ud800\0é" + "ü" * 2000)
     (failure,) = ledger.outcomes.dead(G)
     assert failure.error_type == "E"
     assert failure.error_message.startswith("?éü")
@@ -277,12 +381,10 @@ def test_reprocess_windows_are_kept_per_group_and_hold_their_offsets(ledger: Led
     assert not first.holds(log, 1, 10)
 
 
-def test_two_processes_share_one_memory(ledger: Ledger, opened: Callable[[], Ledger]) -> None:
+def test_two_processes_share_one_memory(me: Owner, opened: Callable[[], Ledger]) -> None:
     other = opened()
-    claim(ledger, "a")
-    assert claim(other, "a", YOU).verdict is BUSY
-    finish(ledger, "a", State.SUCCEEDED)
-    assert claim(other, "a", YOU).verdict is DONE
+    me.finish("a", State.SUCCEEDED)
+    assert other.outcomes.check(G, [Check(key("a"))])[0].verdict is DONE
 
 
 def test_keys_sort_and_compare_as_pairs() -> None:

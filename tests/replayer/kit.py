@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 
 from hooktape.errors import HooktapeError
-from hooktape.ledger.checks import Claim, Finish, State, Verdict
+from hooktape.ledger.checks import Check, Finish, State, Verdict
 from hooktape.ledger.ledger import Ledger
 from hooktape.schemas import codec, signature
 from hooktape.schemas.event import Coordinates, Event
@@ -24,6 +24,7 @@ SECRET = "hush"
 SHOP = "acme.myshopify.com"
 GROUP = "g"
 TOPICS = {"orders/create": "orders.create", "orders/updated": "orders.updated"}
+_PARTITION = 0
 T0 = 1_790_000_000_000_000  # microseconds: some day in 2026
 
 
@@ -84,17 +85,23 @@ def bury(settings: Settings, ledger: Ledger, events: Iterable[Event], *, redrive
 def settle(ledger: Ledger, events: Iterable[Event], state: State, *, generation: str = "", cause: str = "") -> None:
     """Gives events an outcome in the group, as a worker would."""
     now, events = time.time(), list(events)
-    ledger.outcomes.heartbeat(GROUP, "setup", now, 60)
-    claims = [Claim(e.key, e.topic, generation=generation) for e in events]
-    answers = ledger.outcomes.claim(GROUP, "setup", claims, now)
+    epoch = _owned(ledger, "setup", now)
+    answers = ledger.outcomes.check(GROUP, [Check(e.key, generation=generation) for e in events])
     assert {a.verdict for a in answers} <= {Verdict.RUN}
-    ends = [Finish(e.key, state, 1, cause, f"group-{cause}" if cause else "", f"{cause} in {e.webhook_id}", generation, None, e.shop)
-            for e in events]  # fmt: skip
+    ends = [Finish(e.key, state, 1, _PARTITION, epoch, e.topic, a.seen, generation, cause, f"group-{cause}" if cause else "",
+                   f"{cause} in {e.webhook_id}", e.shop) for e, a in zip(events, answers, strict=True)]  # fmt: skip
     assert all(ledger.outcomes.finish(GROUP, "setup", ends, now))
+    ledger.ownership.release(GROUP, "setup")
+
+
+def _owned(ledger: Ledger, owner: str, now: float) -> int:
+    """The epoch in which `owner` has all that it handles: here one partition stands for all."""
+    ledger.ownership.heartbeat(GROUP, owner, now, 60)
+    return ledger.ownership.take(GROUP, owner, [_PARTITION], now).epochs[_PARTITION]
 
 
 class Group(threading.Thread):
-    """A worker in miniature: takes the replay lane, claims, runs `handle` (False: it fails for good), finishes."""
+    """A worker in miniature: takes the replay lane, checks, runs `handle` (False: it fails for good), finishes."""
 
     def __init__(self, settings: Settings, url: str, handle: Callable[[Event], bool] = lambda _: True) -> None:
         super().__init__(daemon=True)
@@ -124,21 +131,22 @@ class Group(threading.Thread):
 
     def _take(self, ledger: Ledger, records: list[Record]) -> None:
         now = time.time()
-        ledger.outcomes.heartbeat(GROUP, "mini", now, 60)
+        epoch = _owned(ledger, "mini", now)
         events = [codec.decode(r.value) for r in records]
         marks = [headers.replay(headers.read(r.headers)) for r in records]
         self.records += records
-        claims = [Claim(e.key, e.topic, 0, m.id, m.forced) for e, m in zip(events, marks, strict=True) if m]
+        checks = [Check(e.key, 0, m.id, m.forced) for e, m in zip(events, marks, strict=True) if m]
         ends, skips = [], []
-        for e, claim, answer in zip(events, claims, ledger.outcomes.claim(GROUP, "mini", claims, now), strict=True):
+        for e, check, answer in zip(events, checks, ledger.outcomes.check(GROUP, checks), strict=True):
             if answer.verdict is Verdict.RUN:
-                self.runs.append((claim.generation, e.webhook_id))
+                self.runs.append((check.generation, e.webhook_id))
                 fine = self._handle(e)
-                ends.append(Finish(e.key, State.SUCCEEDED if fine else State.DEAD, 1, "" if fine else "ValueError", "",
-                                   "" if fine else "again", claim.generation, None, e.shop))  # fmt: skip
+                ends.append(Finish(e.key, State.SUCCEEDED if fine else State.DEAD, 1, _PARTITION, epoch, e.topic, answer.seen,
+                                   check.generation, "" if fine else "ValueError", "", "" if fine else "again", e.shop))  # fmt: skip
             elif answer.verdict is Verdict.DONE:
-                skips.append((claim.generation, claim.key, "done", "had succeeded"))
+                skips.append((check.generation, check.key, "done", "had succeeded"))
         ledger.outcomes.finish(GROUP, "mini", ends, now)
+        ledger.ownership.release(GROUP, "mini")
         ledger.outcomes.note_skips(GROUP, skips)
 
 

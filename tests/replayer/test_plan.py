@@ -27,11 +27,11 @@ candidates = st.builds(Candidate, st.none() | st.sampled_from(State), st.boolean
     [
         (Candidate(None, True), Decision.RUN, Decision.RUN),
         (Candidate(State.DEAD, True), Decision.RUN, Decision.RUN),
-        (Candidate(State.RUNNING, True), Decision.RUN, Decision.RUN),
         (Candidate(State.SUCCEEDED, True), Decision.DONE, Decision.RUN),
         (Candidate(State.STALE, True), Decision.DONE, Decision.RUN),
         (Candidate(State.DISCARDED, True), Decision.DONE, Decision.RUN),
         (Candidate(State.WAITING, True), Decision.WAITING, Decision.WAITING),
+        (Candidate(State.BEHIND, True), Decision.WAITING, Decision.WAITING),
         (Candidate(State.DEAD, False), Decision.GONE, Decision.GONE),
         (Candidate(State.DEAD, True, version=1, newest=2), Decision.SUPERSEDED, Decision.RUN),
         (Candidate(State.DEAD, True, version=2, newest=2), Decision.RUN, Decision.RUN),

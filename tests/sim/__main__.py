@@ -37,13 +37,14 @@ def main() -> int:
         longest = max(longest, outcome.counts.get("seconds to drain", 0))
         if alone:
             print("\n".join(outcome.trace))
-            print(dict(sorted(outcome.counts.items())), outcome.digest)
+            print(dict(sorted(outcome.counts.items())))
+            print("digest", outcome.digest)
         if outcome.violation:
             failed += 1
             print(f"seed {seed}: {outcome.violation}", flush=True)
     spent = time.process_time() - began
-    print(f"{words.seeds} seeds, {failed} failed; {words.seeds / spent:.1f} seeds/s, {steps / spent:,.0f} steps/s; drained within {longest:.0f} s",
-          file=sys.stderr)  # fmt: skip
+    print(f"{words.seeds} seeds, {failed} failed; {words.seeds / spent:.1f} seeds and {steps / spent:,.0f} steps per CPU second; "
+          f"drained within {longest:.0f} s", file=sys.stderr)  # fmt: skip
     return 1 if failed else 0
 
 

@@ -223,7 +223,7 @@ class Judge:
             if earlier.recorded and not excused:
                 self.fail(f"{told.event} runs again in {effect.process.name}, and its success in {earlier.process.name} was recorded")
             elif not (excused or self._excuse(earlier)):
-                self.fail(f"{told.event} runs again in {effect.process.name}: {earlier.process.name} had done it at {earlier.end}, and lived")
+                self.fail(f"{told.event} runs again in {effect.process.name}: {earlier.process.name} did it at {earlier.end}, and lived")
             self.counts["excused repeats"] += 1
 
     def _excuse(self, earlier: Effect) -> bool:
@@ -238,8 +238,8 @@ class Judge:
     def _in_order(self, told: Told) -> None:
         topic, partition, offset = told.at
         for earlier in self.by_lane[topic, partition, told.event.lane]:
-            if earlier.at[2] < offset and not (earlier.done or earlier.letters or any(e.ok for e in earlier.effects)
-                                               or self.is_lost(earlier) or (earlier.skip_stale and self._may_be_stale(earlier))):  # fmt: skip
+            ended = earlier.done or earlier.letters or any(e.ok for e in earlier.effects) or self.is_lost(earlier)
+            if earlier.at[2] < offset and not (ended or (earlier.skip_stale and self._may_be_stale(earlier))):
                 self.fail(f"{told.event} (offset {offset}) starts before {earlier.event} (offset {earlier.at[2]}) has ended")
 
     def is_lost(self, told: Told) -> bool:
@@ -252,7 +252,8 @@ class Judge:
         """What isn't done yet, for people."""
         left = [f"{t.event} is {t.last.state.name.lower() if t.last else 'untouched'}" for t in self.told.values()
                 if not t.done and not self.is_lost(t)]  # fmt: skip
-        left += [f"garbage at {at} isn't dead-lettered" for at in self.garbage if at not in self.buried and at[2] >= self.broker.logs[at[:2]].first]
+        left += [f"garbage at {at} isn't dead-lettered" for at in self.garbage
+                 if at not in self.buried and at[2] >= self.broker.logs[at[:2]].first]  # fmt: skip
         for key, log in self.broker.logs.items():
             if key[0] != self._dlq and log.end and self.broker.committed.get(key, (0, ""))[0] < log.end:
                 left.append(f"{key} is committed at {self.broker.committed.get(key)} of {log.end}")

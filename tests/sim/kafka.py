@@ -380,7 +380,9 @@ class SimSource:
         self._process.call_later(_AGAIN, self._put, "commit", {})
 
     async def _commit_now(self, commits: Commits) -> None:
-        offsets = {home.key: (p.offset, p.metadata) for home, p in (self._unsaved | commits).items()}
+        mine = {number for _, number in self._homes}
+        offsets = {home.key: (p.offset, p.metadata) for home, p in (self._unsaved | commits).items()
+                   if (self._homes.get(home.key) is home if home.rank is self.plan.rank else home.partition in mine)}  # fmt: skip
         self._unsaved = {}
         if offsets:
             self._last_sent = max(self._last_sent + 1e-6, self._sim.now + self._broker.net())

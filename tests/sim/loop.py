@@ -167,7 +167,8 @@ class Process(asyncio.AbstractEventLoop):
             self.sim.ready(handle)
         return handle
 
-    def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None) -> asyncio.Handle:
+    def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any,
+                             context: contextvars.Context | None = None) -> asyncio.Handle:  # fmt: skip
         return self.call_soon(callback, *args, context=context)
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any,

@@ -24,15 +24,15 @@ Plant = contextlib.AbstractContextManager[Any]
 
 
 def followers_overtake_a_waiting_head() -> Plant:
-    return mock.patch.object(Holds, "ahead", lambda self, lane, key: None)
+    return mock.patch.object(Holds, "ahead", return_value=None)
 
 
 def holds_are_forgotten_over_a_restart() -> Plant:
-    return mock.patch.object(Holds, "load", lambda self, partition, waiting: None)
+    return mock.patch.object(Holds, "load", return_value=None)
 
 
 def holds_are_never_released() -> Plant:
-    return mock.patch.object(Holds, "leave", lambda self, lane, key: None)
+    return mock.patch.object(Holds, "leave", return_value=None)
 
 
 def the_end_is_recorded_before_its_letter_is_acknowledged() -> Plant:
@@ -69,7 +69,7 @@ class _Everything(dict[int, Any]):
 
 
 def ends_are_recorded_without_a_fencing_token() -> Plant:
-    return mock.patch.object(outcomes, "owned", lambda t, group, owner, locked=False: _Everything())
+    return mock.patch.object(outcomes, "owned", return_value=_Everything())
 
 
 def live_owners_are_robbed() -> Plant:
@@ -82,7 +82,7 @@ def a_partition_is_given_up_while_its_handlers_run() -> Plant:
 
 
 def handlers_start_after_the_lease_has_run_out() -> Plant:
-    return mock.patch.object(Custody, "is_sound", lambda self: True)
+    return mock.patch.object(Custody, "is_sound", return_value=True)
 
 
 def offsets_are_committed_past_what_runs() -> Plant:
@@ -100,7 +100,7 @@ def an_offset_is_finished_before_its_end_is_on_disk() -> Plant:
 
 
 def copies_run_beside_each_other() -> Plant:
-    return mock.patch.object(Copies, "enter", lambda self, task: None)
+    return mock.patch.object(Copies, "enter", return_value=None)
 
 
 def a_lane_goes_on_before_the_letter_has_arrived() -> Plant:
@@ -110,7 +110,7 @@ def a_lane_goes_on_before_the_letter_has_arrived() -> Plant:
 
     @contextlib.contextmanager
     def both() -> Iterator[None]:
-        with mock.patch.object(Lanes, "hold", hold), mock.patch.object(Lanes, "release", lambda self, task: None):
+        with mock.patch.object(Lanes, "hold", hold), mock.patch.object(Lanes, "release", return_value=None):
             yield
 
     return both()
