@@ -39,6 +39,9 @@ def command(as_json: bool) -> None:
                        "groups     none yet: `hooktape consume` makes one")  # fmt: skip
     for row in screen["held"]:
         click.echo(f"held       {row['group']} {common.clean(row['topic'])}: {common.clean(row['state'])}")
+    for row in screen["in_order"]:
+        late = f", the oldest {format_duration(row['overdue'])} overdue" if row["overdue"] else ""
+        click.echo(f"waiting    {row['group']}: {row['events']:,} events of {row['resources']:,} resources, in order behind a retry{late}")
     for row in screen["reconciled"]:
         click.echo(f"reconciled {common.clean(row['shop'])} {row['ago']} ago")
     if not screen["reconciled"]:
@@ -66,6 +69,8 @@ def summary(found: Figures, arrived: int, reconciled: dict[str, float], now: flo
     held = [{"group": status.group, "topic": status.topic, "open": status.open, "state": breaker.in_words(status, now)}
             for group in found.groups for status in group.held]  # fmt: skip
     return {"arrived": arrived, "rate": arrived / _RATE_SECONDS, "catalogue_lag": found.catalogue_lag, "groups": rows, "held": held,
+            "in_order": [{"group": group.name, "events": group.in_order.events, "resources": group.in_order.resources,
+                          "overdue": round(group.in_order.overdue(now))} for group in found.groups if group.in_order.events],
             "reconciled": ages}  # fmt: skip
 
 

@@ -29,6 +29,10 @@ class Copies:
         found = self._tasks.get(task.key.id)
         return found[0] is task if isinstance(found, list) else True
 
+    def __contains__(self, id_: bytes) -> bool:
+        """Whether any copy of the event is here."""
+        return id_ in self._tasks
+
     def leave(self, task: Task) -> None:
         """Its end is in the ledger, or it's another worker's now."""
         found = self._tasks.get(task.key.id)

@@ -34,6 +34,7 @@ from hooktape.consumers.transactions import Verdict as Said
 from hooktape.errors import LedgerUnavailable
 from hooktape.ledger.checks import Checked, State, Verdict
 from hooktape.ledger.ledger import Ledger
+from hooktape.schemas.event import EventKey
 from hooktape.settings import Settings
 from hooktape.tape.publisher import Publisher
 
@@ -80,6 +81,10 @@ class Flow(Ends):
     def quiet(self) -> bool:
         """Whether nothing is under way here."""
         return not (len(self.lanes) or len(self.handover) or self.custody.checking or self.custody.finishing)
+
+    def is_here(self, key: EventKey) -> bool:
+        """Whether an event has been checked, and its end isn't on disk yet."""
+        return key.id in self._copies
 
     def describe(self) -> str:
         """What is under way, for people."""

@@ -30,6 +30,15 @@ class Held:
     due: float
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The event that a lane waits for; `due` in epoch seconds."""
+
+    lane: bytes
+    key: EventKey
+    due: float
+
+
 @dataclass(slots=True)
 class _Lane:
     partition: int
@@ -85,6 +94,23 @@ class Holds:
         else:
             held.delay, held.due = delay, due
         return held
+
+    def renew(self, lane: bytes, key: EventKey, delay: float, due: float) -> None:
+        """Its record was written again, to the retry topic of `delay`."""
+        found = self._lanes.get(lane)
+        if found is not None and (held := found.events.get(key)) is not None:
+            held.delay, held.due = delay, due
+
+    def due(self, lane: bytes, key: EventKey) -> float | None:
+        """When an event that waits is due (epoch seconds); None: it doesn't wait."""
+        found = self._lanes.get(lane)
+        held = found.events.get(key) if found else None
+        return held.due if held else None
+
+    def heads(self, partition: int, before: float) -> list["Head"]:
+        """The heads of a partition's lanes that were due before `before` (epoch seconds)."""
+        firsts = [(lane, *next(iter(held.events.items()))) for lane, held in self._lanes.items() if held.partition == partition]
+        return [Head(lane, key, held.due) for lane, key, held in firsts if held.due < before]
 
     def leave(self, lane: bytes, key: EventKey) -> None:
         """The event has ended, whichever way: the next of its lane is the head now."""

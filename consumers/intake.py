@@ -86,12 +86,12 @@ class Intake:
                                f"`hooktape topics apply --group {self._app.group}`.")  # fmt: skip
         self._logs = tuple(logs)
         # Nobody would read the partitions that only a retry topic has, and an order's events would meet two workers.
-        sizes = {topic: found[topic].partitions for plan in self.plans() for topic in plan.topics}
-        few, many = (pick(sizes, key=lambda topic: (sizes[topic], topic)) for pick in (min, max))
-        if sizes[few] != sizes[many]:
-            raise SettingsError(f"group {self._app.group} needs topics with the same number of partitions: {few} has {sizes[few]} and "
-                                f"{many} has {sizes[many]}. Set HOOKTAPE_PARTITIONS to {sizes[many]} and run "
-                                f"`hooktape topics apply --group {self._app.group}`.")  # fmt: skip
+        most, odd = topics.odd_partitions({topic: found[topic].partitions for plan in self.plans() for topic in plan.topics})
+        if odd:
+            shown = ", ".join(f"{topic} has {number}" for topic, number in [*odd.items()][:5])
+            raise SettingsError(f"group {self._app.group} needs topics with the same number of partitions: some have {most}, and {shown}. "
+                                f"Kafka takes none away: set HOOKTAPE_PARTITIONS to {most} and run `hooktape topics apply --group "
+                                f"{self._app.group}`, once nothing of it is pending: keys move with the number.")  # fmt: skip
 
     def plans(self) -> list[Plan]:
         """One plan for each consumer: the member's first. All commit under the group's name."""
@@ -194,7 +194,10 @@ class Intake:
     def open(self, source: Source, homes: list[Home]) -> None:
         """Assignments begin."""
         for home in homes:
-            self._trackers[source.plan.rank].open(home)
+            if not self._trackers[source.plan.rank].open(home):
+                metrics.BAD_METADATA.labels(self._app.group).inc()
+                _log.warning("a commit's metadata isn't ours: what it tells of finished events is done without", group=self._app.group,
+                             topic=home.topic, partition=home.partition, offset=home.base)  # fmt: skip
 
     def close(self, homes: list[Home]) -> None:
         """Assignments have ended."""
@@ -212,6 +215,11 @@ class Intake:
         self._trackers[home.rank].jump(home, to)
         _log.error("records were gone before this group had read them", topic=home.topic, partition=home.partition, first=first, to=to,
                    records=to - first)  # fmt: skip
+
+    def position(self, rank: Rank, topic: str, partition: int) -> int | None:
+        """The lowest unfinished offset of a partition, or the next to be fetched; None: it isn't read here."""
+        tracker = self._trackers[rank]
+        return next((tracker.position(home) for home in tracker.homes() if home.key == (topic, partition)), None)
 
     def commits(self) -> Commits:
         """What has changed since this was last asked."""

@@ -22,6 +22,9 @@ class Options:
     lease: float = 3.0
     """How long after a worker's sudden death nobody takes over its partitions, once Kafka has noticed. A worker that can't renew it
     (a third of it goes by between two tries) starts nothing more until it can. Machines' clocks must agree to within a second."""
+    sweep_after: float = 600.0
+    """How long after its time an event that waits for a retry is looked for: where its retry record is lost, it's fetched from the
+    tape again. Retry topics are late by a delay's tenth, and while they are behind nothing is looked for, however late it is."""
     revoke_within: float = 10.0
     """How long a rebalance waits for events that run. The broker waits for five minutes (max.poll.interval.ms)."""
     stop_within: float = 15.0

@@ -17,6 +17,7 @@ Full is a matter of not polling; only when it lasts are the partitions paused, s
 
 import asyncio
 import contextlib
+import json
 import queue
 import threading
 import time
@@ -29,6 +30,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from hooktape import log
+from hooktape.consumers import protocol
 from hooktape.consumers.assignments import Assignments
 from hooktape.consumers.commits import Committer
 from hooktape.consumers.deliveries import Assigned, Broken, Commits, Delivery, Fetched, Lost, Plan, Revoked
@@ -52,11 +54,6 @@ _FULL_BEFORE_PAUSE = 5.0
 _SOCKET_MS = 10_000
 _REFUSED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED,
             KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION}  # fmt: skip
-# What only a member of a group has a use for; with another protocol the client refuses some of them.
-_MEMBERS = {"group.protocol", "group.remote.assignor", "partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms",
-            "group.instance.id"}  # fmt: skip
-_NO_KIP848 = {KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}
-_NO_KIP848_WORDS = tuple(KafkaError(code).str() for code in _NO_KIP848)
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
@@ -108,11 +105,12 @@ class Source:
         self._kept: deque[_Command] = deque()
         self._assignments = Assignments(settings, plan)
         self._committer = Committer(plan.group, self._assignments)
-        self._waits: Waits[Fetched] = Waits()
+        self._waits: Waits[Fetched | Lost] = Waits()
         self._delayed = any(delay is not None for delay in plan.topics.values())
         self._full_since: float | None = None
         self._paused_all = False
         self._stopping: _Stop | None = None
+        self._silence, self._lacking = protocol.Silence(), False
         self._classic = self._assignments.eager = plan.member and settings.kafka_properties.get("group.protocol") == "classic"
         self._thread = threading.Thread(target=self._run, name=f"hooktape-{plan.rank.name.lower()}", daemon=True)
         self._thread.start()
@@ -160,6 +158,7 @@ class Source:
                     _log.info("the broker has no KIP-848 groups: falling back to the classic protocol", group=self.plan.group)
                     consumer.close()
                     self._classic = self._assignments.eager = True
+                    self._lacking = False
                     consumer = self._open()
         except HooktapeError as error:
             self._post(Broken(error))
@@ -181,10 +180,12 @@ class Source:
             config |= {"group.protocol": "classic", "partition.assignment.strategy": "range"} if self._classic else {
                 "group.protocol": "consumer", "group.remote.assignor": "range"}  # fmt: skip
         else:
-            own = {key: value for key, value in own.items() if key not in _MEMBERS}
+            own = {key: value for key, value in own.items() if key not in protocol.MEMBERS}
             config["group.protocol"] = "classic"
         config = {key: value for key, value in config.items() if key not in own} | self.plan.overrides
         config["on_commit"] = self._committer.on_commit
+        if self.plan.member and not self._classic:
+            config |= {"statistics.interval.ms": protocol.STATISTICS_MS, "stats_cb": self._on_statistics}
         consumer = self._make(self._settings, self.plan.group, **config)
         if self.plan.member:
             consumer.subscribe(list(self.plan.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
@@ -212,16 +213,14 @@ class Source:
         if self._delayed and (due := self._waits.wake_at()) is not None:
             timeout = min(max(due - time.time(), 0.0), _POLL)
         first = consumer.poll(timeout)
-        records = []
+        if self._lacking:
+            raise _NoKip848
         if first is not None:
             # consume(n, t) would sit out its whole time-out: the rest is what lies there already.
             messages = [first, *consumer.consume(min(room, _BATCH), 0)] if room > 0 else [first]
-            records = self._read(consumer, messages)
+            self._keep(self._read(consumer, messages))
         if self._delayed:
-            records = self._sift(consumer, records)
-        if records:
-            self._posted += len(records)
-            self._post(records)
+            self._sift(consumer)
 
     def _serve(self, consumer: Consumer, wait: bool) -> None:
         """Empties the mailbox; with `wait`, sleeps there for a moment first."""
@@ -263,13 +262,16 @@ class Source:
         return 0
 
     def _read(self, consumer: Consumer, messages: list[Message]) -> list[Fetched]:
-        records = []
+        records: list[Fetched] = []
         homes, positions = self._assignments.homes, self._assignments.positions
         decode, other = self._wire.decode, self.plan.other
         for message in messages:
             error = message.error()
             key = (message.topic(), message.partition())
             if error is not None:
+                # Before what the error may say of the offsets: the loop mustn't hear of it first.
+                self._keep(records)
+                records = []
                 self._heed(consumer, error, key)  # type: ignore[arg-type]
                 continue
             home = homes.get(key)  # type: ignore[arg-type]
@@ -312,21 +314,39 @@ class Source:
                 why = still
         raise why
 
-    def _sift(self, consumer: Consumer, records: list[Fetched]) -> list[Fetched]:
-        """Retry records come out when they're due."""
+    def _keep(self, records: list[Fetched]) -> None:
+        """What was fetched goes to the loop, or waits here until it's due."""
+        if not self._delayed:
+            self._hand_over(records)
+            return
         for record in records:
             self._waits.add(record.home, headers.due_us(headers.read(record.message.headers())) / 1e6, record)  # type: ignore[arg-type]
+
+    def _hand_over(self, records: list[Fetched]) -> None:
+        if records:
+            self._posted += len(records)
+            self._post(records)
+
+    def _sift(self, consumer: Consumer) -> None:
+        """Retry records come out when they're due."""
         now = time.time()
-        due = list(self._waits.take(now))
+        due: list[Fetched] = []
+        for item in self._waits.take(now):
+            if isinstance(item, Lost):
+                self._hand_over(due)
+                due = []
+                self._post(item)
+            else:
+                due.append(item)
+        self._hand_over(due)
         self._assignments.pause(consumer, self._waits.to_pause(now))
         if not self._paused_all:
             self._assignments.resume(consumer, self._waits.to_resume())
-        return due
 
     def _heed(self, consumer: Consumer, error: KafkaError, key: tuple[str, int]) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET and key in self._assignments.homes:
             self._skip_lost(consumer, self._assignments.homes[key])
-        elif self._lacks_kip848(error) and not self._classic:
+        elif protocol.refuses_kip848(error) and not self._classic:
             raise _NoKip848
         # A message's error says fatal by its code only: `fatal()` is for those of callbacks.
         elif error.code() == KafkaError._FATAL or error.code() in _REFUSED:
@@ -336,16 +356,14 @@ class Source:
         else:
             _log.warning("the consumer met an error", group=self.plan.group, error=error.str(), code=error.name())
 
-    @staticmethod
-    def _lacks_kip848(error: KafkaError) -> bool:
-        # What made it fatal is told in words only.
-        return error.code() in _NO_KIP848 or (error.code() == KafkaError._FATAL and any(words in error.str() for words in _NO_KIP848_WORDS))
-
     def _skip_lost(self, consumer: Consumer, home: Home) -> None:
         low, high = consumer.get_watermark_offsets(TopicPartition(*home.key), 10)
         first = self._assignments.positions.get(home.key, home.base)
         if low <= first <= high:
             low = first  # a broker that was behind for a moment: nothing is lost
+        elif self._delayed:
+            # Behind what waits here of the partition: that isn't lost.
+            self._waits.add(home, 0.0, Lost(home, first, low))
         else:
             self._post(Lost(home, first, low))
         self._assignments.skip(consumer, home, low)
@@ -355,6 +373,10 @@ class Source:
             self._loop.call_soon_threadsafe(self._deliver, self, delivery)
 
     # ── rebalances: called by librdkafka inside poll() and close(), on this thread ──────────────────────────────────
+    def _on_statistics(self, text: str) -> None:
+        if not self._silence.over:
+            self._lacking = self._silence.lasts(json.loads(text))
+
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         homes, born = self._assignments.add(consumer, partitions)
         # Nothing is fetched before the partition is this worker's in the ledger too.

@@ -125,9 +125,9 @@ class Tenures:
         """All assignments that are running."""
         return [home for tenure in self._owned.values() for home in tenure.homes]
 
-    def partitions(self) -> list[int]:
-        """The partition numbers that are this worker's."""
-        return list(self._owned)
+    def tenures(self) -> list[Tenure]:
+        """What this worker owns and runs."""
+        return list(self._owned.values())
 
     def close(self) -> None:
         """Nothing is asked for any more."""

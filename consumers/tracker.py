@@ -97,8 +97,13 @@ class Offsets:
         return True
 
     def jump(self, offset: int) -> None:
-        """Records before `offset` are gone from the topic and will never come."""
-        self._next = max(self._next, offset)
+        """What comes next has the offset `offset`: records before it are gone. Where it lies behind what was read, the topic was made
+        anew, and its offsets mean other records now."""
+        if offset < self._next:
+            self._open.clear()
+            self._order.clear()
+            self._done.clear()
+        self._next = offset
         self._done = {done for done in self._done if done >= offset}
 
     @property
@@ -139,20 +144,18 @@ class Tracker:
     """The partitions that a consumer owns now. What comes back for an assignment that has ended is ignored."""
 
     def __init__(self) -> None:
-        self.bad_metadata = 0
-        """Commits whose metadata wasn't ours: the map is an optimisation, so it's ignored and counted."""
         self.incomplete = 0
         """Events fetched and not finished, over all partitions."""
         self._offsets: dict[Home, Offsets] = {}
 
-    def open(self, home: Home) -> None:
-        """An assignment begins."""
+    def open(self, home: Home) -> bool:
+        """An assignment begins. False: its commit's metadata wasn't ours; the map is an optimisation, so that is done without."""
         try:
-            done = decode_finished(home.base, home.metadata)
+            done, ours = decode_finished(home.base, home.metadata), True
         except ValueError:
-            self.bad_metadata += 1
-            done = set()
+            done, ours = set(), False
         self._offsets[home] = Offsets(home.base, done)
+        return ours
 
     def close(self, home: Home) -> None:
         """An assignment has ended."""
@@ -175,14 +178,21 @@ class Tracker:
             self.incomplete -= 1
 
     def jump(self, home: Home, offset: int) -> None:
-        """Records before `offset` are gone from the topic."""
-        if home in self._offsets:
-            self._offsets[home].jump(offset)
+        """Records before `offset` are gone from the topic (see `Offsets.jump`)."""
+        offsets = self._offsets.get(home)
+        if offsets is not None:
+            self.incomplete -= offsets.incomplete
+            offsets.jump(offset)
+            self.incomplete += offsets.incomplete
 
     def pending(self, home: Home) -> int:
         """Events of one assignment fetched and not finished."""
         offsets = self._offsets.get(home)
         return offsets.incomplete if offsets else 0
+
+    def position(self, home: Home) -> int:
+        """The lowest incomplete offset of an assignment that is running, or the next to be fetched."""
+        return self._offsets[home].position
 
     def window(self, home: Home) -> int:
         """Offsets between the partition's position and its highest fetched one; 0 for an assignment that has ended."""

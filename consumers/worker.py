@@ -26,6 +26,7 @@ from hooktape.consumers.intake import Intake
 from hooktape.consumers.options import Options
 from hooktape.consumers.schedule import Chance
 from hooktape.consumers.source import Source
+from hooktape.consumers.sweep import Sweeper
 from hooktape.consumers.tenures import Tenures
 from hooktape.consumers.watch import Watch
 from hooktape.errors import HooktapeError
@@ -33,6 +34,7 @@ from hooktape.ledger.ledger import Ledger
 from hooktape.settings import Settings
 from hooktape.tape import clients
 from hooktape.tape.publisher import Publisher
+from hooktape.tape.reader import Reader
 from hooktape.tape.wire import Wire
 
 _log = log.get("hooktape.consumers")
@@ -43,12 +45,13 @@ _COMMIT_EVERY = 1.0
 class Worker:
     """One process's share of a group. Made on a running loop; `start`, then `stop`. `failed` gets the error that ends it.
 
-    `make`, `source`, `clock` and `chance` are for tests: the client, who reads, time, and the random part of delays.
+    `make`, `source`, `clock`, `chance` and `reader` are for tests: the client, who reads, time, the random part of delays, and the tape's
+    reader of lost events.
     """
 
     def __init__(self, app: App, settings: Settings, ledger: Ledger, publisher: Publisher, options: Options,
                  make: Callable[..., Consumer] = clients.consumer, *, source: Callable[..., Source] = Source, clock: Clock = time,
-                 chance: Chance = random) -> None:  # fmt: skip
+                 chance: Chance = random, reader: Callable[[Settings, float], Reader] = Reader) -> None:  # fmt: skip
         loop = asyncio.get_running_loop()
         self.app, self.settings, self.options = app, settings, options
         self.failed: asyncio.Future[None] = loop.create_future()
@@ -58,6 +61,7 @@ class Worker:
                           after=self._after_batch, fail=self._fail)  # fmt: skip
         self._custody = self._flow.custody
         self._tenures = Tenures(app.group, self._custody, self._intake, self._flow.holds, clock, options.revoke_within, self._fail)
+        self._sweeper = Sweeper(settings, app.group, self._flow, self._intake, publisher, clock, options.sweep_after, self._fail, reader)
         self._sources: list[Source] = []
         self._ticker: asyncio.Task[None] | None = None
         self._watch: Watch | None = None
@@ -74,6 +78,7 @@ class Worker:
         await self._custody.begin()
         self._intake.windows = await self._custody.ask(lambda ledger: ledger.outcomes.reprocess(self.app.group))
         wire = await asyncio.to_thread(Wire, self.settings)
+        self._sweeper.wire = wire
         self._watch = Watch(set(self.app.handlers.values()))
         # The member last: what it's assigned, the followers must be there to follow.
         plans = self._intake.plans()
@@ -93,6 +98,7 @@ class Worker:
         within = self.options.stop_within if within is None else within
         end, flow = self._clock.monotonic() + within, self._flow
         flow.stopping = True
+        await self._sweeper.close()
         flow.give_up_checks()
         while flow.lanes.running and (left := end - within / 3 - self._clock.monotonic()) > 0:
             flow.moved.clear()
@@ -183,6 +189,7 @@ class Worker:
                 self._intake.hold_windows(self._sources, self._flow.flood.paused)
                 self._intake.update_held(self._sources)
                 self._tenures.settle()
+                self._sweeper.tick(now, self._tenures.tenures())
             if now - committed >= _COMMIT_EVERY:
                 committed = now
                 self.commit()

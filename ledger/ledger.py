@@ -18,6 +18,7 @@ from hooktape.ledger.outcomes import Outcomes
 from hooktape.ledger.ownership import Ownership
 from hooktape.ledger.reconcile import Reconcile
 from hooktape.ledger.sqlite import SqliteDatabase
+from hooktape.ledger.stranded import Stranded
 
 if TYPE_CHECKING:
     from hooktape.ledger.sessions import Sessions
@@ -31,6 +32,7 @@ class Ledger:
     """
 
     outcomes: Outcomes
+    stranded: Stranded
     ownership: Ownership
     catalogue: Catalogue
     jobs: Jobs
@@ -43,6 +45,7 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.outcomes = Outcomes(database)
+        self.stranded = Stranded(database)
         self.ownership = Ownership(database)
         self.catalogue = Catalogue(database)
         self.jobs = Jobs(database)

@@ -98,9 +98,7 @@ class Outcomes:
 
     def overdue(self, group: str, partition: int, before: float, limit: int) -> list[Waiting]:
         """What should have left its retry topic before `before` (epoch seconds) and hasn't ended since, the longest first."""
-        return self._database.read(lambda t: [_waiting(*row) for row in t.rows(
-            _WAITING + " AND due < :before ORDER BY due, seq LIMIT :limit",
-            {"grp": group, "part": partition, "before": before, "limit": limit})])  # fmt: skip
+        return self._database.read(lambda t: overdue_in(t, group, partition, before, limit))
 
     def states(self, group: str, keys: Sequence[EventKey]) -> dict[EventKey, State]:
         """The state of those events that the group has met."""
@@ -144,6 +142,12 @@ class Outcomes:
     def reprocess(self, group: str) -> list[Window]:
         """The marked ranges, the newest mark last."""
         return self._database.read(lambda t: windows.of(t, group))
+
+
+def overdue_in(t: Transaction, group: str, partition: int, before: float, limit: int) -> list[Waiting]:
+    """`Outcomes.overdue`, inside a transaction."""
+    return [_waiting(*row) for row in t.rows(_WAITING + " AND due < :before ORDER BY due, seq LIMIT :limit",
+                                             {"grp": group, "part": partition, "before": before, "limit": limit})]  # fmt: skip
 
 
 def finish_in(t: Transaction, group: str, owner: str, finishes: Sequence[Finish], now: float) -> list[bool]:

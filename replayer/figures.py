@@ -9,12 +9,15 @@ from hooktape.ledger.checks import State
 from hooktape.ledger.items import Account
 from hooktape.ledger.jobs import ENDED, Job
 from hooktape.ledger.ledger import Ledger
+from hooktape.ledger.stranded import HeldFigures
 from hooktape.replayer.catalogue import log_topics
 from hooktape.schemas import topics as shopify
 from hooktape.settings import Settings
 from hooktape.tape import groups
 from hooktape.tape.names import Names
 from hooktape.tape.reader import Partition, Reader
+
+_NOTHING_HELD = HeldFigures(0, 0, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Lag:
 @dataclass(frozen=True, slots=True)
 class GroupFigures:
     """One group. `lag`, `waiting` and `dead` are by Shopify topic; `dlq_oldest_seconds` is None with an empty DLQ topic; `held`
-    are the topics that a flood breaker holds or an operator has spoken on."""
+    are the topics that a flood breaker holds or an operator has spoken on, `in_order` what resources wait for a retry."""
 
     name: str
     state: str
@@ -38,6 +41,7 @@ class GroupFigures:
     dead: Mapping[str, int] = field(default_factory=dict)
     dlq_oldest_seconds: float | None = None
     held: tuple[Status, ...] = ()
+    in_order: HeldFigures = _NOTHING_HELD
 
     @property
     def dlq_depth(self) -> int:
@@ -77,6 +81,7 @@ def figures(settings: Settings, ledger: Ledger, now: float) -> Figures:
             found.append(GroupFigures(
                 name, group.state, len(group.members), lag, _of(failures, State.WAITING), _of(failures, State.DEAD),
                 _oldest(reader, names.dlq(name), now), tuple(ledger.breakers.list(now, name)),
+                ledger.stranded.held(name),
             ))  # fmt: skip
     unread = sum(max(0, end - max(positions.get(p, 0), lows.get(p, 0))) for p, end in ends.items())
     return Figures(now, tuple(found), unread)
@@ -129,6 +134,9 @@ def export(found: Figures) -> None:
         stopped = {status.topic for status in group.held if status.open}
         for topic in {*group.lag, *stopped}:
             metrics.FLOOD_OPEN.labels(group.name, topic).set(topic in stopped)
+        metrics.HELD_EVENTS.labels(group.name).set(group.in_order.events)
+        metrics.HELD_RESOURCES.labels(group.name).set(group.in_order.resources)
+        metrics.HELD_OVERDUE.labels(group.name).set(group.in_order.overdue(found.at))
         metrics.DLQ_DEPTH.labels(group.name).set(group.dlq_depth)
         metrics.DLQ_OLDEST.labels(group.name).set(group.dlq_oldest_seconds or 0.0)
     metrics.CATALOG_LAG.set(found.catalogue_lag)
@@ -172,6 +180,6 @@ def success_ratio(account: Account) -> float:
 def forget() -> None:
     """Takes all gauges of lag and depth away: figures that can't be had must not go on saying what was true before."""
     for gauge in (metrics.PENDING_SECONDS, metrics.PENDING_EVENTS, metrics.FAILED_EVENTS, metrics.FLOOD_OPEN, metrics.DLQ_DEPTH,
-                  metrics.DLQ_OLDEST):  # fmt: skip
+                  metrics.DLQ_OLDEST, metrics.HELD_EVENTS, metrics.HELD_RESOURCES, metrics.HELD_OVERDUE):  # fmt: skip
         gauge.clear()
     metrics.CATALOG_LAG.set(float("nan"))

@@ -141,6 +141,15 @@ def remove(settings: Settings) -> list[str]:
     return names
 
 
+def odd_partitions(found: Mapping[str, int]) -> tuple[int, dict[str, int]]:
+    """The highest number of partitions among topics that must have the same, and those topics that have fewer. Pure.
+
+    `found`: topic → its partitions. Kafka can add partitions and take none away, so the highest is what all can come to.
+    """
+    most = max(found.values(), default=0)
+    return most, {name: number for name, number in sorted(found.items()) if number < most}
+
+
 def require(settings: Settings, names: Iterable[str]) -> None:
     """Raises TopicMissing that names those of `names` which don't exist, and how to make them."""
     client = clients.admin(settings)

@@ -75,6 +75,11 @@ DUPLICATES = Counter("hooktape_duplicates_total",
 STALE = Counter("hooktape_stale_total",
     "Events skipped because a newer version of their resource was applied already. Normal with skip_stale.",
     ["group"])
+SWEPT = Counter("hooktape_swept_total",
+    "Retry records that were lost and written again from the tape. Do: find what empties or shortens retry topics.",
+    ["group"])
+BAD_METADATA = Counter("hooktape_bad_commit_metadata_total",
+    "Commits whose metadata wasn't ours: a few events are checked again. Do: find what else commits for the group.", ["group"])
 FLOOD_OPENINGS = Counter("hooktape_flood_breaker_openings_total",
     "Topics that a worker stopped, since most of their events failed with one cause. Do: `hooktape breaker list` names the cause.",
     ["group", "topic"])
@@ -95,6 +100,12 @@ PENDING_EVENTS = Gauge("hooktape_pending_events",
 FAILED_EVENTS = Gauge("hooktape_failed_events",
     "Events whose last try failed: waiting for a retry, or dead. Do: `hooktape dlq groups` names the causes.",
     ["group", "topic"])
+HELD_EVENTS = Gauge("hooktape_held_events",
+    "Events in a retry topic whose resource waits with them, untried ones behind them included. Do: see `hooktape status`.", ["group"])
+HELD_RESOURCES = Gauge("hooktape_held_resources",
+    "Resources whose events wait for a retry of one of them. Do: many at once is an outage downstream.", ["group"])
+HELD_OVERDUE = Gauge("hooktape_held_overdue_seconds",
+    "How long the longest overdue held event has been due. Do: over 30 min, see that workers run and read the retry topics.", ["group"])
 FLOOD_OPEN = Gauge("hooktape_flood_breaker_open",
     "1 while workers hold a topic, since most of its events fail with one cause. Do: mend it; `hooktape breaker list` names it.",
     ["group", "topic"])

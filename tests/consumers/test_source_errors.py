@@ -5,12 +5,14 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError
 
 from hooktape.consumers.births import BEGINNING
 from hooktape.consumers.deliveries import Assigned, Broken, Delivery, Lost, Plan, Revoked
+from hooktape.consumers.protocol import Silence
 from hooktape.consumers.source import Source
 from hooktape.consumers.task import Home, Rank
 from hooktape.consumers.tracker import Position
@@ -202,6 +204,15 @@ def test_a_topic_that_we_may_not_read_ends_the_source_with_its_reason(heard: Hea
     assert "Topic authorization failed" in str(heard.broken[0])
 
 
+@pytest.mark.parametrize("protocol", ["consumer"], indirect=True)
+def test_a_kip_848_member_stays_one(heard: Heard) -> None:
+    async def act() -> None:
+        await asyncio.to_thread(_wait_for, lambda: heard.source._silence.over)
+
+    run(heard, act)
+    assert heard.cluster.requests[Api.JOIN_GROUP] == 0
+
+
 @names(KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.OFFSET_NOT_AVAILABLE,
        KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._TRANSPORT)  # fmt: skip
 def test_a_fetch_that_fails_for_a_moment_goes_on_at_its_offset(heard: Heard, error: int) -> None:
@@ -253,3 +264,50 @@ def test_brokers_that_refuse_kip_848_get_a_classic_member(heard: Heard, tmp_path
 
     run(heard, act)
     assert heard.cluster.requests[Api.JOIN_GROUP] > 0
+
+
+@pytest.mark.parametrize("protocol", ["consumer"], indirect=True)
+def test_brokers_that_have_never_heard_of_kip_848_get_a_classic_member(heard: Heard, tmp_path: Path) -> None:
+    """The client neither sends a heartbeat that the broker doesn't know, nor says so."""
+    heard.cluster.without(Api.CONSUMER_GROUP_HEARTBEAT)
+    heard.settings = Settings(kafka=heard.cluster.bootstrap, home=tmp_path)
+
+    async def act() -> None:
+        heard.commit(3)
+        await heard.committed(3)
+
+    run(heard, act)
+    assert heard.cluster.requests[Api.JOIN_GROUP] > 0
+    assert heard.cluster.requests[Api.CONSUMER_GROUP_HEARTBEAT] == 0
+
+
+def statistics(at: int, sent: int, known: int, **group: object) -> dict[str, Any]:
+    """The client's statistics `at` seconds, after it has sent so many requests, `known` of them broken down by kind."""
+    found = {"state": "up", "stateage": 4000, "join_state": "init"} | group
+    return {"ts": at * 1_000_000, "cgrp": found, "brokers": {"b": {"tx": sent, "req": {"Metadata": known}}}}
+
+
+def test_a_member_that_has_sent_nothing_but_what_is_broken_down_by_kind_is_silent() -> None:
+    assert Silence().lasts(statistics(4, 6, 6))
+    assert not Silence().lasts(statistics(4, 6, 6, state="wait-coord"))
+    assert not Silence().lasts(statistics(4, 6, 6, stateage=900))
+
+
+def test_a_spare_member_sends_heartbeats_and_is_left_alone() -> None:
+    silence = Silence()
+    assert not silence.lasts(statistics(4, 7, 6))
+    assert not silence.lasts(statistics(30, 9, 7))
+    assert silence.over
+    assert not silence.lasts(statistics(90, 9, 7))
+
+
+def test_a_handshake_alone_is_no_heartbeat() -> None:
+    silence = Silence()
+    assert not silence.lasts(statistics(4, 8, 6))
+    assert silence.lasts(statistics(30, 9, 7))
+
+
+def test_a_member_that_has_partitions_is_never_silent_again() -> None:
+    silence = Silence()
+    assert not silence.lasts(statistics(4, 6, 6, join_state="steady"))
+    assert not silence.lasts(statistics(6, 6, 6))

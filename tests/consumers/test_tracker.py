@@ -63,10 +63,9 @@ def test_the_map_of_a_full_window_fits_into_a_commit(share: float) -> None:
 
 
 @pytest.mark.parametrize("foreign", ["x", "ht9:AAAA", "ht1:%%", "ht1:AAAA", "AQAB", "ht1:" + "A" * 4000])
-def test_foreign_or_damaged_metadata_is_ignored_and_counted(foreign: str) -> None:
+def test_foreign_or_damaged_metadata_is_done_without_and_told(foreign: str) -> None:
     tracker, home = Tracker(), Home("t", 0, 1, 5, foreign)
-    tracker.open(home)
-    assert tracker.bad_metadata == 1
+    assert not tracker.open(home)
     assert tracker.add(home, 5)
 
 
