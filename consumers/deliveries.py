@@ -8,7 +8,7 @@ import msgspec
 from confluent_kafka import Message
 
 from hooktape.consumers.births import Start
-from hooktape.consumers.task import Home, Rank
+from hooktape.consumers.task import Home, Rank, Tenure
 from hooktape.consumers.tracker import Position
 from hooktape.errors import HooktapeError, NotOurs
 from hooktape.schemas.event import Event
@@ -58,6 +58,50 @@ class Broken:
 
 
 Delivery = Assigned | Revoked | Lost | Broken | list[Fetched]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """To the member: offsets to commit in the background."""
+
+    commits: Commits
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Stop or resume fetching one assignment."""
+
+    home: Home
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """To a follower: read the tenure's partition number."""
+
+    tenure: Tenure
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """To a follower: read it no more."""
+
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Commit these, leave the group and end."""
+
+    commits: Commits
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """What is held has become less."""
+
+
+Command = Commit | Hold | Follow | Leave | Stop | Wake
 
 
 @dataclass(frozen=True, slots=True)

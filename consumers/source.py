@@ -24,7 +24,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -33,7 +32,23 @@ from hooktape import log
 from hooktape.consumers import protocol
 from hooktape.consumers.assignments import Assignments
 from hooktape.consumers.commits import Committer
-from hooktape.consumers.deliveries import Assigned, Broken, Commits, Delivery, Fetched, Lost, Plan, Revoked
+from hooktape.consumers.deliveries import (
+    Assigned,
+    Broken,
+    Command,
+    Commit,
+    Commits,
+    Delivery,
+    Fetched,
+    Follow,
+    Hold,
+    Leave,
+    Lost,
+    Plan,
+    Revoked,
+    Stop,
+    Wake,
+)
 from hooktape.consumers.task import Home, Tenure
 from hooktape.consumers.tracker import Position
 from hooktape.consumers.waits import Waits
@@ -55,39 +70,6 @@ _SOCKET_MS = 10_000
 _REFUSED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED,
             KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION}  # fmt: skip
 
-@dataclass(frozen=True, slots=True)
-class _Commit:
-    commits: Commits
-
-
-@dataclass(frozen=True, slots=True)
-class _Hold:
-    home: Home
-    paused: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Follow:
-    tenure: Tenure
-
-
-@dataclass(frozen=True, slots=True)
-class _Leave:
-    partition: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Stop:
-    commits: Commits
-
-
-@dataclass(frozen=True, slots=True)
-class _Wake:
-    pass
-
-
-_Command = _Commit | _Hold | _Follow | _Leave | _Stop | _Wake
-
 
 class Source:
     """Starts at once. `deliver` is called on the loop with each `Delivery`, in order."""
@@ -101,15 +83,15 @@ class Source:
         """Records that the loop has taken over; the loop counts. What's under way is posted less received."""
         self._settings, self._wire, self._loop, self._deliver, self._make = settings, wire, loop, deliver, make
         self._posted = 0
-        self._mailbox: queue.SimpleQueue[_Command] = queue.SimpleQueue()
-        self._kept: deque[_Command] = deque()
+        self._mailbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._kept: deque[Command] = deque()
         self._assignments = Assignments(settings, plan)
         self._committer = Committer(plan.group, self._assignments)
         self._waits: Waits[Fetched | Lost] = Waits()
         self._delayed = any(delay is not None for delay in plan.topics.values())
         self._full_since: float | None = None
         self._paused_all = False
-        self._stopping: _Stop | None = None
+        self._stopping: Stop | None = None
         self._silence, self._lacking = protocol.Silence(), False
         self._classic = self._assignments.eager = plan.member and settings.kafka_properties.get("group.protocol") == "classic"
         self._thread = threading.Thread(target=self._run, name=f"hooktape-{plan.rank.name.lower()}", daemon=True)
@@ -119,30 +101,30 @@ class Source:
     def commit(self, commits: Commits) -> None:
         """Commits in the background, as the member, for any source; positions of partitions that have gone are left out."""
         if commits:
-            self._mailbox.put(_Commit(commits))
+            self._mailbox.put(Commit(commits))
 
     def hold(self, home: Home, paused: bool) -> None:
         """Stops or resumes fetching one partition: its window of unfinished offsets is full, or it isn't this worker's yet."""
-        self._mailbox.put(_Hold(home, paused))
+        self._mailbox.put(Hold(home, paused))
 
     def follow(self, tenure: Tenure) -> None:
         """Reads the tenure's partition of all its topics from what is committed on; `Assigned` says when it has begun."""
-        self._mailbox.put(_Follow(tenure))
+        self._mailbox.put(Follow(tenure))
 
     def leave(self, partition: int) -> None:
         """Reads it no more."""
-        self._mailbox.put(_Leave(partition))
+        self._mailbox.put(Leave(partition))
 
     def wake(self) -> None:
         """`held` has fallen: a full source needn't wait for its next look."""
         if self._full_since is not None and self._load() <= self.plan.most // 2:
-            self._mailbox.put(_Wake())
+            self._mailbox.put(Wake())
 
     async def stop(self, commits: Commits, within: float) -> None:
         """Commits for the last time, leaves the group and ends the thread, waiting at most `within` seconds."""
         if not self._thread.is_alive():
             return
-        self._mailbox.put(_Stop(commits))
+        self._mailbox.put(Stop(commits))
         # Not an answer to the message: a thread that has just failed doesn't read it any more.
         await asyncio.to_thread(self._thread.join, within)
 
@@ -192,7 +174,7 @@ class Source:
         return consumer
 
     def _end(self, consumer: Consumer | None) -> None:
-        stop, self._stopping = self._stopping, self._stopping or _Stop({})
+        stop, self._stopping = self._stopping, self._stopping or Stop({})
         try:
             if consumer is not None:
                 if stop is not None:
@@ -227,17 +209,17 @@ class Source:
         with contextlib.suppress(queue.Empty):
             while True:
                 match self._kept.popleft() if self._kept else self._mailbox.get(wait, 0.02 if wait else None):
-                    case _Commit(commits):
+                    case Commit(commits):
                         self._committer.commit(consumer, commits, wait=False)
-                    case _Hold(home, paused):
+                    case Hold(home, paused):
                         self._assignments.hold(consumer, [home], paused)
-                    case _Follow(tenure):
+                    case Follow(tenure):
                         self._follow(consumer, tenure)
-                    case _Leave(partition):
+                    case Leave(partition):
                         self._unfollow(consumer, partition)
-                    case _Stop() as stop:
+                    case Stop() as stop:
                         self._stopping = stop
-                    case _Wake():
+                    case Wake():
                         pass
                 wait = False
 
@@ -305,7 +287,7 @@ class Source:
             with contextlib.suppress(queue.Empty):
                 while True:
                     self._kept.append(self._mailbox.get_nowait())
-            self._stopping = next((command for command in self._kept if isinstance(command, _Stop)), None)
+            self._stopping = next((command for command in self._kept if isinstance(command, Stop)), None)
             try:
                 return self._wire.decode(message.value()), None
             except NotOurs as refusal:
