@@ -82,7 +82,8 @@ def attempts(view: View) -> Iterator[Violation]:
         for earlier, later in pairwise(runs):
             cut = view.cut_short(earlier.pid, earlier.start, later.start) or view.frozen_out(later.pid, later.start, view.end_of(later))
             died = died or cut is not None
-            moves += cut is not None or earlier.pid != later.pid
+            again = later.attempt <= earlier.attempt and view.regrouped(earlier.start, later.start)
+            moves += cut is not None or earlier.pid != later.pid or again
             counted = max((count for at, count in letters if at < later.start), default=0)
             if later.attempt <= counted and not died:
                 what = f"{wid}: attempt {later.attempt} by {later.pid} started when {counted} had been counted"

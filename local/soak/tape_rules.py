@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from hooktape.local.soak.view import View, Violation
+from hooktape.local.soak.view import SETTLED_SECONDS, View, Violation
 
 ANSWER_SECONDS = 4.5
 """Guarantee 2; Shopify hangs up at 5 s."""
@@ -38,11 +38,14 @@ def foreign_or_altered(view: View) -> Iterator[Violation]:
 
 
 def written_twice(view: View) -> Iterator[Violation]:
-    """written-twice: more copies than posts that may have written one, and none of the posts waited so long that its record may have
-    been sent again. inconsistent-offset: one place, two webhooks."""
+    """written-twice: more copies than posts that may have written one, none of the posts waited so long that its record may have
+    been sent again, and the broker hadn't been away (a producer that begins anew after that sends what it heard nothing of).
+    inconsistent-offset: one place, two webhooks."""
     for wid, copies in view.copies.items():
         webhook = view.webhooks.get(wid)
-        if webhook is not None and len(copies) > webhook.maybe > 0 and webhook.longest < RESENT_SECONDS:
+        if webhook is None or not len(copies) > webhook.maybe > 0 or webhook.longest >= RESENT_SECONDS:
+            continue
+        if not view.broker_away(webhook.first.t0 - SETTLED_SECONDS, copies[-1].at):
             yield view.breach("written-twice", f"{wid} is on the tape {len(copies)} times after {webhook.maybe} posts", copies[-1].at)
     places: dict[tuple[str, int, int], str] = {}
     for record in view.history.records:

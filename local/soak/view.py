@@ -17,6 +17,10 @@ a ledger that was away."""
 _HEARTBEAT_SHARE = 0.35
 
 
+SETTLED_SECONDS = 5.0
+"""A group has divided its partitions anew, and a producer its requests, so long after a fault at the latest."""
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """A rule that doesn't hold. `near`: the fault nearest in time; `where` (losses): prefix, middle or suffix of its topic."""
@@ -127,6 +131,12 @@ class View:
     def broker_away(self, since: float, until: float) -> bool:
         """Whether the broker was killed or frozen at any time between: it may hold what nobody heard it acknowledge."""
         return any(fault.target == "broker" and fault.t <= until and (fault.healed or self.last) >= since for fault in self._faults)
+
+    def regrouped(self, since: float, until: float) -> bool:
+        """Whether workers came or went, or the broker was away, between two times or shortly before: partitions may have moved, and come
+        back to who had them."""
+        return any(fault.target in ("worker", "broker") and fault.t <= until and (fault.healed or fault.t) >= since - SETTLED_SECONDS
+                   for fault in self._faults)  # fmt: skip
 
     def breach(self, rule: str, what: str, at: float | None, where: str = "") -> Violation:
         """A violation, with the fault that is nearest to it."""
