@@ -121,10 +121,6 @@ class Tenures:
             self._fail(TapeError(f"partition {tenure.partition} of group {self._group} is assigned to this worker by Kafka, and another "
                                  "worker owns it in the ledger: this worker ends, so that the group divides anew."))  # fmt: skip
 
-    def homes(self) -> list[Home]:
-        """All assignments that are running."""
-        return [home for tenure in self._owned.values() for home in tenure.homes]
-
     def tenures(self) -> list[Tenure]:
         """What this worker owns and runs."""
         return list(self._owned.values())

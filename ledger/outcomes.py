@@ -96,10 +96,6 @@ class Outcomes:
         return self._database.read(lambda t: [_waiting(*row) for row in t.rows(
             _WAITING + " ORDER BY seq", {"grp": group, "part": partition})])  # fmt: skip
 
-    def overdue(self, group: str, partition: int, before: float, limit: int) -> list[Waiting]:
-        """What should have left its retry topic before `before` (epoch seconds) and hasn't ended since, the longest first."""
-        return self._database.read(lambda t: overdue_in(t, group, partition, before, limit))
-
     def states(self, group: str, keys: Sequence[EventKey]) -> dict[EventKey, State]:
         """The state of those events that the group has met."""
         rows = self._database.read(lambda t: _rows(t, group, keys))

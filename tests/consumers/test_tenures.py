@@ -130,8 +130,14 @@ class Stage:
         self.tenures.revoked(list(homes), answer)
         return answer
 
+    def partitions(self) -> list[int]:
+        return [tenure.partition for tenure in self.tenures.tenures()]
+
+    def homes(self) -> list[Home]:
+        return [home for tenure in self.tenures.tenures() for home in tenure.homes]
+
     async def owned(self, *partitions: int) -> None:
-        await until(lambda: sorted(self.tenures.partitions()) == sorted(partitions), 5)
+        await until(lambda: sorted(self.partitions()) == sorted(partitions), 5)
 
     async def freed(self, partition: int) -> None:
         await until(lambda: partition not in self.ledger.owners, 5)
@@ -154,7 +160,7 @@ def test_an_assigned_partition_runs_when_the_ledger_has_said_yes_and_what_waits_
         create, updated = stage.home(0, "create"), stage.home(0, "updated")
         stage.assign(create, updated)
         await asyncio.sleep(0.02)
-        assert (stage.member.done, stage.follower.done, create.tenure, stage.tenures.homes()) == ([], [], None, [])
+        assert (stage.member.done, stage.follower.done, create.tenure, stage.homes()) == ([], [], None, [])
         stage.custody.gate.set()
         await stage.owned(0)
         assert sorted(stage.member.done) == [("resume", ("create", 0)), ("resume", ("updated", 0))]
@@ -172,7 +178,7 @@ def test_a_partition_that_a_live_worker_holds_is_asked_for_until_it_is_granted()
         stage.assign(stage.home(0), stage.home(1))
         await stage.owned(1)
         await until(lambda: stage.ledger.asked > 2, 5)
-        assert stage.tenures.partitions() == [1]
+        assert stage.partitions() == [1]
         assert ("resume", ("log", 0)) not in stage.member.done
         del stage.ledger.owners[0]
         await stage.owned(0, 1)
@@ -191,7 +197,7 @@ def test_a_partition_that_is_revoked_while_the_ledger_is_asked_is_given_up_and_n
         stage.custody.gate.set()
         await until(lambda: stage.ledger.asked == 1, 5)
         await stage.freed(0)
-        assert (stage.tenures.partitions(), stage.follower.done, len(stage.holds)) == ([], [], 0)
+        assert (stage.partitions(), stage.follower.done, len(stage.holds)) == ([], [], 0)
         assert ("resume", home.key) not in stage.member.done
 
     play(scene)
@@ -204,7 +210,7 @@ def test_a_topic_that_joins_a_partition_that_runs_runs_at_once() -> None:
         later = stage.home(0, "updated")
         stage.assign(later)
         assert stage.member.done[-1] == ("resume", ("updated", 0))
-        assert later in stage.tenures.homes()
+        assert later in stage.homes()
 
     play(scene)
 
@@ -215,7 +221,7 @@ def test_one_topic_of_a_partition_may_go_and_the_rest_stays_owned() -> None:
         stage.assign(create, updated)
         await stage.owned(0)
         assert stage.revoke(create).done()
-        assert (create.revoked, updated.revoked, stage.tenures.partitions()) == (True, False, [0])
+        assert (create.revoked, updated.revoked, stage.partitions()) == (True, False, [0])
         assert ("leave", 0) not in stage.follower.done
 
     play(scene)
@@ -282,7 +288,7 @@ def test_a_partition_that_comes_back_while_its_last_event_still_runs_waits_for_t
         stage.assign(again)
         await asyncio.sleep(0.1)
         assert again.tenure is None
-        assert stage.tenures.partitions() == []
+        assert stage.partitions() == []
         first.taken = 0
         stage.tenures.settle()
         await stage.owned(0)
@@ -328,7 +334,7 @@ def test_what_the_ledger_has_given_to_another_is_lost_at_once_and_not_given_up()
         zero.taken = 1
         stage.ledger.owners[0], stage.ledger.epochs[0] = OTHER, 9
         stage.tenures.owned({1: stage.ledger.epochs[1]})
-        assert stage.tenures.partitions() == [1]
+        assert stage.partitions() == [1]
         assert (zero.revoked, one.revoked) == (True, False)
         assert stage.follower.done[-1] == ("leave", 0)
         assert zero not in stage.intake.homes

@@ -221,15 +221,6 @@ def test_every_end_takes_the_wait_away_and_leaves_those_of_others(me: Owner, sta
     assert [w.key for w in me.ledger.outcomes.waiting(G, 1)] == [key("b")]
 
 
-def test_what_should_have_come_back_long_ago_is_overdue_the_longest_first(me: Owner) -> None:
-    dues = {"a": 300.0, "b": 100.0, "c": 200.0, "d": 900.0}
-    me.record([me.end(n, State.WAITING, wait=wait(n, i, due=due)) for i, (n, due) in enumerate(dues.items())])
-    assert [w.key for w in me.ledger.outcomes.overdue(G, 1, 300.5, 10)] == [key(n) for n in "bca"]
-    assert [w.key for w in me.ledger.outcomes.overdue(G, 1, 300.0, 10)] == [key(n) for n in "bc"]
-    assert [w.key for w in me.ledger.outcomes.overdue(G, 1, 300.5, 1)] == [key("b")]
-    assert me.ledger.outcomes.overdue(G, 0, 1e9, 10) == []
-
-
 # ── dead, finished, and run again ───────────────────────────────────────────────────────────────────────────────────
 def test_a_dead_event_runs_again_only_for_a_new_generation(me: Owner) -> None:
     me.finish("a", State.DEAD, 12)
