@@ -24,6 +24,8 @@ from hooktape.tape.names import Kind, Names, check_group
 
 _DAY_MS = 86_400_000
 _TIMEOUT = 15.0
+# Clients that ask for configurations, one after the other, in that time.
+_TRIES = 3
 _PAUSE = 0.05  # between two looks at what a broker knows: it lags the controller by about that
 # Days. Retry: over twice the longest delay with a weekend between. DLQ: a quarter, with an alarm before the first is lost.
 _RETENTION = {Kind.RETRY: 14, Kind.DLQ: 90, Kind.REPLAY: 7}
@@ -108,7 +110,7 @@ def look(settings: Settings, names: Iterable[str] | None = None) -> dict[str, Fo
     metadata = _metadata(client, settings)
     chosen = None if names is None else set(names)
     picked = {name: topic for name, topic in metadata.items() if (ours.parse(name) if chosen is None else name in chosen)}
-    configs = _configs(client, list(picked))
+    configs = _configs(settings, list(picked))
     replicas = {name: max((len(p.replicas) for p in topic.partitions.values()), default=0) for name, topic in picked.items()}
     return {name: Found(len(topic.partitions), replicas[name], configs[name]) for name, topic in picked.items()}
 
@@ -189,20 +191,28 @@ def _await_leaders(client: AdminClient, settings: Settings, names: Iterable[str]
         time.sleep(_PAUSE)
 
 
-def _configs(client: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+def _configs(settings: Settings, names: list[str]) -> dict[str, dict[str, str]]:
     """Topic → what is set on the topic itself, and its min.insync.replicas wherever that comes from."""
-    if not names:
-        return {}
-    answers = client.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names], request_timeout=_TIMEOUT)
+    for left in reversed(range(_TRIES)):
+        try:
+            return _ask_configs(clients.admin(settings), names) if names else {}
+        except KafkaException as error:
+            # Seen several times on a busy machine, with the broker well: a client never finds the controller. The next one does.
+            if error.args[0].code() != KafkaError._TIMED_OUT:
+                raise TapeError(f"the configuration of the topics can't be read: {error.args[0].str()}") from None
+            if not left:
+                raise TapeUnavailable(f"Kafka at {settings.kafka} doesn't tell the topics' configuration: {error.args[0].str()}") from None
+    raise AssertionError
+
+
+def _ask_configs(client: AdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    answers = client.describe_configs(resources, request_timeout=_TIMEOUT / _TRIES)
     configs: dict[str, dict[str, str]] = {}
     for resource, future in answers.items():
-        try:
-            entries = future.result()
-        except KafkaException as error:
-            raise TapeError(f"the configuration of {resource.name} can't be read: {error.args[0].str()}") from None
+        entries = future.result()
         own = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
-        kept = {key: entry.value for key, entry in entries.items() if entry.source == own or key == "min.insync.replicas"}
-        configs[resource.name] = kept
+        configs[resource.name] = {key: entry.value for key, entry in entries.items() if entry.source == own or key == "min.insync.replicas"}
     return configs
 
 
