@@ -81,10 +81,14 @@ class History:
         return [(r.number, r.attempt) for r in self.ran if r.root == f"order/{order}"]
 
 
+def owned(worker: Running) -> list[int]:
+    """The partition numbers that are the worker's."""
+    return [tenure.partition for tenure in worker._tenures.tenures()]
+
+
 async def divided(one: Running, two: Running) -> None:
     """Waits until the two workers have divided the group."""
-    await until(lambda: one._tenures.partitions() and two._tenures.partitions()
-                and sorted(one._tenures.partitions() + two._tenures.partitions()) == [0, 1, 2, 3])  # fmt: skip
+    await until(lambda: owned(one) and owned(two) and sorted(owned(one) + owned(two)) == [0, 1, 2, 3])
 
 
 def covers(worker: Running, numbers: set[int]) -> bool:
@@ -117,7 +121,7 @@ def test_two_workers_run_an_orders_events_of_all_topics_one_at_a_time_and_each_t
             await asyncio.to_thread(tape.record, events)
             await asyncio.gather(one.idle(), two.idle())
             for worker in (one, two):
-                mine = set(worker._tenures.partitions())
+                mine = set(owned(worker))
                 await until(partial(covers, worker, mine))
 
     asyncio.run(main())
