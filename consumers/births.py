@@ -6,6 +6,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from hooktape.errors import UsageError
+from hooktape.tape import clients
 from hooktape.times import micros, parse_time
 
 _TIMEOUT = 10.0
@@ -49,5 +50,10 @@ def _spec(start: Start) -> OffsetSpec:
 
 def _ask(admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
     asked = {TopicPartition(p.topic, p.partition): spec for p in partitions}
-    answers = admin.list_offsets(asked, request_timeout=_TIMEOUT)
-    return {(p.topic, p.partition): future.result().offset for p, future in answers.items()}
+
+    def question() -> dict[tuple[str, int], int]:
+        answers = admin.list_offsets(asked, request_timeout=_TIMEOUT)
+        return {(p.topic, p.partition): future.result().offset for p, future in answers.items()}
+
+    # A topic that was made a moment ago: the broker that answers may not know yet that it leads it.
+    return clients.patiently(question)

@@ -6,8 +6,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import OffsetSpec
 
+from hooktape.consumers import births
 from hooktape.consumers.app import App
 from hooktape.consumers.options import Options
 from hooktape.consumers.worker import Worker
@@ -56,10 +56,10 @@ def lag(worker: Worker, retries: bool = True) -> dict[Partition, int]:
     known = admin.list_topics(timeout=10).topics
     partitions = [(t, p) for plan in plans for t in plan.topics if t in known for p in known[t].partitions]
     committed = groups.committed(settings, worker.app.group, partitions)
-    for tp, future in admin.list_offsets({TopicPartition(*p): OffsetSpec.latest() for p in partitions}).items():  # type: ignore[no-untyped-call]
-        end, at = future.result().offset, committed.get((tp.topic, tp.partition), 0)
-        if at < end:
-            behind[tp.topic, tp.partition] = end - at
+    ends = births.resolve(admin, [TopicPartition(*p) for p in partitions], births.NOW)
+    for partition, end in ends.items():
+        if (at := committed.get(partition, 0)) < end:
+            behind[partition] = end - at
     return behind
 
 
