@@ -56,7 +56,7 @@ class Assignments:
         else:
             consumer.incremental_assign(places)
         paused = homes if self._all_paused else [home for home in homes if home in self._held_back]
-        self._pause(consumer, paused)
+        self.pause(consumer, paused)
         # The client remembers a pause for as long as it lives: a partition that went while it was paused would come back so, and never be
         # read again (a soak found that: retry partitions are paused most of the time).
         self._resume(consumer, [home for home in homes if home not in paused])
@@ -91,11 +91,12 @@ class Assignments:
         """Holds back, or no longer."""
         (self._held_back.update if paused else self._held_back.difference_update)(homes)
         if not self._all_paused:
-            (self._pause if paused else self._resume)(consumer, homes)
+            (self.pause if paused else self._resume)(consumer, homes)
 
-    def pause(self, consumer: Consumer, homes: list[Home]) -> None:
+    def pause(self, consumer: Consumer, homes: Iterable[Home]) -> None:
         """For a while; `resume` ends it."""
-        self._pause(consumer, homes)
+        if owned := self._owned(homes):
+            consumer.pause(owned)
 
     def resume(self, consumer: Consumer, homes: list[Home]) -> None:
         """Not what is held back, nor while all are paused."""
@@ -106,7 +107,7 @@ class Assignments:
         """Pauses everything, or resumes what isn't held back."""
         self._all_paused = paused
         if paused:
-            self._pause(consumer, self.homes.values())
+            self.pause(consumer, self.homes.values())
         else:
             self.resume(consumer, list(self.homes.values()))
 
@@ -120,10 +121,6 @@ class Assignments:
         if home.rank is self._plan.rank:
             return self.homes.get(home.key) is home
         return any(partition == home.partition for _, partition in self.homes)
-
-    def _pause(self, consumer: Consumer, homes: Iterable[Home]) -> None:
-        if owned := self._owned(homes):
-            consumer.pause(owned)
 
     def _resume(self, consumer: Consumer, homes: Iterable[Home]) -> None:
         if owned := self._owned(homes):
