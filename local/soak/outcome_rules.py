@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from hooktape.local.soak.history import Attempt, Record
-from hooktape.local.soak.view import View, Violation
+from hooktape.local.soak.view import SETTLED_SECONDS, View, Violation
 
 FINAL = frozenset({"succeeded", "stale", "dead", "discarded"})
 EARLY_SECONDS = 0.05
@@ -72,7 +72,8 @@ def attempts(view: View) -> Iterator[Violation]:
     """attempts-not-rising, too-many-attempts, too-early: the counting of tries, and their times.
 
     The quick tries in a lane are on nobody's record: after a death, and where a partition moves, they may be made again. What a retry
-    record has counted stays counted, unless a process that tried the event died: the record may have been on Kafka, and nobody knew.
+    record has counted stays counted, unless a process that tried the event died, or the broker was away: the record may have been on
+    Kafka, and nobody knew, or whoever sent it had lost the partition when it heard so, and the ledger refused to count it.
     """
     for (group, wid, generation), runs in view.runs.items():
         most = view.handlers[group, runs[0].handler].max_attempts
@@ -81,7 +82,7 @@ def attempts(view: View) -> Iterator[Violation]:
         moves, died = 0, False
         for earlier, later in pairwise(runs):
             cut = view.cut_short(earlier.pid, earlier.start, later.start) or view.frozen_out(later.pid, later.start, view.end_of(later))
-            died = died or cut is not None
+            died = died or cut is not None or view.broker_away(earlier.start - SETTLED_SECONDS, later.start)
             again = later.attempt <= earlier.attempt and view.regrouped(earlier.start, later.start)
             moves += cut is not None or earlier.pid != later.pid or again
             counted = max((count for at, count in letters if at < later.start), default=0)
