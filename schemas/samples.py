@@ -195,8 +195,8 @@ def _buyer(body: Body) -> Body:
     return {key: body[key] for key in _EMBEDDED} | {"default_address": body["addresses"][0]}
 
 
-def _refund(rng: Random, at: int) -> Body:
-    parent, number = _sample_order(rng, at), _id(rng)
+def refund(rng: Random, parent: Body, number: int, at: int) -> Body:
+    """A new refund of one piece of the order's first line; `at` in seconds since the epoch."""
     item = parent["line_items"][0]
     subtotal = cents(item["price"])
     return {
@@ -212,8 +212,8 @@ def _refund(rng: Random, at: int) -> Body:
     }  # fmt: skip
 
 
-def _fulfillment(rng: Random, at: int) -> Body:
-    parent, number = _sample_order(rng, at), _id(rng)
+def fulfillment(rng: Random, parent: Body, number: int, at: int) -> Body:
+    """A new fulfilment of the whole order; `at` in seconds since the epoch."""
     tracking = f"HT{rng.randrange(10**9):09d}"
     link = f"https://parcels.example/track?no={tracking}&lang=en"
     return {
@@ -225,9 +225,9 @@ def _fulfillment(rng: Random, at: int) -> Body:
     }  # fmt: skip
 
 
-def _inventory_level(rng: Random, at: int) -> Body:
-    item, place = _id(rng), _id(rng)
-    return {"inventory_item_id": item, "location_id": place, "available": rng.randint(0, 200), "updated_at": stamp(at),
+def inventory_level(item: int, place: int, available: int, at: int) -> Body:
+    """How many of an item are at a location; `at` in seconds since the epoch."""
+    return {"inventory_item_id": item, "location_id": place, "available": available, "updated_at": stamp(at),
             "admin_graphql_api_id": f"gid://shopify/InventoryLevel/{place}?inventory_item_id={item}"}  # fmt: skip
 
 
@@ -289,10 +289,12 @@ _FULL: dict[str, Callable[[Random, int], Body]] = {
     **dict.fromkeys(("products/create", "products/update"), lambda rng, at: product(rng, _id(rng), at)),
     **dict.fromkeys(("customers/create", "customers/update", "customers/enable", "customers/disable"),
                     lambda rng, at: customer(rng, _id(rng), at)),
-    **dict.fromkeys(("fulfillments/create", "fulfillments/update"), _fulfillment),
-    **dict.fromkeys(("inventory_levels/connect", "inventory_levels/update"), _inventory_level),
+    **dict.fromkeys(("fulfillments/create", "fulfillments/update"),
+                    lambda rng, at: fulfillment(rng, _sample_order(rng, at), _id(rng), at)),
+    **dict.fromkeys(("inventory_levels/connect", "inventory_levels/update"),
+                    lambda rng, at: inventory_level(_id(rng), _id(rng), rng.randint(0, 200), at)),
     **dict.fromkeys(("app/uninstalled", "shop/update"), _shop),
-    "refunds/create": _refund, "customers/redact": _redact, "customers/data_request": _data_request, "shop/redact": _compliance,
+    "refunds/create": lambda rng, at: refund(rng, _sample_order(rng, at), _id(rng), at), "customers/redact": _redact, "customers/data_request": _data_request, "shop/redact": _compliance,
 }  # fmt: skip
 _EPOCH = 1_767_225_600  # 2026-01-01T00:00:00Z: a sample is a function of topic and seed alone
 

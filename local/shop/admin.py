@@ -3,13 +3,11 @@
 `Admin.answer` is the whole of it: a request's headers and JSON in, status, headers and JSON out.
 """
 
-import base64
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
-from functools import cache, lru_cache
-from importlib.resources import files
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgspec
@@ -18,31 +16,37 @@ from graphql import (
     FragmentDefinitionNode,
     GraphQLError,
     GraphQLResolveInfo,
-    GraphQLSchema,
     OperationDefinitionNode,
-    build_schema,
+    OperationType,
     execute_sync,
-    get_named_type,
     parse,
     validate,
 )
 
-from hooktape.local.shop import search, views
-from hooktape.local.shop.cost import MAX_QUERY, STANDARD, Bucket, Costs, Plan
-from hooktape.local.shop.model import GID, KINDS, Destroyed, Resource, Shop
-from hooktape.schemas.resources import gid_number
+from hooktape.local.shop import roots
+from hooktape.local.shop.bulk import Bulk
+from hooktape.local.shop.cost import MAX_QUERY, MUTATION, STANDARD, Bucket, Costs, Plan
+from hooktape.local.shop.fields import answered, schema, type_name
+from hooktape.local.shop.incidents import STATUS, Incidents
+from hooktape.local.shop.model import Change, Shop
+from hooktape.local.shop.paging import refused
+from hooktape.local.shop.store import GID
+from hooktape.local.shop.subscriptions import Subscriptions
 
 VERSIONS = ("2025-10", "2026-01", "2026-04", "2026-07", "2026-10")
 """Supported versions, oldest first: four of them at any time, and the newest."""
-SCOPES = ("read_all_orders", "read_customers", "read_orders", "read_products")
-_PAGE = 250
+SCOPES = ("read_all_orders", "read_customers", "read_discounts", "read_draft_orders", "read_inventory", "read_locations",
+          "read_merchant_managed_fulfillment_orders", "read_orders", "read_products", "read_returns")  # fmt: skip
+_NEEDS = {
+    "order": "orders", "refund": "orders", "fulfillment": "orders", "order_transaction": "orders", "return": "returns",
+    "fulfillment_order": "merchant_managed_fulfillment_orders", "product": "products", "variant": "products",
+    "collection": "products", "customer": "customers", "draft_order": "draft_orders", "inventory_item": "inventory",
+    "inventory_level": "inventory", "location": "locations", "discount": "discounts",
+}  # fmt: skip
+_KIND_OF = {name: kind for kind, type_ in GID.items() for name in (type_, f"{type_}Connection")}
 _LIMITS_PAGE = "https://shopify.dev/api/usage/rate-limits"
-
-
-@cache
-def schema() -> GraphQLSchema:
-    """The subset of Shopify's schema that the shop answers."""
-    return build_schema((files("hooktape.local.shop") / "admin.graphql").read_text())
+_WORDS = {401: "[API] Invalid API key or access token (unrecognized login or wrong password)", 402: "Unavailable Shop", 403: "Forbidden",
+          423: "Locked"}  # fmt: skip
 
 
 @lru_cache(maxsize=256)
@@ -75,23 +79,59 @@ class Admin:
     """Answers for one shop and one app. `search_lag` in seconds: lists show changes that much later, `nodes` at once."""
 
     def __init__(
-        self, shop: Shop, token: str, plan: Plan = STANDARD, search_lag: float = 0.0, scopes: tuple[str, ...] = SCOPES
-    ) -> None:
-        self.shop, self.plan, self.search_lag, self.scopes = shop, plan, search_lag, scopes
+        self, shop: Shop, token: str, plan: Plan = STANDARD, search_lag: float = 0.0, scopes: tuple[str, ...] = SCOPES,
+        incidents: Incidents | None = None, subscriptions: Subscriptions | None = None,
+    ) -> None:  # fmt: skip
+        self.shop, self.plan, self.search_lag, self.granted = shop, plan, search_lag, scopes
+        self.incidents = incidents or Incidents(shop.seed)
+        self.subscriptions = subscriptions or Subscriptions(self.incidents)
+        self.bulk = Bulk(self)
         self.bucket = Bucket(plan, shop.clock())
+        self.versions = VERSIONS
+        self.edited: list[Change] = []
+        """Webhooks of changes that happened while somebody paged: whoever sends them takes them off."""
         self._token = token.encode()
+        self._drained = shop.clock()
+
+    @property
+    def lag(self) -> float:
+        """Seconds that the search index is behind."""
+        return float((self.incidents.on("search_lag") or {"seconds": self.search_lag})["seconds"])
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes that are granted now."""
+        lost = (self.incidents.on("scopes_lost") or {"scopes": ()})["scopes"]
+        return tuple(scope for scope in self.granted if scope not in lost)
+
+    def permit(self, kind: str, field: str) -> None:
+        """Raises GraphQLError when the app may not read this kind."""
+        needed = f"read_{_NEEDS[kind]}" if kind in _NEEDS else None
+        if needed and needed not in self.scopes:
+            raise refused(f"Access denied for {field} field. Required access: `{needed}` access scope.", "ACCESS_DENIED",
+                          documentation="https://shopify.dev/api/usage/access-scopes", requiredAccess=f"`{needed}` access scope.")  # fmt: skip
+
+    def permit_type(self, named: str, field: str) -> None:
+        """As `permit`, for a field of this type."""
+        if named in _KIND_OF:
+            self.permit(_KIND_OF[named], field)
 
     def answer(self, version: str, token: str, body: bytes) -> Answer:
         """The answer to a POST of `body` at `version` with this `X-Shopify-Access-Token`.
 
         An unsupported version is served by the oldest one supported, and only the header tells, as with Shopify.
         """
-        served = version if version in VERSIONS else VERSIONS[0]
+        served = (self.incidents.on("version_falls_forward") or {"version": version if version in VERSIONS else VERSIONS[0]})["version"]
         headers = {"content-type": "application/json; charset=utf-8", "x-shopify-api-version": served,
                    "date": formatdate(self.shop.clock(), usegmt=True)}  # fmt: skip
+        closed = next((status for name, status in STATUS.items() if self.incidents.on(name)), None)
         if not hmac.compare_digest(token.encode(), self._token):
-            wrong = {"errors": "[API] Invalid API key or access token (unrecognized login or wrong password)"}
-            return Answer(401, headers, msgspec.json.encode(wrong))
+            closed = 401
+        if closed:
+            return Answer(closed, headers, msgspec.json.encode({"errors": _WORDS[closed]}))
+        if self.incidents.strikes("server_errors"):
+            status = int((self.incidents.on("server_errors") or {})["status"])
+            return Answer(status, headers, msgspec.json.encode({"errors": "Internal Server Error"}))
         try:
             request = msgspec.json.decode(body, type=Request)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -100,6 +140,8 @@ class Admin:
 
     def execute(self, request: Request) -> dict[str, Any]:
         """The GraphQL answer, cost and throttling included."""
+        if self.incidents.on("shop_inactive"):
+            return {"errors": [_error("Shop is inactive", "SHOP_INACTIVE")]}
         document, errors = _document(request.query)
         if document is None or errors:
             return {"errors": [error.formatted for error in errors]}
@@ -109,25 +151,27 @@ class Admin:
         if operation is None:
             return {"errors": [{"message": f"No operation named {request.operation_name!r}"}]}
         fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
-        root, variables = schema().query_type, request.variables or {}
+        mutates = operation.operation is OperationType.MUTATION
+        root, variables = schema().mutation_type if mutates else schema().query_type, request.variables or {}
         assert root is not None
         costs = Costs(schema(), fragments, _with_defaults(operation, variables))
-        requested = costs.requested(operation.selection_set, root)
+        requested = MUTATION if mutates else costs.requested(operation.selection_set, root)
         if requested > MAX_QUERY:
             return {"errors": [_error(
                 f"Query cost is {requested}, which exceeds the single query max cost limit ({MAX_QUERY}).", "MAX_COST_EXCEEDED",
                 cost=requested, maxCost=MAX_QUERY, documentation=_LIMITS_PAGE)]}  # fmt: skip
-        if not self.bucket.take(requested, self.shop.clock()):
+        self._drain()
+        if self.incidents.strikes("throttled") or not self.bucket.take(requested, self.shop.clock()):
             return {"errors": [_error("Throttled", "THROTTLED", documentation=_LIMITS_PAGE)],
                     "extensions": {"cost": self._cost(requested, None)}}  # fmt: skip
         warnings: list[dict[str, Any]] = []
         result = execute_sync(
             schema(), document, root_value=self, variable_values=variables, operation_name=request.operation_name,
-            field_resolver=_resolve, type_resolver=lambda source, *_: views.type_name(source),
+            field_resolver=_resolve, type_resolver=lambda source, info, abstract: type_name(source, abstract.name),
             context_value=_Context(self, warnings),
         )  # fmt: skip
         # A plain list counts as one object before the query runs; like Shopify, never charge more than was asked for.
-        actual = min(requested, costs.actual(operation.selection_set, root, result.data or {}))
+        actual = requested if mutates else min(requested, costs.actual(operation.selection_set, root, result.data or {}))
         self.bucket.refund(requested - actual)
         answer: dict[str, Any] = {"data": result.data}
         if result.errors:
@@ -135,7 +179,16 @@ class Admin:
         extensions = {"cost": self._cost(requested, actual)}
         return answer | {"extensions": extensions | ({"search": warnings} if warnings else {})}
 
+    def _drain(self) -> None:
+        """What others of the app took since the last request."""
+        now = self.shop.clock()
+        if drained := self.incidents.on("points_drained"):
+            self.bucket.take(min(self.bucket.available(now), max(0.0, now - self._drained) * drained["points"]), now)
+        self._drained = now
+
     def _cost(self, requested: int, actual: int | None) -> dict[str, Any]:
+        if self.incidents.on("cost_zero"):
+            requested, actual = 0, actual and 0
         return {"requestedQueryCost": requested, "actualQueryCost": actual,
                 "throttleStatus": self.bucket.status(self.shop.clock())}  # fmt: skip
 
@@ -147,194 +200,22 @@ class _Context:
 
 
 Info: TypeAlias = "GraphQLResolveInfo[_Context]"
-Resolver = Callable[["Info", dict[str, Any]], Any]
 
 
 def _resolve(source: Any, info: Info, **arguments: Any) -> Any:
-    name = info.field_name
-    if info.parent_type is schema().query_type:
-        return _ROOT[name](info, arguments)
-    value = views.FIELDS[info.parent_type.name][name](source, info.context.admin.shop)
-    if isinstance(value, list) and get_named_type(info.return_type).name.endswith("Connection"):
-        return _page([(_cursor(0, place), place, one) for place, one in enumerate(value)], arguments)
-    return value
+    owner, name, context = info.parent_type.name, info.field_name, info.context
+    if owner == "QueryRoot":
+        return roots.query(context.admin, name, arguments, lambda asked: _warn(info, arguments, asked.unknown))
+    if owner == "Mutation":
+        return roots.mutation(context.admin, name, arguments)
+    return answered(context.admin, source, owner, name, arguments)
 
 
-def _list(kind: str) -> Resolver:
-    def resolve(info: Info, arguments: dict[str, Any]) -> views.Page:
-        key = _SORTS.get(arguments["sortKey"], _SORTS["ID"])
-        rows = [(key(row), row) for row in _found(kind, info, arguments)]
-        rows.sort(key=lambda row: (row[0], row[1].id))
-        return _page([(_cursor(value, row.id), (value, row.id), _source(row)) for value, row in rows], arguments)
-
-    return resolve
-
-
-def _count(kind: str) -> Resolver:
-    def resolve(info: Info, arguments: dict[str, Any]) -> tuple[int, str]:
-        found, limit = len(_found(kind, info, arguments)), arguments.get("limit")
-        return (found, "EXACT") if limit is None or found <= limit else (limit, "AT_LEAST")
-
-    return resolve
-
-
-@dataclass(frozen=True, slots=True)
-class _Indexed:
-    """A resource as the search index shows it: its `updated` may be an older one."""
-
-    resource: Resource
-    id: int
-    updated: int
-
-    @property
-    def body(self) -> dict[str, Any]:
-        return self.resource.body
-
-
-def _found(kind: str, info: Info, arguments: dict[str, Any]) -> list[Any]:
-    """What a search in the index finds, in no order."""
-    admin: Admin = info.context.admin
-    at = admin.shop.clock() - admin.search_lag
-    try:
-        asked = search.parse(arguments.get("query"), _SEARCHABLE[kind], admin.shop.clock())
-    except search.SearchError as error:
-        raise GraphQLError(f"Invalid search: {error}.") from error
-    path = info.path.as_list()
+def _warn(info: Info, arguments: Mapping[str, Any], unknown: tuple[str, ...]) -> None:
     info.context.warnings.extend(
-        {"path": path, "query": arguments["query"],
+        {"path": info.path.as_list(), "query": arguments["query"],
          "warnings": [{"field": name, "message": "Invalid search field for this query.", "code": "invalid_field"}]}
-        for name in asked.unknown)  # fmt: skip
-    rows: list[Any]
-    if kind == "event":
-        rows = [event for event in admin.shop.destroyed if event.when <= at]
-    else:
-        rows = [_Indexed(resource, resource.id, updated) for resource in admin.shop.live(kind)
-                if (updated := resource.indexed(at)) is not None]  # fmt: skip
-    return [row for row in rows if asked.matches(row)]
-
-
-def _source(row: _Indexed | Destroyed) -> Resource | Destroyed:
-    return row.resource if isinstance(row, _Indexed) else row
-
-
-def _page(rows: list[tuple[str, Any, Any]], arguments: Mapping[str, Any]) -> views.Page:
-    """Cuts (cursor, position, node), sorted by position. Cursors are positions, not counts: they hold while rows come and go."""
-    first, last = arguments.get("first"), arguments.get("last")
-    if (first is None) == (last is None):
-        raise GraphQLError("you must provide one of first or last", extensions={"code": "BAD_REQUEST"})
-    size: int = first if first is not None else last or 0
-    if not 0 <= size <= _PAGE:
-        raise GraphQLError(f"{'first' if last is None else 'last'} must be from 0 to {_PAGE}; it is {size}",
-                           extensions={"code": "BAD_REQUEST"})  # fmt: skip
-    if arguments.get("reverse"):
-        rows = rows[::-1]
-    before = after = 0
-    descending = bool(arguments.get("reverse"))
-    if cursor := arguments.get("after"):
-        mark = _position(cursor, rows)
-        kept = [row for row in rows if (row[1] < mark if descending else row[1] > mark)]
-        before, rows = len(rows) - len(kept), kept
-    if cursor := arguments.get("before"):
-        mark = _position(cursor, rows)
-        kept = [row for row in rows if (row[1] > mark if descending else row[1] < mark)]
-        after, rows = len(rows) - len(kept), kept
-    cut = rows[:size] if last is None else rows[len(rows) - min(size, len(rows)):]
-    left = len(rows) - len(cut)
-    return views.Page([(cursor, node) for cursor, _, node in cut], (left if last is None else after) > 0,
-                      (before if last is None else left) > 0)  # fmt: skip
-
-
-def _cursor(value: int | str, row_id: int) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode({"last_id": row_id, "last_value": value})).decode()
-
-
-def _position(cursor: str, rows: list[tuple[str, Any, Any]]) -> Any:
-    try:
-        mark = msgspec.json.decode(base64.urlsafe_b64decode(cursor))
-        value, row_id = mark["last_value"], mark["last_id"]
-    except (ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
-        raise GraphQLError("Invalid cursor for current pagination sort.", extensions={"code": "BAD_REQUEST"}) from error
-    if rows and isinstance(rows[0][1], int):
-        return row_id
-    if rows and type(rows[0][1][0]) is not type(value):
-        raise GraphQLError("Invalid cursor for current pagination sort.", extensions={"code": "BAD_REQUEST"})
-    return value, row_id
-
-
-def _node(info: Info, gid: str) -> Resource | None:
-    """The live resource of a global id, from primary data: current whatever the search index shows."""
-    kind = next((kind for kind in KINDS if gid.startswith(f"gid://shopify/{GID[kind]}/")), None)
-    if kind is None and not gid.startswith("gid://shopify/"):
-        raise GraphQLError(f"Invalid global id '{gid}'", extensions={"code": "argumentLiteralsIncompatible"})
-    found: Resource | None = info.context.admin.shop.get(f"{kind}/{gid_number(gid)}")
-    return found
-
-
-def _nodes(info: Info, arguments: dict[str, Any]) -> list[Resource | None]:
-    if len(arguments["ids"]) > _PAGE:
-        raise GraphQLError(f"The input array size of {len(arguments['ids'])} is greater than the maximum allowed of {_PAGE}.",
-                           extensions={"code": "MAX_INPUT_SIZE_EXCEEDED"})  # fmt: skip
-    return [_node(info, gid) for gid in arguments["ids"]]
-
-
-def _single(kind: str) -> Resolver:
-    def resolve(info: Info, arguments: dict[str, Any]) -> Resource | None:
-        found = _node(info, arguments["id"])
-        return found if found and found.kind == kind else None
-
-    return resolve
-
-
-_ROOT: dict[str, Resolver] = {
-    **{f"{kind}s": _list(kind) for kind in (*KINDS, "event")},
-    **{f"{kind}sCount": _count(kind) for kind in KINDS},
-    **{kind: _single(kind) for kind in KINDS},
-    "node": lambda info, arguments: _node(info, arguments["id"]),
-    "nodes": _nodes,
-    "shop": lambda info, arguments: info.context.admin.plan,
-    "currentAppInstallation": lambda info, arguments: info.context.admin.scopes,
-    "publicApiVersions": lambda info, arguments: VERSIONS,
-}
-
-
-def _created(row: Any) -> int:
-    return row.at if isinstance(row, Destroyed) else int(row.resource.created)
-
-
-# Sort keys that no test or reconciler asks for fall to ID.
-_SORTS: dict[str, Callable[[Any], int | str]] = {
-    "ID": lambda row: 0, "CREATED_AT": _created, "PROCESSED_AT": _created, "UPDATED_AT": lambda row: int(row.updated),
-    "ORDER_NUMBER": lambda row: int(row.body["order_number"]), "TITLE": lambda row: str(row.body["title"]),
-    "VENDOR": lambda row: str(row.body["vendor"]), "NAME": lambda row: f"{row.body['last_name']}, {row.body['first_name']}",
-}  # fmt: skip
-
-
-def _text(*keys: str) -> search.Field:
-    return lambda row: " ".join(str(row.body[key] or "") for key in keys)
-
-
-_COMMON: dict[str, search.Field] = {
-    "id": lambda row: int(row.id), "created_at": _created, "updated_at": lambda row: int(row.updated),
-}  # fmt: skip
-_SEARCHABLE: dict[str, dict[str, search.Field]] = {
-    "order": _COMMON | {
-        "default": _text("name", "email", "tags"), "processed_at": _created, "name": _text("name"), "email": _text("email"),
-        "financial_status": _text("financial_status"), "tag": _text("tags"),
-        "customer_id": lambda row: str(row.body["customer"]["id"]),
-    },
-    "product": _COMMON | {
-        "default": _text("title", "vendor", "tags"), "title": _text("title"), "handle": _text("handle"), "tag": _text("tags"),
-        "vendor": _text("vendor"), "product_type": _text("product_type"), "status": _text("status"),
-    },
-    "customer": _COMMON | {
-        "default": _text("first_name", "last_name", "email"), "first_name": _text("first_name"), "last_name": _text("last_name"),
-        "email": _text("email"), "state": _text("state"),
-    },
-    "event": {
-        "default": lambda row: row.kind, "id": lambda row: int(row.id), "created_at": lambda row: int(row.at),
-        "action": lambda row: "destroy", "subject_type": lambda row: str(row.kind),
-    },
-}  # fmt: skip
+        for name in unknown)  # fmt: skip
 
 
 def _with_defaults(operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> dict[str, Any]:

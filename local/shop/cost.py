@@ -19,6 +19,7 @@ from graphql import (
     GraphQLInterfaceType,
     GraphQLObjectType,
     GraphQLSchema,
+    GraphQLUnionType,
     InlineFragmentNode,
     IntValueNode,
     ListValueNode,
@@ -29,7 +30,9 @@ from graphql import (
 
 MAX_QUERY = 1000
 """Points that a single query may ask for."""
+MUTATION = 10
 _CONNECTION = 2
+_Composite = (GraphQLObjectType, GraphQLInterfaceType, GraphQLUnionType)
 _ROUNDING = 0.001  # points; 10 µs of the slowest refill
 
 
@@ -94,7 +97,7 @@ class Costs:
         shared, narrowed = 0, dict[str, int]()
         for on, node, field in self._fields(selections, kind):
             points = self._requested_field(node, field)
-            if on is kind or not isinstance(kind, GraphQLInterfaceType):
+            if on is kind or not isinstance(kind, GraphQLInterfaceType | GraphQLUnionType):
                 shared += points
             else:
                 narrowed[on.name] = narrowed.get(on.name, 0) + points
@@ -113,7 +116,7 @@ class Costs:
 
     def _requested_field(self, node: FieldNode, field: GraphQLField) -> int:
         kind = get_named_type(field.type)
-        if node.selection_set is None or not isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
+        if node.selection_set is None or not isinstance(kind, _Composite):
             return 0
         inside = self.requested(node.selection_set, kind)
         if kind.name.endswith("Connection"):
@@ -128,7 +131,7 @@ class Costs:
 
     def _actual_value(self, node: FieldNode, field: GraphQLField, value: Any) -> int:
         kind = get_named_type(field.type)
-        if value is None or node.selection_set is None or not isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
+        if value is None or node.selection_set is None or not isinstance(kind, _Composite):
             return 0
         if isinstance(value, list):
             return sum(self._actual_value(node, field, one) for one in value)
@@ -171,5 +174,5 @@ class Costs:
             if inner is not None:
                 condition = inner.type_condition
                 narrowed = self._schema.type_map[condition.name.value] if condition else kind
-                assert isinstance(narrowed, GraphQLObjectType | GraphQLInterfaceType)
+                assert isinstance(narrowed, _Composite)
                 yield from self._fields(inner.selection_set, narrowed)

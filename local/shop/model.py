@@ -1,28 +1,35 @@
-"""The shop itself: its orders, products and customers, and one change after another. Pure: methods take `now`.
+"""The shop itself: what it holds, and one change after another. Pure: methods take `now`.
 
 State is kept as REST bodies, the form that webhooks carry; the Admin API's views derive from it. Every choice comes from
 one `random.Random(seed)`; only the times come from `now`.
 """
 
-import bisect
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 from uuid import UUID
 
+from hooktape.local.shop import bodies
+from hooktape.local.shop.acts import ACTS, ALLOWED, MAKE, News
+from hooktape.local.shop.store import FIRST_PLACE, GID, PLACES, Resource, Shelf, Stock, level_id
 from hooktape.schemas import samples
 
 Body = dict[str, Any]
-KINDS = ("order", "product", "customer")
-GID = {"order": "Order", "product": "Product", "customer": "Customer"}
 API_VERSION = "2026-04"
 _MICRO = 1_000_000
+ENDS = ("delete", "disconnect")
+"""Last words of the topics that tell of a deletion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """How often each kind of change happens, as weights. A change of what isn't there yet becomes a creation."""
+    """How often each act happens, as weights. An act on what isn't there yet becomes a creation.
+
+    With a weight on anything below `customer_delete` the shop is a whole one: it has locations, its goods have stock, its
+    orders have payments and work to do, and an act's webhooks are all those that Shopify sends of it.
+    """
 
     order_create: float = 30
     order_update: float = 20
@@ -35,45 +42,57 @@ class Mix:
     customer_create: float = 10
     customer_update: float = 10
     customer_delete: float = 0
+    order_fulfil: float = 0
+    order_refund: float = 0
+    order_return: float = 0
+    return_close: float = 0
+    fulfillment_update: float = 0
+    fulfillment_order_hold: float = 0
+    fulfillment_order_release: float = 0
+    product_touch: float = 0
+    product_remove_variant: float = 0
+    collection_create: float = 0
+    collection_update: float = 0
+    collection_delete: float = 0
+    draft_order_create: float = 0
+    draft_order_update: float = 0
+    draft_order_complete: float = 0
+    draft_order_delete: float = 0
+    inventory_item_update: float = 0
+    inventory_level_update: float = 0
+    inventory_level_disconnect: float = 0
+    location_create: float = 0
+    location_update: float = 0
+    location_deactivate: float = 0
+    location_activate: float = 0
+    location_delete: float = 0
+    discount_create: float = 0
+    discount_update: float = 0
+    discount_delete: float = 0
 
 
+_PLAIN = Mix.__slots__.index("customer_delete") + 1
 DELETING = Mix(order_delete=1, product_delete=2, customer_delete=1)
 """The usual mix with about one deletion in 25 changes."""
-
-
-@dataclass(slots=True)
-class Resource:
-    """One order, product or customer. Times in whole seconds since the epoch, as Shopify keeps `updated_at`."""
-
-    kind: str
-    id: int
-    body: Body
-    created: int
-    updated: int
-    deleted: int | None = None
-    seen: list[tuple[float, int]] = field(default_factory=list)
-    """(when it changed, its `updated`) for each change: what a search index that lags still shows."""
-
-    @property
-    def name(self) -> str:
-        """`order/123`: as the tape names it."""
-        return f"{self.kind}/{self.id}"
-
-    @property
-    def gid(self) -> str:
-        return samples.gid(GID[self.kind], self.id)
-
-    def indexed(self, at: float) -> int | None:
-        """`updated` as an index that stands at `at` knows it; None: not indexed yet."""
-        place = bisect.bisect_right(self.seen, at, key=lambda entry: entry[0])
-        return self.seen[place - 1][1] if place else None
+_RARE = ("_delete", "_disconnect", "_deactivate", "_activate", "location_create")
+WHOLE = Mix(**{name: getattr(Mix(), name) or (0.5 if name.endswith(_RARE) else 4) for name in Mix.__slots__})
+"""Everything that the shop can do, deletions of each kind among it."""
+# The act that changes a resource once more. The other kinds are written once, or know only steps of their own.
+_AGAIN = {kind: f"{kind}_update" for kind in GID if f"{kind}_update" in ACTS}
+# An order needs somebody to buy it and something to buy; goods of a whole shop lie somewhere.
+_NEEDS = {"order": ("location", "customer", "product"), "draft_order": ("customer", "product"), "product": ("location",)}
+# Webhook bodies without a version: Shopify's have no `updated_at`; or one that is the creation.
+_UNVERSIONED, _WRITTEN_ONCE = ("fulfillment_order", "return"), ("refund", "order_transaction")
+SUBJECTS = {"order": "ORDER", "product": "PRODUCT", "customer": "CUSTOMER", "collection": "COLLECTION", "draft_order": "DRAFT_ORDER",
+            "variant": "PRODUCT_VARIANT", "discount": "DISCOUNT_CODE_NODE"}  # fmt: skip
+"""Kinds whose deletion is among the Admin API's `events`, and their names there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change and the webhook that tells of it. `version` is the resource's `updated_at` in microseconds since the epoch
-    (None for a deletion, whose body has none); `triggered_at` has Shopify's nine fractional digits. Every copy and every
-    retry carries the same ids and the same bytes."""
+    """One webhook of a change. `version` is the body's `updated_at` in microseconds since the epoch (None where it has none);
+    `state` the Admin API's `updatedAt` at that time, likewise; `triggered_at` has Shopify's nine fractional digits. Every
+    copy and every retry carries the same ids and the same bytes."""
 
     number: int
     shop: str
@@ -86,6 +105,16 @@ class Change:
     webhook_id: str
     event_id: str
     api_version: str = API_VERSION
+    state: int = 0
+
+    @property
+    def deleted(self) -> bool:
+        return self.topic.rpartition("/")[2] in ENDS
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same resource can be changed once more."""
+        return not self.deleted and self.resource.partition("/")[0] in _AGAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,135 +138,189 @@ class Shop:
     def __init__(self, domain: str, seed: int, clock: Callable[[], float], mix: Mix | None = None, ties: float = 0.0) -> None:
         self.domain = domain
         self.clock = clock
-        self.resources: dict[str, dict[int, Resource]] = {kind: {} for kind in KINDS}
-        """All that ever was, deleted ones included, in order of id."""
+        self.shelves = {kind: Shelf(kind) for kind in GID}
         self.destroyed: list[Destroyed] = []
-        self._rng = Random(seed)
-        self._ties = ties
+        self.ties = ties
+        self.seed, self._rng = seed, Random(seed)
         mix = mix or Mix()
-        self._kinds = mix.__slots__
-        self._weights = [getattr(mix, kind) for kind in self._kinds]
-        self._number = 0
+        self._acts = mix.__slots__
+        self._weights = [getattr(mix, act) for act in self._acts]
+        self.whole = any(self._weights[_PLAIN:])
+        self._number, self._now = 0, 0.0
         self._last_id = {"order": 5_820_000_000_000, "product": 8_140_000_000_000, "customer": 7_260_000_000_000}
-        self._live: dict[str, list[int]] = {kind: [] for kind in KINDS}
+        self._made: dict[str, int] = defaultdict(int)
+        self.bought: dict[int, list[Resource]] = defaultdict(list)
+        """Customer's id → their orders, but for the stock's."""
+        self._children: dict[str, list[Resource]] = defaultdict(list)
+        self._untold: deque[Change] = deque()
+
+    @property
+    def untold(self) -> int:
+        """Webhooks of past acts that `change` has yet to return."""
+        return len(self._untold)
 
     def change(self, now: float, again: Resource | None = None, keep: frozenset[str] = frozenset()) -> Change:
-        """Creates, updates or deletes one resource at `now` (seconds since the epoch) and returns its webhook.
+        """The next webhook: of the last act, or of one that happens at `now` (seconds since the epoch).
 
         `again` has that resource updated; those named in `keep` are left alone.
         """
-        kind, _, action = self._rng.choices(self._kinds, self._weights)[0].partition("_")
-        draw, tie = self._rng.random(), self._rng.random() < self._ties
-        target: Resource | None
-        if again is not None:
-            kind, action, target = again.kind, "update", again
-        else:
-            target = None if action == "create" else self._target(kind, action, draw, int(now), tie, keep)
-        if target is None:
-            target, action = self._create(self._first_needed(kind), int(now)), "create"
-        else:
-            _ACTIONS.get(f"{kind}_{action}", _touch)(target.body, self._rng, max(int(now), target.updated))
-            # A clock that steps back must not take `updated_at` with it: Shopify's never goes back.
-            target.updated = max(int(now), target.updated)
-            target.body["updated_at"] = samples.stamp(target.updated)
-        if action == "delete":
-            self._delete(target, now)
-        else:
-            target.seen.append((now, target.updated))
-        return self._webhook(target, action, now)
+        if again is None and self._untold:
+            return self._untold.popleft()
+        told: list[Change] = []
+        while not told:
+            told = [self._webhook(topic, resource) for topic, resource in self._act(now, again, keep)]
+        self._untold.extend(told[1:])
+        return told[0]
+
+    def stock(self, orders: int, start: int, end: int) -> None:
+        """Fills the shop with so many orders made between `start` and `end` (seconds since the epoch), and webhooks of none.
+
+        They take 8 bytes each until they're touched. To be called once, before any change.
+        """
+        self._now = start
+        for act in ["customer_create"] * 40 + ["product_create"] * 20:
+            for _ in MAKE[act](self, self._rng, start):
+                pass
+        first = self._last_id["order"] + 1
+        stocked = Stock(self.seed, orders, start, end, first, *([one.body for one in self.live(kind)] for kind in ("customer", "product")))
+        self.shelves["order"].stock = stocked
+        self._last_id["order"] = stocked.number(orders)
+        self._made["order"] = orders
 
     def get(self, resource: str) -> Resource | None:
         """The live resource of that name (`order/123`); None where there is none or it was deleted."""
         kind, _, number = resource.partition("/")
-        found = self.resources.get(kind, {}).get(int(number)) if number.isdecimal() else None
-        return found if found and found.deleted is None else None
+        if kind == "inventory_level":
+            item, _, place = number.partition("-")
+            known = item.isdecimal() and place.isdecimal() and 0 <= int(place) - FIRST_PLACE < PLACES
+            return self.get_id(kind, level_id(int(item), int(place))) if known else None
+        return self.get_id(kind, int(number)) if kind in self.shelves and number.isdecimal() else None
+
+    def get_id(self, kind: str, number: int) -> Resource | None:
+        """The live resource of that kind and id."""
+        return self.shelves[kind].get(number)
 
     def live(self, kind: str) -> list[Resource]:
         """The live resources of a kind, in order of id."""
-        return [resource for resource in self.resources[kind].values() if resource.deleted is None]
+        return list(self.shelves[kind].find())
 
-    def _target(self, kind: str, action: str, draw: float, second: int, tie: bool, keep: frozenset[str]) -> Resource | None:
-        ids = self._live[kind]
-        first = int(draw * len(ids))
+    def children(self, parent: Resource, kind: str) -> list[Resource]:
+        """The live resources of a kind that belong to this one, oldest first."""
+        return [child for child in self._children.get(parent.name, ()) if child.kind == kind and child.deleted is None]
+
+    def below(self, parent: Resource) -> list[Resource]:
+        """All live resources that go when this one goes."""
+        children = [child for child in self._children.get(parent.name, ()) if child.deleted is None]
+        if parent.kind == "location":
+            children += [level for level in self.live("inventory_level") if FIRST_PLACE + level.id % PLACES == parent.id]
+        return children + [below for child in children for below in self.below(child)]
+
+    def destroyed_until(self, at: float) -> Iterator[Destroyed]:
+        """The deletions that `events` tells of, up to `at`."""
+        return (one for one in self.destroyed if one.when <= at)
+
+    # ── what acts do ────────────────────────────────────────────────────────────────────────────────────────────────
+    def next_id(self, kind: str, rng: Random) -> int:
+        """An id above all of its kind; `hold` is a kind too."""
+        base = 1_000_000_000_000 + 40_000_000_000 * [*GID, "hold"].index(kind)
+        number = self._last_id[kind] = self._last_id.get(kind, base) + rng.randrange(32_768, 1_000_000)
+        return number
+
+    def made(self, kind: str) -> int:
+        """How many of a kind there ever were."""
+        return self._made[kind]
+
+    def any(self, kind: str, rng: Random) -> Resource:
+        """Some live resource of a kind; there must be one."""
+        shelf = self.shelves[kind]
+        while True:
+            if found := shelf.at(rng.choice(range(shelf.places))):
+                return found
+
+    def add(self, kind: str, number: int, body: Body, at: int, parent: str = "") -> Resource:
+        resource = Resource(kind, number, body, at, at, parent)
+        resource.seen.append((self._now, at))
+        self.shelves[kind].add(resource)
+        self._made[kind] += 1
+        if kind == "order":
+            self.bought[body["customer"]["id"]].append(resource)
+        if parent:
+            self._children[parent].append(resource)
+        return resource
+
+    def touch(self, resource: Resource, at: int) -> None:
+        """Moves `updated` on, after its body was changed."""
+        self.shelves[resource.kind].change(resource, at)
+        resource.body["updated_at" if "updated_at" in resource.body else "_updated_at"] = samples.stamp(resource.updated)
+        resource.seen.append((self._now, resource.updated))
+
+    def remove(self, resource: Resource, at: int) -> None:
+        self.shelves[resource.kind].remove(resource, at)
+        if resource.kind in SUBJECTS:
+            number = len(self.destroyed) + 164_000_000_001
+            self.destroyed.append(Destroyed(number, at, resource.kind, resource.id, self._now))
+
+    def _act(self, now: float, again: Resource | None, keep: frozenset[str]) -> News:
+        self._now = now
+        act = self._rng.choices(self._acts, self._weights)[0]
+        draw, tie = self._rng.random(), self._rng.random() < self.ties
+        target = again
+        if again is not None:
+            act = _AGAIN[again.kind]
+        elif act not in MAKE:
+            target = self._target(act, draw, int(now), tie, keep)
+        if target is None:
+            return MAKE[f"{self._first_needed(act)}_create"](self, self._rng, int(now))
+        # A clock that steps back must not take `updated_at` with it: Shopify's never goes back.
+        return ACTS[act](self, self._rng, target, max(int(now), target.updated))
+
+    def _target(self, act: str, draw: float, second: int, tie: bool, keep: frozenset[str]) -> Resource | None:
+        shelf, allowed = self.shelves[_kind(act)], ALLOWED.get(act)
+        first = int(draw * shelf.places)
         # One draw whatever the clock says: only which neighbour is taken depends on the time, never the fates that follow.
-        for step in range(len(ids)):
-            resource = self.resources[kind][ids[(first + step) % len(ids)]]
-            distinct = tie or resource.updated < second
-            if distinct and _allowed(action, resource.body) and resource.name not in keep:
+        for step in range(shelf.places):
+            resource = shelf.at((first + step) % shelf.places)
+            if resource is None or not (tie or resource.updated < second) or resource.name in keep:
+                continue
+            if allowed is None or allowed(resource):
                 return resource
         return None
 
-    def _first_needed(self, kind: str) -> str:
-        """An order needs somebody to buy it and something to buy."""
-        return next((needed for needed in ("customer", "product") if kind == "order" and not self._live[needed]), kind)
+    def _first_needed(self, act: str) -> str:
+        """The kind to make so that the act can happen."""
+        kind = _kind(act)
+        kind = kind if f"{kind}_create" in MAKE else {"inventory_item": "product", "inventory_level": "product"}.get(kind, "order")
+        for needed in _NEEDS.get(kind, ()):
+            if not len(self.shelves[needed]) and (self.whole or needed != "location"):
+                return self._first_needed(f"{needed}_create")
+        return kind
 
-    def _create(self, kind: str, at: int) -> Resource:
-        number = self._last_id[kind] = self._last_id[kind] + self._rng.randrange(32_768, 1_000_000)
-        if kind == "order":
-            buyer = self.resources["customer"][self._rng.choice(self._live["customer"])].body
-            goods = [self.resources["product"][self._rng.choice(self._live["product"])].body]
-            body = samples.order(self._rng, number, len(self.resources["order"]) + 1, at, buyer, goods)
-        else:
-            body = (samples.product if kind == "product" else samples.customer)(self._rng, number, at)
-        resource = Resource(kind, number, body, at, at)
-        self.resources[kind][number] = resource
-        self._live[kind].append(number)
-        return resource
-
-    def _delete(self, resource: Resource, now: float) -> None:
-        resource.deleted = int(now)
-        self._live[resource.kind].remove(resource.id)
-        self.destroyed.append(Destroyed(len(self.destroyed) + 164_000_000_001, int(now), resource.kind, resource.id, now))
-
-    def _webhook(self, resource: Resource, action: str, now: float) -> Change:
+    def _webhook(self, topic: str, resource: Resource) -> Change:
         self._number += 1
-        deleted = action == "delete"
+        deleted = topic.rpartition("/")[2] in ENDS
+        stamped = resource.created if resource.kind in _WRITTEN_ONCE else resource.updated
         return Change(
-            number=self._number, shop=self.domain, topic=_topic(resource.kind, action), resource=resource.name, gid=resource.gid,
-            version=None if deleted else resource.updated * _MICRO,
-            body=samples.encode({"id": resource.id} if deleted else resource.body),
-            triggered_at=_nanos(now, self._rng.randrange(1000)),
+            number=self._number, shop=self.domain, topic=topic, resource=resource.name, gid=resource.gid,
+            version=None if deleted or resource.kind in _UNVERSIONED else stamped * _MICRO,
+            body=samples.encode(_last_words(resource) if deleted else bodies.plain(resource.body)),
+            triggered_at=_nanos(self._now, self._rng.randrange(1000)),
             webhook_id=str(UUID(int=self._rng.getrandbits(128), version=4)),
-            event_id=str(UUID(int=self._rng.getrandbits(128), version=4)),
+            event_id=str(UUID(int=self._rng.getrandbits(128), version=4)), state=resource.updated * _MICRO,
         )  # fmt: skip
 
 
-def _topic(kind: str, action: str) -> str:
-    # Shopify's own unevenness: orders/updated, but products/update and customers/update.
-    verb = {"update": "updated" if kind == "order" else "update", "cancel": "cancelled"}.get(action, action)
-    return f"{kind}s/{verb}"
+def _kind(act: str) -> str:
+    """`fulfillment_order_hold` → `fulfillment_order`."""
+    return max((kind for kind in GID if act.startswith(f"{kind}_")), key=len)
+
+
+def _last_words(resource: Resource) -> Body:
+    """What a deletion's webhook says."""
+    if resource.kind == "inventory_level":
+        return {key: resource.body[key] for key in ("inventory_item_id", "location_id")}
+    return {"admin_graphql_api_id": resource.gid} if resource.kind == "discount" else {"id": resource.id}
 
 
 def _nanos(now: float, below: int) -> str:
     whole, micro = divmod(round(now * _MICRO), _MICRO)
     return f"{samples.utc(whole)[:-1]}.{micro:06d}{below:03d}Z"
-
-
-def _allowed(action: str, body: Body) -> bool:
-    if action in ("paid", "cancel"):
-        return body["cancelled_at"] is None and body["financial_status"] == "pending"
-    return True
-
-
-def _touch(body: Body, rng: Random, at: int) -> None:
-    """An edit by the merchant: a new note on an order or a customer, a new price and stock on a product."""
-    if "variants" in body:
-        variant = rng.choice(body["variants"])
-        variant |= {
-            "price": samples.price(rng.randint(900, 24_900)), "old_inventory_quantity": variant["inventory_quantity"],
-            "inventory_quantity": rng.randint(0, 200), "updated_at": samples.stamp(at),
-        }  # fmt: skip
-    else:
-        body["note"] = f"Checked & filed {rng.randrange(10**6):06d}/{at % 1000}"
-
-
-def _paid(body: Body, rng: Random, at: int) -> None:
-    body |= {"financial_status": "paid", "total_outstanding": "0.00"}
-
-
-def _cancel(body: Body, rng: Random, at: int) -> None:
-    body |= {"cancelled_at": samples.stamp(at), "closed_at": samples.stamp(at), "cancel_reason": "customer",
-             "financial_status": "voided"}  # fmt: skip
-
-
-_ACTIONS: dict[str, Callable[[Body, Random, int], None]] = {"order_paid": _paid, "order_cancel": _cancel}

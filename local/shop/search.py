@@ -8,8 +8,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil, floor
 from typing import Any
 
+from hooktape.local.shop.store import EVER
 from hooktape.schemas.resources import gid_number
 from hooktape.schemas.samples import SHOP_ZONE
 
@@ -28,23 +30,41 @@ class SearchError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Quirks:
+    """How a search departs from what is documented: `>` acts as `>=`; times compare as whole days of the shop's zone."""
+
+    inclusive: bool = False
+    whole_days: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Search:
-    """What a query asks for, and the names in it that no field has (each makes the whole search be ignored)."""
+    """What a query asks for, and the names in it that no field has (each makes the whole search be ignored).
+
+    All that match have an `updated_at` in `window` (first and last second); `only_window`: and all that have, match.
+    """
 
     matches: Predicate
     unknown: tuple[str, ...] = ()
+    window: tuple[int, int] = EVER
+    only_window: bool = False
 
 
-def parse(query: str | None, fields: Mapping[str, Field], now: float) -> Search:
+def parse(query: str | None, fields: Mapping[str, Field], now: float, quirks: Quirks = Quirks()) -> Search:  # noqa: B008  (it's frozen)
     """The rows that `query` selects among those whose `fields` are given; `now` in seconds since the epoch.
 
     Raises SearchError for a quote or parenthesis left open, or a time that is none.
     """
-    parser = _Parser(_tokens(query or ""), fields, now)
+    parser = _Parser(_tokens(query or ""), fields, now, quirks)
     matches = parser.any_of() if parser.more() else _everything
     if parser.more():
         raise SearchError("a closing parenthesis stands alone")
-    return Search(_everything if parser.unknown else matches, tuple(parser.unknown))
+    if parser.unknown:
+        return Search(_everything, tuple(parser.unknown), only_window=True)
+    if not parser.plain:
+        return Search(matches)
+    low, high = max([EVER[0], *(low for low, _ in parser.windows)]), min([EVER[1], *(high for _, high in parser.windows)])
+    return Search(matches, (), (low, high), len(parser.windows) == parser.terms)
 
 
 def _everything(row: Any) -> bool:
@@ -65,9 +85,13 @@ def _tokens(query: str) -> list[str]:
 class _Parser:
     """any_of = all_of {OR all_of}; all_of = one {[AND] one}; one = [NOT | -] (term | "(" any_of ")")."""
 
-    def __init__(self, tokens: list[str], fields: Mapping[str, Field], now: float) -> None:
-        self._tokens, self._place, self._fields, self._now = tokens, 0, fields, now
+    def __init__(self, tokens: list[str], fields: Mapping[str, Field], now: float, quirks: Quirks) -> None:
+        self._tokens, self._place, self._fields, self._now, self._quirks = tokens, 0, fields, now, quirks
         self.unknown: list[str] = []
+        self.windows: list[tuple[int, int]] = []
+        self.terms = 0
+        self.plain = True
+        """Nothing but terms, all of which must hold: only then does each of them narrow the whole."""
 
     def more(self) -> bool:
         return self._place < len(self._tokens)
@@ -80,6 +104,7 @@ class _Parser:
     def any_of(self) -> Predicate:
         choices = [self._all_of()]
         while self._take("OR"):
+            self.plain = False
             choices.append(self._all_of())
         return choices[0] if len(choices) == 1 else lambda row: any(choice(row) for choice in choices)
 
@@ -91,6 +116,7 @@ class _Parser:
 
     def _one(self) -> Predicate:
         if self._take("NOT"):
+            self.plain = False
             inner = self._one()
             return lambda row: not inner(row)
         if self._take("("):
@@ -103,11 +129,13 @@ class _Parser:
         token = self._tokens[self._place]
         self._place += 1
         if token.startswith("-") and len(token) > 1:
+            self.plain = False
             positive = self._term(token[1:])
             return lambda row: not positive(row)
         return self._term(token)
 
     def _term(self, token: str) -> Predicate:
+        self.terms += 1
         match = _FIELD.fullmatch(token)
         if not match:
             word, default = _unquote(token)[0].lower(), self._fields["default"]
@@ -118,7 +146,11 @@ class _Parser:
             return _everything
         field, op = self._fields[name], match["op"]
         if name in _TIMES:
-            low, high = _instants(value, quoted, self._now)
+            low, high = _instants(value, quoted, self._now, self._quirks.whole_days)
+            if op == ">" and self._quirks.inclusive:
+                op = ">="
+            if name == "updated_at":
+                self.windows.append(_window(op, low, high))
             return _range(field, op, low, high)
         if name == "id":
             if not gid_number(value).isdecimal():
@@ -143,7 +175,13 @@ def _range(field: Field, op: str, low: float, high: float) -> Predicate:
     return matches
 
 
-def _instants(value: str, quoted: bool, now: float) -> tuple[float, float]:
+def _window(op: str, low: float, high: float) -> tuple[int, int]:
+    """The whole seconds that `_range` lets through."""
+    return {">": (floor(low) + 1, EVER[1]), ">=": (ceil(low), EVER[1]), "<": (EVER[0], ceil(low) - 1), "<=": (EVER[0], floor(high)),
+            "": (ceil(low), floor(high))}[op]  # fmt: skip
+
+
+def _instants(value: str, quoted: bool, now: float, whole_days: bool) -> tuple[float, float]:
     if value == "now":
         return now, now
     # Unquoted, the time part is lost: only the date counts, in the shop's zone.
@@ -153,7 +191,9 @@ def _instants(value: str, quoted: bool, now: float) -> tuple[float, float]:
     except ValueError:
         raise SearchError(f"{value!r} isn't a time") from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=SHOP_ZONE)
-    whole_day = len(text) <= 10
+    whole_day = len(text) <= 10 or whole_days
+    if whole_days:
+        moment = moment.astimezone(SHOP_ZONE).replace(hour=0, minute=0, second=0)
     return moment.timestamp(), (moment + _DAY).timestamp() - 1 if whole_day else moment.timestamp()
 
 

@@ -1,0 +1,84 @@
+"""Connections cut into pages. Cursors are positions, not counts: they hold while rows come and go. Pure."""
+
+import base64
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+import msgspec
+from graphql import GraphQLError
+
+from hooktape.local.shop.views import Page
+
+PAGE = 250
+"""Most rows of a page, and most ids of `nodes`."""
+LONGEST = 25_000
+"""Objects that one list can be paged through (shopify.dev/docs/api/usage/limits)."""
+Row = tuple[str, Any, Any]
+"""(cursor, position, node)."""
+
+
+def cursor(value: int | str, row_id: int) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode({"last_id": row_id, "last_value": value})).decode()
+
+
+def refused(message: str, code: str = "BAD_REQUEST", **extensions: Any) -> GraphQLError:
+    """An error as Shopify words it: the text, and a code for machines."""
+    return GraphQLError(message, extensions={"code": code, **extensions})
+
+
+def size(arguments: Mapping[str, Any]) -> int:
+    """How many rows are asked for. Raises GraphQLError for none, two answers, or too many."""
+    first, last = arguments.get("first"), arguments.get("last")
+    if (first is None) == (last is None):
+        raise refused("you must provide one of first or last")
+    found: int = first if first is not None else last or 0
+    if not 0 <= found <= PAGE:
+        raise refused(f"{'first' if last is None else 'last'} must be from 0 to {PAGE}; it is {found}")
+    return found
+
+
+def cut(rows: list[Row], arguments: Mapping[str, Any]) -> Page:
+    """A page of rows that are sorted by position. Raises GraphQLError for wrong arguments or a foreign cursor."""
+    wanted, last = size(arguments), arguments.get("last")
+    if arguments.get("reverse"):
+        rows = rows[::-1]
+    before = after = 0
+    descending = bool(arguments.get("reverse"))
+    if text := arguments.get("after"):
+        mark = _position(text, rows)
+        kept = [row for row in rows if (row[1] < mark if descending else row[1] > mark)]
+        before, rows = len(rows) - len(kept), kept
+    if text := arguments.get("before"):
+        mark = _position(text, rows)
+        kept = [row for row in rows if (row[1] > mark if descending else row[1] < mark)]
+        after, rows = len(rows) - len(kept), kept
+    chosen = rows[:wanted] if last is None else rows[len(rows) - min(wanted, len(rows)):]
+    left = len(rows) - len(chosen)
+    return Page([(text, node) for text, _, node in chosen], (left if last is None else after) > 0,
+                (before if last is None else left) > 0)  # fmt: skip
+
+
+def forward(rows: Iterable[Row], arguments: Mapping[str, Any]) -> Page:
+    """The first page of rows that come one by one and begin behind `after`: no more of them are looked at than it needs."""
+    wanted = size(arguments)
+    taken = list(islice(rows, wanted + 1))
+    return Page([(text, node) for text, _, node in taken[:wanted]], len(taken) > wanted, bool(arguments.get("after")))
+
+
+def mark(text: str) -> tuple[Any, int]:
+    """(value, id) of a cursor. Raises GraphQLError for what is none."""
+    try:
+        found = msgspec.json.decode(base64.urlsafe_b64decode(text))
+        return found["last_value"], int(found["last_id"])
+    except (ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
+        raise refused("Invalid cursor for current pagination sort.") from error
+
+
+def _position(text: str, rows: list[Row]) -> Any:
+    value, row_id = mark(text)
+    if rows and isinstance(rows[0][1], int):
+        return row_id
+    if rows and type(rows[0][1][0]) is not type(value):
+        raise refused("Invalid cursor for current pagination sort.")
+    return value, row_id
