@@ -82,12 +82,13 @@ class Admin:
         self, shop: Shop, token: str, plan: Plan = STANDARD, search_lag: float = 0.0, scopes: tuple[str, ...] = SCOPES,
         incidents: Incidents | None = None, subscriptions: Subscriptions | None = None,
     ) -> None:  # fmt: skip
-        self.shop, self.plan, self.search_lag, self.granted = shop, plan, search_lag, scopes
+        self.shop, self.search_lag, self.granted = shop, search_lag, scopes
+        self.plan: Plan = plan
         self.incidents = incidents or Incidents(shop.seed)
-        self.subscriptions = subscriptions or Subscriptions(self.incidents)
-        self.bulk = Bulk(self)
+        self.subscriptions: Subscriptions = subscriptions or Subscriptions(self.incidents)
+        self.bulk: Bulk = Bulk(self)
         self.bucket = Bucket(plan, shop.clock())
-        self.versions = VERSIONS
+        self.versions: tuple[str, ...] = VERSIONS
         self.edited: list[Change] = []
         """Webhooks of changes that happened while somebody paged: whoever sends them takes them off."""
         self._token = token.encode()
@@ -108,8 +109,9 @@ class Admin:
         """Raises GraphQLError when the app may not read this kind."""
         needed = f"read_{_NEEDS[kind]}" if kind in _NEEDS else None
         if needed and needed not in self.scopes:
-            raise refused(f"Access denied for {field} field. Required access: `{needed}` access scope.", "ACCESS_DENIED",
-                          documentation="https://shopify.dev/api/usage/access-scopes", requiredAccess=f"`{needed}` access scope.")  # fmt: skip
+            scope = f"`{needed}` access scope."
+            raise refused(f"Access denied for {field} field. Required access: {scope}", "ACCESS_DENIED",
+                          documentation="https://shopify.dev/api/usage/access-scopes", requiredAccess=scope)  # fmt: skip
 
     def permit_type(self, named: str, field: str) -> None:
         """As `permit`, for a field of this type."""

@@ -109,8 +109,8 @@ def inventory_item(rng: Random, variant: Body, at: int) -> Body:
 def location(number: int, count: int, at: int) -> Body:
     name, city, province, code, postcode = _PLACES[count % len(_PLACES)]
     return {
-        "id": number, "name": f"{name} {count + 1}", "address1": f"{count + 1} Quay & Sons", "address2": None, "city": city, "zip": postcode,
-        "province": province, "country": "US", "phone": None, "created_at": stamp(at), "updated_at": stamp(at),
+        "id": number, "name": f"{name} {count + 1}", "address1": f"{count + 1} Quay & Sons", "address2": None, "city": city,
+        "zip": postcode, "province": province, "country": "US", "phone": None, "created_at": stamp(at), "updated_at": stamp(at),
         "country_code": "US", "country_name": "United States", "province_code": code, "legacy": False, "active": True,
         "admin_graphql_api_id": gid("Location", number),
     }  # fmt: skip

@@ -51,6 +51,14 @@ class Operation:
     def gid(self) -> str:
         return samples.gid("BulkOperation", self.number)
 
+    def told(self) -> dict[str, Any]:
+        """The body of bulk_operations/finish."""
+        return {
+            "admin_graphql_api_id": self.gid, "completed_at": samples.stamp(int(self.completed or self.created)),
+            "created_at": samples.stamp(int(self.created)), "error_code": self.error and self.error.lower(),
+            "status": self.status.lower(), "type": "query",
+        }  # fmt: skip
+
 
 class Bulk:
     """The operations of one app. `base`: the address under which their files are served, with `/bulk/<n>.jsonl` after it."""

@@ -1,6 +1,6 @@
 """What goes wrong on the way, by percentage, and who suffers it. Pure and seeded: one seed, one list of fates.
 
-A new fault is a share in `Faults`, a member of `Fate`, a line in `Faults.shares`, and what the sender does about it.
+`Faults` are planned when changes are asked for; `struck` adds what the table of incidents has on when a webhook leaves.
 """
 
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from enum import StrEnum
 from random import Random
 
 from hooktape.errors import UsageError
+from hooktape.local.shop.incidents import Incidents
 
 
 class Fate(StrEnum):
@@ -22,6 +23,8 @@ class Fate(StrEnum):
     """Sent after a delay."""
     OUT_OF_ORDER = "out_of_order"
     """Sent after the next change of the same resource was answered."""
+    UNSUBSCRIBED = "unsubscribed"
+    """Never sent, as no subscription wants it (any more)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,17 @@ def plan(faults: Faults, rng: Random, changes: int, gap: int) -> list[Verdict]:
         if earlier is not None:
             verdicts[earlier], verdicts[place] = Verdict(Fate.OUT_OF_ORDER), Verdict(swaps_with=place - earlier)
     return verdicts
+
+
+def struck(verdict: Verdict, topic: str, incidents: Incidents) -> Verdict:
+    """The verdict on a webhook of this topic, with what is going wrong now; whoever has a fate already keeps it."""
+    if verdict != Verdict():
+        return verdict
+    for name, fate in (("webhook_drop", Fate.DROPPED), ("webhook_double", Fate.DOUBLED), ("webhook_delay", Fate.LATE)):
+        on = incidents.on(name)
+        if on and (not on["topics"] or topic in on["topics"]) and incidents.strikes(name):
+            return Verdict(fate, incidents.rng(name).uniform(on["low"], on["high"]) if fate is Fate.LATE else 0.0)
+    return verdict
 
 
 def _judge(faults: Faults, rng: Random) -> Verdict:

@@ -27,6 +27,10 @@ def _is(key: str) -> View:
     return lambda source, shop: getattr(source, key)
 
 
+def _given(key: str) -> View:
+    return lambda payload, shop: payload[key]
+
+
 _APP: dict[str, dict[str, View]] = {
     "BulkOperation": {
         "completedAt": _when("completed"), "createdAt": _when("created"), "errorCode": _is("error"), "id": _is("gid"),
@@ -41,7 +45,7 @@ _APP: dict[str, dict[str, View]] = {
         "metafieldNamespaces": lambda w, shop: list(w.namespaces), "name": _is("name"), "topic": lambda w, shop: enum(w.topic),
         "updatedAt": _when("updated"), "uri": _is("uri"),
     },
-    **{name: {key: lambda payload, shop, key=key: payload[key] for key in keys} for name, keys in {
+    **{name: {key: _given(key) for key in keys} for name, keys in {
         "BulkOperationRunQueryPayload": ("bulkOperation", "userErrors"), "BulkOperationCancelPayload": ("bulkOperation", "userErrors"),
         "BulkOperationUserError": ("code", "field", "message"), "UserError": ("field", "message"),
         "WebhookSubscriptionCreatePayload": ("webhookSubscription", "userErrors"),
@@ -103,7 +107,7 @@ def answered(admin: "Admin", source: Any, owner: str, name: str, arguments: Mapp
     if value is not None and owner in _PERSONAL and name in _PERSONAL[owner] and admin.incidents.on("personal_data_hidden"):
         return None
     admin.permit_type(named, name)
-    if not isinstance(value, list) or value and owner.endswith(("Connection", "Edge")):
+    if not isinstance(value, list) or owner.endswith(("Connection", "Edge")):
         return value
     if text := arguments.get("query"):
         asked = search.parse(text, lists.COMMON, admin.shop.clock())

@@ -4,7 +4,7 @@
 Numbers like `airbyte#85372` are issues of airbytehq/airbyte and so on, in full where the owner isn't the project's name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from types import MappingProxyType
@@ -65,7 +65,8 @@ _ROWS = (
     _row("events_lag", "lists", "`events` shows deletions `seconds` late", "ShopifySharp wiki, Events: seconds to minutes", seconds=120.0),
     _row("events_lost", "lists", "`events` never shows a share of the deletions",
          "destroy events of most types are unproven; kept a year", share=1.0),
-    _row("bulk_late", "bulk", "a bulk operation runs `seconds` longer", "gatsbyjs/gatsby-source-shopify#116: stuck for hours", seconds=600.0),
+    _row("bulk_late", "bulk", "a bulk operation runs `seconds` longer", "gatsbyjs/gatsby-source-shopify#116: stuck for hours",
+         seconds=600.0),
     _row("bulk_empty", "bulk", "COMPLETED, objects counted, no rows: an empty file, or with `url` = none no file",
          "airbyte#85372: the cursor moved and all was lost", url="empty"),
     _row("bulk_shuffled", "bulk", "the lines come in no order, children before and far from their parents",
@@ -120,7 +121,8 @@ class Incidents:
         for key, value in parameters.items():
             if not _fits(value, row.parameters[key]):
                 raise UsageError(f"{name}: {key} can't be {value!r}; by default it is {row.parameters[key]!r}.")
-        self._on[name] = {**row.parameters, **{key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()}}
+        self._on[name] = {**row.parameters, **{key: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+                                               for key, value in parameters.items()}}  # fmt: skip
 
     def stop(self, name: str | None = None) -> None:
         """Switches one off; None: all of them. What is off already stays off."""

@@ -98,7 +98,8 @@ class Compiler:
             if name == "__typename":
                 made.leaves[key] = lambda source: type_name
             elif self._is_connection(type_name, node):
-                made.connections[key] = Listed(self._step(type_name, name, arguments), self._rows_of(type_name, node), Shapes(self, _inside(node)))
+                rows, named = self._step(type_name, name, arguments), self._rows_of(type_name, node)
+                made.connections[key] = Listed(rows, named, Shapes(self, _inside(node)))
             else:
                 made.leaves[key] = self._leaf(type_name, node, arguments)
         return made
@@ -185,4 +186,4 @@ def _inside(connection: FieldNode) -> SelectionSetNode:
 
 
 def _arguments(node: FieldNode) -> dict[str, Any]:
-    return {one.name.value: value_from_ast_untyped(one.value) for one in node.arguments}
+    return {one.name.value: value_from_ast_untyped(one.value) for one in node.arguments or ()}

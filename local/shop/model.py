@@ -295,17 +295,25 @@ class Shop:
                 return self._first_needed(f"{needed}_create")
         return kind
 
+    def tell(self, topic: str, name: str, gid: str, body: Body, now: float) -> Change:
+        """A webhook of something that isn't among the resources, as the end of a bulk operation."""
+        self._now = now
+        return self._told(topic, name, gid, body, None, 0)
+
     def _webhook(self, topic: str, resource: Resource) -> Change:
-        self._number += 1
         deleted = topic.rpartition("/")[2] in ENDS
         stamped = resource.created if resource.kind in _WRITTEN_ONCE else resource.updated
+        return self._told(topic, resource.name, resource.gid, _last_words(resource) if deleted else bodies.plain(resource.body),
+                          None if deleted or resource.kind in _UNVERSIONED else stamped, resource.updated)  # fmt: skip
+
+    def _told(self, topic: str, name: str, gid: str, body: Body, version: int | None, state: int) -> Change:
+        self._number += 1
         return Change(
-            number=self._number, shop=self.domain, topic=topic, resource=resource.name, gid=resource.gid,
-            version=None if deleted or resource.kind in _UNVERSIONED else stamped * _MICRO,
-            body=samples.encode(_last_words(resource) if deleted else bodies.plain(resource.body)),
+            number=self._number, shop=self.domain, topic=topic, resource=name, gid=gid,
+            version=None if version is None else version * _MICRO, body=samples.encode(body),
             triggered_at=_nanos(self._now, self._rng.randrange(1000)),
             webhook_id=str(UUID(int=self._rng.getrandbits(128), version=4)),
-            event_id=str(UUID(int=self._rng.getrandbits(128), version=4)), state=resource.updated * _MICRO,
+            event_id=str(UUID(int=self._rng.getrandbits(128), version=4)), state=state * _MICRO,
         )  # fmt: skip
 
 

@@ -50,7 +50,7 @@ class Search:
     only_window: bool = False
 
 
-def parse(query: str | None, fields: Mapping[str, Field], now: float, quirks: Quirks = Quirks()) -> Search:  # noqa: B008  (it's frozen)
+def parse(query: str | None, fields: Mapping[str, Field], now: float, quirks: Quirks = Quirks()) -> Search:
     """The rows that `query` selects among those whose `fields` are given; `now` in seconds since the epoch.
 
     Raises SearchError for a quote or parenthesis left open, or a time that is none.

@@ -5,21 +5,25 @@ import contextlib
 import re
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from random import Random
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 import uvicorn
+from starlette.responses import FileResponse
 
 from hooktape import log
 from hooktape.errors import LocalStackError
+from hooktape.local.shop import control
 from hooktape.local.shop.admin import Admin
 from hooktape.local.shop.cost import STANDARD, Plan
-from hooktape.local.shop.faults import Fate, Faults
+from hooktape.local.shop.faults import Fate, Faults, Verdict, struck
 from hooktape.local.shop.faults import plan as fates
+from hooktape.local.shop.incidents import Incidents
 from hooktape.local.shop.model import Change, Mix, Shop
+from hooktape.local.shop.subscriptions import Subscriptions
 from hooktape.local.shop.truth import Delivery, Truth
 from hooktape.local.shop.webhooks import SHOPIFY_SPAN, Secrets, Sender
 from hooktape.schemas.samples import SHOP_DOMAIN
@@ -40,10 +44,11 @@ class LocalShop:
     """A Shopify shop for one app: `async with LocalShop(…) as shop: await shop.run(2000, rate=500); await shop.settle()`.
 
     `secrets`: the app's client secrets, newest first; the oldest one signs until `revoke_oldest()`. `target`: where the
-    webhooks go. `token`: what `X-Shopify-Access-Token` must be. `plan`: the bucket of the Admin API. `retry_span`: seconds
-    over which the 8 retries are spread (Shopify: 4 h). `search_lag`: seconds by which the Admin API's lists are behind.
-    `port` 0 takes a free one. One seed, one list of fates; contents too, but for times. Raises LocalStackError when the
-    port can't be had.
+    webhooks go. `subscribed`: the topics to which the app has subscribed by the API; None: to all, by its configuration,
+    which the API doesn't show. `token`: what `X-Shopify-Access-Token` must be. `plan`: the bucket of the Admin API.
+    `retry_span`: seconds over which the 8 retries are spread (Shopify: 4 h). `search_lag`: seconds by which the Admin API's
+    lists are behind. `port` 0 takes a free one. One seed, one list of fates; contents too, but for times. What goes wrong
+    while it runs is switched at `incidents`. Raises LocalStackError when the port can't be had.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class LocalShop:
         retry_span: float = SHOPIFY_SPAN,
         search_lag: float = 0.0,
         concurrency: int = 64,
+        subscribed: Iterable[str] | None = None,
         port: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -68,15 +74,20 @@ class LocalShop:
         self.faults = faults or Faults()
         self.shop = Shop(domain, seed, clock, mix, ties)
         self.truth = Truth()
-        self.admin = Admin(self.shop, token, plan, search_lag)
+        self.incidents = Incidents(seed)
+        self.subscriptions = Subscriptions(self.incidents)
+        for topic in subscribed or ():
+            self.subscriptions.create(topic, target, clock())
+        self.admin = Admin(self.shop, token, plan, search_lag, incidents=self.incidents, subscriptions=self.subscriptions)
         self._secrets = Secrets(secrets)
-        self._sender = Sender(target, self._secrets, span=retry_span, concurrency=concurrency)
+        self._sender = Sender(target, self._secrets, span=retry_span, concurrency=concurrency, on_gave_up=self.subscriptions.failed)
         # A generator of its own: how many draws a change takes must not move the fates.
         self._fates = Random(f"{seed}/fates")
         self._clock = clock
         self._asked_port, self._port = port, 0
         self._server: Guest | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._bulk: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         listener = socket.socket()
@@ -88,6 +99,7 @@ class LocalShop:
             listener.close()
             raise LocalStackError(f"the local shop can't listen on port {self._asked_port}: {error.strerror}.") from error
         self._port = listener.getsockname()[1]
+        self.admin.bulk.base = self.url
         config = uvicorn.Config(self._app, interface="asgi3", http="httptools", lifespan="off", log_config=None, access_log=False,
                                 date_header=False, timeout_graceful_shutdown=2)  # fmt: skip
         self._server = Guest(config)
@@ -99,6 +111,10 @@ class LocalShop:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._sender.close()
+        if self._bulk is not None:
+            self._bulk.cancel()
+            await asyncio.gather(self._bulk, return_exceptions=True)
+        self.admin.bulk.close()
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._serving
@@ -133,18 +149,27 @@ class LocalShop:
                 await asyncio.sleep(wait)
             overtaken = held.pop(place - verdict.swaps_with, None) if verdict.swaps_with else None
             change = await self._change(overtaken, held)
-            # A deletion is a resource's last change: nothing can overtake it.
-            hold = verdict.fate is Fate.OUT_OF_ORDER and change.version is not None
-            fate = Fate.ON_TIME if verdict.fate is Fate.OUT_OF_ORDER and not hold else verdict.fate
-            delivery = self.truth.add(change, fate, verdict.delay)
-            if hold:
-                held[place] = change, delivery
+            # What can't change once more can't be overtaken either.
+            if verdict.fate is Fate.OUT_OF_ORDER and change.repeatable and self.subscriptions.outgoing(change):
+                held[place] = change, self.truth.add(change, verdict.fate, verdict.delay)
             else:
-                sent = await self._sender.submit(change, delivery)
+                sent = await self._send(change, Verdict() if verdict.fate is Fate.OUT_OF_ORDER else verdict)
                 if overtaken is not None:
                     await self._sender.submit(*overtaken, after=sent)
             if on_progress is not None:
                 on_progress(place + 1, changes)
+        while self.shop.untold:
+            # The last act's other webhooks: what has happened is told.
+            await self._send(self.shop.change(self._clock()), Verdict())
+
+    def missing(self, exact: bool = False) -> dict[str, Delivery]:
+        """`order/123` → its last change, where the shop still shows what no delivered webhook did (or that it's gone).
+
+        `exact`: by content too, so that a second change in the same second counts. An order's parts that went with it aren't
+        missing: Shopify tells of the order only.
+        """
+        found = self.truth.unseen() if exact else self.truth.missing()
+        return {name: delivery for name, delivery in found.items() if delivery.deleted or self.shop.get(name)}
 
     async def settle(self) -> None:
         """Waits until every delivery has ended, late ones and retries too."""
@@ -154,6 +179,24 @@ class LocalShop:
         """Ends a rotation of secrets: the next newer one signs from now on. Raises UsageError for the only one."""
         self._secrets.revoke_oldest()
 
+    async def _send(self, change: Change, verdict: Verdict) -> asyncio.Task[None] | None:
+        """Writes a webhook down and sets it on its way, as its subscription and what goes wrong now have it."""
+        outgoing = self.subscriptions.outgoing(change)
+        verdict = struck(verdict, change.topic, self.incidents) if outgoing else Verdict(Fate.UNSUBSCRIBED)
+        return await self._sender.submit(outgoing or change, self.truth.add(change, verdict.fate, verdict.delay))
+
+    async def _work(self) -> None:
+        """Advances the bulk operations until none runs, and tells of their ends."""
+        bulk = self.admin.bulk
+        # The clock may be a test's, turned by hand: nothing but looking tells that an operation's time has come.
+        while bulk.advance():  # noqa: ASYNC110
+            await asyncio.sleep(0 if any(not one.written for one in bulk.running) else 0.05)
+        while bulk.finished:
+            ended = bulk.finished.pop(0)
+            if self.shop.whole and not self.incidents.on("bulk_finish_lost"):
+                name = f"bulk_operation/{ended.number}"
+                await self._send(self.shop.tell("bulk_operations/finish", name, ended.gid, ended.told(), self._clock()), Verdict())
+
     async def _change(self, overtaken: tuple[Change, Delivery] | None, held: Held) -> Change:
         if overtaken is not None and (again := self.shop.get(overtaken[0].resource)):
             # Without a rate, or in a short run, the second may not have passed yet.
@@ -162,6 +205,9 @@ class LocalShop:
         return self.shop.change(self._clock(), keep=frozenset(change.resource for change, _ in held.values()))
 
     async def _app(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["path"].startswith("/bulk/") and (path := self.admin.bulk.file(scope["path"].removeprefix("/bulk/"))):
+            await FileResponse(path, media_type="application/jsonl")(scope, receive, send)
+            return
         status, headers, body = await self._answer(scope, receive)
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         raw.append((b"content-length", str(len(body)).encode()))
@@ -173,9 +219,10 @@ class LocalShop:
         if scope["path"] == "/admin/truth" and scope["method"] == "GET":
             return 200, plain, msgspec.json.encode(self.truth.document())
         match = _PATH.fullmatch(scope["path"])
-        if not match:
+        controls = scope["path"].startswith(control.ROOT)
+        if not match and not controls:
             return 404, plain, b'{"errors":"Not Found"}'
-        if scope["method"] != "POST":
+        if match and scope["method"] != "POST":
             return 405, plain, b'{"errors":"Method Not Allowed"}'
         body = b""
         while True:
@@ -185,8 +232,15 @@ class LocalShop:
                 return 413, plain, b'{"errors":"Request Entity Too Large"}'
             if not message.get("more_body"):
                 break
+        if not match:
+            status, found = await control.answer(self, scope["method"], scope["path"], body)
+            return status, plain, msgspec.json.encode(found)
         token = next((value for name, value in scope["headers"] if name == b"x-shopify-access-token"), b"")
         answer = self.admin.answer(match[1], token.decode("latin-1"), body)
+        while self.admin.edited:
+            await self._send(self.admin.edited.pop(0), Verdict())
+        if self.admin.bulk.running and (self._bulk is None or self._bulk.done()):
+            self._bulk = asyncio.create_task(self._work())
         return answer.status, answer.headers, answer.body
 
 

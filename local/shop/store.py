@@ -37,8 +37,9 @@ class Resource:
     __slots__ = ("_body", "_make", "created", "deleted", "id", "kind", "parent", "seen", "updated")
 
     def __init__(
-        self, kind: str, number: int, body: Body | None, created: int, updated: int, parent: str = "", make: Callable[[], Body] | None = None
-    ) -> None:
+        self, kind: str, number: int, body: Body | None, created: int, updated: int, parent: str = "",
+        make: Callable[[], Body] | None = None,
+    ) -> None:  # fmt: skip
         self.kind, self.id, self.created, self.updated, self.parent = kind, number, created, updated, parent
         self.deleted: int | None = None
         self.seen: list[tuple[float, int]] = []

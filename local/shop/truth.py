@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 from hooktape.local.shop.faults import Fate
-from hooktape.local.shop.model import Change
+from hooktape.local.shop.model import ENDS, Change
 
 
 class Outcome(StrEnum):
@@ -43,9 +43,21 @@ class Delivery:
     sha256: str
     fate: Fate
     delay: float = 0.0
+    state: int = 0
+    """`updatedAt` in the Admin API at that time, in microseconds: of the resources whose bodies have no version, too."""
     outcome: Outcome = Outcome.PENDING
     accepted: int = 0
     answers: list[int | str] = field(default_factory=list)
+
+    @property
+    def deleted(self) -> bool:
+        """Whether it tells of a deletion."""
+        return self.topic.rpartition("/")[2] in ENDS
+
+    @property
+    def shows(self) -> int:
+        """The state that it shows, as an instant in microseconds."""
+        return self.state or self.version or 0
 
 
 class Truth:
@@ -58,7 +70,7 @@ class Truth:
         """Writes down a change before anything is sent of it."""
         delivery = Delivery(
             change.number, change.topic, change.resource, change.gid, change.version, change.webhook_id, change.event_id,
-            change.triggered_at, sha256(change.body).hexdigest(), fate, delay,
+            change.triggered_at, sha256(change.body).hexdigest(), fate, delay, state=change.state,
         )  # fmt: skip
         self.deliveries.append(delivery)
         return delivery
@@ -82,19 +94,29 @@ class Truth:
         """`order/123` → its last change, where no delivered webhook shows that state or a later one.
 
         Exactly what a reconciler must find: a dropped change that a later delivered one covers is no longer visible in
-        the shop, and several dropped ones of one resource are one state.
+        the shop, and several dropped ones of one resource are one state. Where a second change in the same second was
+        dropped, its version did arrive: `unseen` has that.
         """
         missing = {}
         for resource, changes in self.by_resource().items():
             last = changes[-1]
             arrived = [change for change in changes if change.outcome is Outcome.DELIVERED]
-            if last.version is None:
-                covered = any(change.version is None for change in arrived)
+            if last.deleted:
+                covered = any(change.deleted for change in arrived)
             else:
-                covered = any(change.version is not None and change.version >= last.version for change in arrived)
+                covered = any(not change.deleted and change.shows >= last.shows for change in arrived)
             if not covered:
                 missing[resource] = last
         return missing
+
+    def unseen(self) -> dict[str, Delivery]:
+        """`missing`, and the resources of whose last state no delivered webhook has the very content."""
+        found = self.missing()
+        for resource, changes in self.by_resource().items():
+            last = changes[-1]
+            if not last.deleted and not any(c.sha256 == last.sha256 for c in changes if c.outcome is Outcome.DELIVERED):
+                found[resource] = last
+        return found
 
     def counts(self) -> dict[str, int]:
         """The figures for a table: changes, resources, each fate, each outcome, copies accepted, requests, missing."""

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from hooktape.local.shop import bodies
-from hooktape.local.shop.model import SUBJECTS, Destroyed, Shop
+from hooktape.local.shop.model import SUBJECTS, Shop
 from hooktape.local.shop.store import GID, Resource
 from hooktape.schemas import samples
 
@@ -127,7 +127,6 @@ FIELDS: dict[str, dict[str, View]] = {
         "totalOutstandingSet": lambda o, shop: samples.money(samples.cents(o.body["total_outstanding"])),
         "totalPriceSet": money("total_price_set"), "totalShippingPriceSet": money("total_shipping_price_set"),
         "totalTaxSet": money("total_tax_set"), "totalWeight": lambda o, shop: str(o.body["total_weight"]),
-        
     },
     "LineItem": PART | {
         "currentQuantity": body("current_quantity"), "isGiftCard": body("gift_card"), "name": body("name"),
@@ -148,7 +147,8 @@ FIELDS: dict[str, dict[str, View]] = {
     },
     "ProductOption": PART | {"name": body("name"), "position": body("position"), "values": body("values")},
     "ProductVariant": {
-        "id": body("admin_graphql_api_id"), "barcode": body("barcode"), "compareAtPrice": body("compare_at_price"), "createdAt": time("created_at"),
+        "id": body("admin_graphql_api_id"), "barcode": body("barcode"),
+        "compareAtPrice": body("compare_at_price"), "createdAt": time("created_at"),
         "inventoryItem": _stocked, "inventoryPolicy": upper("inventory_policy"),
         "inventoryQuantity": body("inventory_quantity"), "legacyResourceId": lambda v, shop: str(v.body["id"]),
         "position": body("position"), "price": body("price"), "product": find("product", "product_id"),
@@ -164,7 +164,7 @@ FIELDS: dict[str, dict[str, View]] = {
         "displayName": lambda c, shop: f"{c.body['first_name']} {c.body['last_name']}", "firstName": body("first_name"),
         "lastName": body("last_name"), "locale": lambda c, shop: "en", "multipassIdentifier": body("multipass_identifier"),
         "note": body("note"), "numberOfOrders": lambda c, shop: str(len(_orders_of(c, shop))), "state": upper("state"),
-        "tags": tags, "taxExempt": body("tax_exempt"), 
+        "tags": tags, "taxExempt": body("tax_exempt"),
         "verifiedEmail": body("verified_email"),
     },
     "CustomerEmailAddress": {"emailAddress": body("email")},

@@ -1,7 +1,7 @@
 """Sends webhooks as Shopify does: signed, retried with the same bytes and ids, with the faults that were planned."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from hooktape.errors import UsageError
@@ -48,12 +48,17 @@ class Sender:
 
     At most `concurrency` requests are on their way (a doubled pair counts as one, so that its copies always leave
     together); `submit` waits for room, which is the back-pressure. `span`: seconds over which the 8 retries are spread.
+    `on_gave_up(topic)` hears of each webhook that failed for good.
     """
 
-    def __init__(self, target: str, secrets: Secrets, *, span: float = SHOPIFY_SPAN, concurrency: int = 64) -> None:
+    def __init__(
+        self, target: str, secrets: Secrets, *, span: float = SHOPIFY_SPAN, concurrency: int = 64,
+        on_gave_up: Callable[[str], None] = lambda topic: None,
+    ) -> None:  # fmt: skip
         self._poster = Poster(target)
         self._secrets = secrets
         self._span = span
+        self._on_gave_up = on_gave_up
         self._room = asyncio.Semaphore(concurrency)
         self._tasks: set[Task] = set()
 
@@ -62,7 +67,7 @@ class Sender:
 
         `after`: send it when that other delivery has ended.
         """
-        if delivery.fate is Fate.DROPPED:
+        if delivery.fate in (Fate.DROPPED, Fate.UNSUBSCRIBED):
             delivery.outcome = Outcome.DROPPED
             return None
         if after is not None or delivery.delay:
@@ -119,6 +124,8 @@ class Sender:
             if not copies:
                 break
         delivery.outcome = Outcome.DELIVERED if delivery.accepted else Outcome.GAVE_UP
+        if not delivery.accepted:
+            self._on_gave_up(change.topic)
 
     async def _post(self, lines: str, body: bytes) -> int | str:
         try:
