@@ -294,7 +294,8 @@ _FULL: dict[str, Callable[[Random, int], Body]] = {
     **dict.fromkeys(("inventory_levels/connect", "inventory_levels/update"),
                     lambda rng, at: inventory_level(_id(rng), _id(rng), rng.randint(0, 200), at)),
     **dict.fromkeys(("app/uninstalled", "shop/update"), _shop),
-    "refunds/create": lambda rng, at: refund(rng, _sample_order(rng, at), _id(rng), at), "customers/redact": _redact, "customers/data_request": _data_request, "shop/redact": _compliance,
+    "refunds/create": lambda rng, at: refund(rng, _sample_order(rng, at), _id(rng), at),
+    "customers/redact": _redact, "customers/data_request": _data_request, "shop/redact": _compliance,
 }  # fmt: skip
 _EPOCH = 1_767_225_600  # 2026-01-01T00:00:00Z: a sample is a function of topic and seed alone
 

@@ -126,7 +126,7 @@ class Admin:
         served = (self.incidents.on("version_falls_forward") or {"version": version if version in VERSIONS else VERSIONS[0]})["version"]
         headers = {"content-type": "application/json; charset=utf-8", "x-shopify-api-version": served,
                    "date": formatdate(self.shop.clock(), usegmt=True)}  # fmt: skip
-        closed = next((status for name, status in STATUS.items() if self.incidents.on(name)), None)
+        closed = next((status for name, status in STATUS.items() if self.incidents.is_on(name)), None)
         if not hmac.compare_digest(token.encode(), self._token):
             closed = 401
         if closed:
@@ -142,7 +142,7 @@ class Admin:
 
     def execute(self, request: Request) -> dict[str, Any]:
         """The GraphQL answer, cost and throttling included."""
-        if self.incidents.on("shop_inactive"):
+        if self.incidents.is_on("shop_inactive"):
             return {"errors": [_error("Shop is inactive", "SHOP_INACTIVE")]}
         document, errors = _document(request.query)
         if document is None or errors:
@@ -189,7 +189,7 @@ class Admin:
         self._drained = now
 
     def _cost(self, requested: int, actual: int | None) -> dict[str, Any]:
-        if self.incidents.on("cost_zero"):
+        if self.incidents.is_on("cost_zero"):
             requested, actual = 0, actual and 0
         return {"requestedQueryCost": requested, "actualQueryCost": actual,
                 "throttleStatus": self.bucket.status(self.shop.clock())}  # fmt: skip

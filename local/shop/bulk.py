@@ -147,11 +147,11 @@ class Bulk:
         """Writes the file; yields after each portion."""
         admin, kind = self._admin, lists.LISTS[root.field]
         asked = lists.understood(admin, kind, root.arguments.get("query"))
-        shuffled = admin.incidents.on("bulk_shuffled")
+        shuffled = admin.incidents.is_on("bulk_shuffled")
         encode = msgspec.json.Encoder().encode
         held: list[bytes] = []
         with operation.path.open("wb") as file:
-            for row in lists.found(admin, kind, {"includeClosed": False, **root.arguments}, asked):
+            for row in lists.found(admin, kind, root.arguments, asked):
                 if operation.status == "CANCELED":
                     return
                 for is_root, line in compiler.lines(lists.source(row), root.shapes, root.named):

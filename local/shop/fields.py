@@ -104,7 +104,7 @@ def _named(owner: str, name: str) -> str:
 def answered(admin: "Admin", source: Any, owner: str, name: str, arguments: Mapping[str, Any], bulk: bool = False) -> Any:
     """A field of an object. In bulk a connection is whole. Raises GraphQLError for what isn't granted."""
     value, named = table()[owner][name](source, admin.shop), _named(owner, name)
-    if value is not None and owner in _PERSONAL and name in _PERSONAL[owner] and admin.incidents.on("personal_data_hidden"):
+    if value is not None and owner in _PERSONAL and name in _PERSONAL[owner] and admin.incidents.is_on("personal_data_hidden"):
         return None
     admin.permit_type(named, name)
     if not isinstance(value, list) or owner.endswith(("Connection", "Edge")):

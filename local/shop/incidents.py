@@ -133,6 +133,10 @@ class Incidents:
         """The parameters of an incident that is on; None: it is off."""
         return self._on.get(name)
 
+    def is_on(self, name: str) -> bool:
+        """Whether an incident is on."""
+        return name in self._on
+
     def active(self) -> dict[str, dict[str, Any]]:
         """All that are on."""
         return dict(self._on)

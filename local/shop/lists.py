@@ -55,7 +55,7 @@ def listed(admin: "Admin", kind: str, arguments: Mapping[str, Any], asked: searc
     if key is SORTS["ID"] and plain:
         after = paging.mark(arguments["after"])[1] if arguments.get("after") else -1
         rows = found(admin, kind, arguments, asked, after)
-        return paging.forward(((paging.cursor(0, row.id), row.id, source(row)) for row in rows), arguments)
+        return paging.forward(((0, row.id, source(row)) for row in rows), arguments)
     everything = [(key(row), row) for row in found(admin, kind, arguments, asked)]
     everything.sort(key=lambda row: (row[0], row[1].id))
     return paging.cut([(paging.cursor(value, row.id), (value, row.id), source(row)) for value, row in everything], arguments)
@@ -100,7 +100,7 @@ def found(admin: "Admin", kind: str, arguments: Mapping[str, Any], asked: search
 def understood(admin: "Admin", kind: str, query: str | None) -> search.Search:
     """A search text read as this kind's. Raises GraphQLError for what is no search."""
     days = admin.incidents.on("whole_days")
-    quirks = search.Quirks(admin.incidents.on("greater_is_at_least") is not None, days is not None and kind in days["types"])
+    quirks = search.Quirks(admin.incidents.is_on("greater_is_at_least"), days is not None and kind in days["types"])
     try:
         return search.parse(query, SEARCHABLE.get(kind, COMMON), admin.shop.clock(), quirks)
     except search.SearchError as error:
@@ -109,9 +109,9 @@ def understood(admin: "Admin", kind: str, query: str | None) -> search.Search:
 
 def _closed(resource: Resource, arguments: Mapping[str, Any]) -> bool:
     """What a list shows only when asked to: closed fulfilment orders, inactive locations."""
-    if arguments.get("includeClosed") is False:
-        return resource.body["fulfillment_order"]["status"] in ("closed", "cancelled")
-    return arguments.get("includeInactive") is False and not resource.body.get("active", True)
+    if resource.kind == "fulfillment_order":
+        return not arguments.get("includeClosed") and resource.body["fulfillment_order"]["status"] in ("closed", "cancelled")
+    return resource.kind == "location" and not arguments.get("includeInactive") and not resource.body["active"]
 
 
 def _horizon(admin: "Admin", kind: str) -> int:

@@ -18,8 +18,9 @@ Row = tuple[str, Any, Any]
 """(cursor, position, node)."""
 
 
-def cursor(value: int | str, row_id: int) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode({"last_id": row_id, "last_value": value})).decode()
+def cursor(value: int | str, row_id: int, passed: int = 0) -> str:
+    """Where a row stands: its value under the sort key, its id, and how many rows of the list came up to it."""
+    return base64.urlsafe_b64encode(msgspec.json.encode({"last_id": row_id, "last_value": value, "passed": passed})).decode()
 
 
 def refused(message: str, code: str = "BAD_REQUEST", **extensions: Any) -> GraphQLError:
@@ -39,7 +40,10 @@ def size(arguments: Mapping[str, Any]) -> int:
 
 
 def cut(rows: list[Row], arguments: Mapping[str, Any]) -> Page:
-    """A page of rows that are sorted by position. Raises GraphQLError for wrong arguments or a foreign cursor."""
+    """A page of rows that are sorted by position.
+
+    Raises GraphQLError for wrong arguments, a foreign cursor, and beyond the longest list that can be paged through.
+    """
     wanted, last = size(arguments), arguments.get("last")
     if arguments.get("reverse"):
         rows = rows[::-1]
@@ -49,6 +53,7 @@ def cut(rows: list[Row], arguments: Mapping[str, Any]) -> Page:
         mark = _position(text, rows)
         kept = [row for row in rows if (row[1] < mark if descending else row[1] > mark)]
         before, rows = len(rows) - len(kept), kept
+        _bounded(before)
     if text := arguments.get("before"):
         mark = _position(text, rows)
         kept = [row for row in rows if (row[1] > mark if descending else row[1] < mark)]
@@ -59,24 +64,34 @@ def cut(rows: list[Row], arguments: Mapping[str, Any]) -> Page:
                 (before if last is None else left) > 0)  # fmt: skip
 
 
-def forward(rows: Iterable[Row], arguments: Mapping[str, Any]) -> Page:
-    """The first page of rows that come one by one and begin behind `after`: no more of them are looked at than it needs."""
-    wanted = size(arguments)
+def forward(rows: Iterable[tuple[int, int, Any]], arguments: Mapping[str, Any]) -> Page:
+    """The first page of rows (value, id, node) that come one by one and begin behind `after`: no more are looked at than it needs.
+
+    Raises GraphQLError beyond the longest list that can be paged through; cursors say how far they have come.
+    """
+    wanted, passed = size(arguments), mark(arguments["after"])[2] if arguments.get("after") else 0
+    _bounded(passed)
     taken = list(islice(rows, wanted + 1))
-    return Page([(text, node) for text, _, node in taken[:wanted]], len(taken) > wanted, bool(arguments.get("after")))
+    shown = [(cursor(value, row_id, passed + place), node) for place, (value, row_id, node) in enumerate(taken[:wanted], 1)]
+    return Page(shown, len(taken) > wanted, bool(arguments.get("after")))
 
 
-def mark(text: str) -> tuple[Any, int]:
-    """(value, id) of a cursor. Raises GraphQLError for what is none."""
+def _bounded(passed: int) -> None:
+    if passed >= LONGEST:
+        raise refused(f"A list can be paged through up to {LONGEST} objects: narrow the search.")
+
+
+def mark(text: str) -> tuple[Any, int, int]:
+    """(value, id, rows passed) of a cursor. Raises GraphQLError for what is none."""
     try:
         found = msgspec.json.decode(base64.urlsafe_b64decode(text))
-        return found["last_value"], int(found["last_id"])
+        return found["last_value"], int(found["last_id"]), int(found.get("passed", 0))
     except (ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
         raise refused("Invalid cursor for current pagination sort.") from error
 
 
 def _position(text: str, rows: list[Row]) -> Any:
-    value, row_id = mark(text)
+    value, row_id, _ = mark(text)
     if rows and isinstance(rows[0][1], int):
         return row_id
     if rows and type(rows[0][1][0]) is not type(value):

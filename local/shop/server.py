@@ -193,7 +193,7 @@ class LocalShop:
             await asyncio.sleep(0 if any(not one.written for one in bulk.running) else 0.05)
         while bulk.finished:
             ended = bulk.finished.pop(0)
-            if self.shop.whole and not self.incidents.on("bulk_finish_lost"):
+            if self.shop.whole and not self.incidents.is_on("bulk_finish_lost"):
                 name = f"bulk_operation/{ended.number}"
                 await self._send(self.shop.tell("bulk_operations/finish", name, ended.gid, ended.told(), self._clock()), Verdict())
 

@@ -70,7 +70,7 @@ class Subscriptions:
 
     def failed(self, topic: str) -> None:
         """A webhook of the topic failed for good; with that incident on, its subscriptions go. An app's file stays."""
-        if self._incidents.on("subscription_removed_after_failures"):
+        if self._incidents.is_on("subscription_removed_after_failures"):
             self._made = {gid: one for gid, one in self._made.items() if one.topic != topic}
 
     def get(self, gid: str) -> Subscription | None:

@@ -99,14 +99,15 @@ def test_before_after_last_and_reverse_walk_the_same_list() -> None:
     query = "query($first: Int, $last: Int, $after: String, $before: String, $back: Boolean) {"
     query += " products(first: $first, last: $last, after: $after, before: $before, reverse: $back)"
     query += " { edges { cursor node { id } } pageInfo { hasNextPage hasPreviousPage } } }"
-    whole = [edge["cursor"] for edge in client.data(query, first=250)["products"]["edges"]]
+    edges = client.data(query, first=250)["products"]["edges"]
+    nodes, cursors = [edge["node"] for edge in edges], [edge["cursor"] for edge in edges]
     backward = client.data(query, first=250, back=True)["products"]["edges"]
-    assert [edge["cursor"] for edge in backward] == whole[::-1]
-    middle = client.data(query, last=2, before=whole[4])["products"]
-    assert [edge["cursor"] for edge in middle["edges"]] == whole[2:4]
+    assert [edge["node"] for edge in backward] == nodes[::-1]
+    middle = client.data(query, last=2, before=cursors[4])["products"]
+    assert [edge["node"] for edge in middle["edges"]] == nodes[2:4]
     assert middle["pageInfo"] == {"hasNextPage": True, "hasPreviousPage": True}
-    rest = client.data(query, first=2, after=whole[-2], back=True)["products"]
-    assert [edge["cursor"] for edge in rest["edges"]] == whole[-3:-5:-1]
+    rest = client.data(query, first=2, after=cursors[-2], back=True)["products"]
+    assert [edge["node"] for edge in rest["edges"]] == nodes[-3:-5:-1]
 
 
 def test_an_order_in_graphql_says_what_its_webhook_body_says() -> None:

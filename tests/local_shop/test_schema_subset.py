@@ -32,8 +32,8 @@ def test_every_type_field_and_argument_is_in_the_real_schema_with_the_same_type(
         for field in getattr(node, "fields", None) or ():
             label, same = f"{name}.{field.name.value}", fields[field.name.value]
             assert print_ast(field.type) == print_ast(same.type), label
-            arguments = {one.name.value: one for one in same.arguments or ()}
-            for argument in field.arguments or ():
+            arguments = {one.name.value: one for one in getattr(same, "arguments", None) or ()}
+            for argument in getattr(field, "arguments", None) or ():
                 assert _written(argument) == _written(arguments[argument.name.value]), label
 
 
