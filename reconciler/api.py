@@ -1,19 +1,32 @@
 """The pass's questions to the Admin API, asked: the gate, counts, lists, and bodies by id with their nested lists whole."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import msgspec
+
+from hooktape import log
 from hooktape.errors import AdminApiError
 from hooktape.reconciler import queries
+from hooktape.reconciler.bodies.values import Home
 from hooktape.reconciler.client import AdminClient
-from hooktape.reconciler.families import Family
+from hooktape.reconciler.family import Family, reach
 from hooktape.reconciler.moves import Counted, Fetched, Found, Listed, Row
+from hooktape.reconciler.queries import Listing
+from hooktape.schemas.resources import gid_number
 from hooktape.times import micros
 
-# By the published rules: the installation and its scopes, the shop; a count; 250 rows of a list. Each rounded up.
-_GATE_POINTS, _COUNT_POINTS, _LIST_POINTS = 10, 5, 260
+_log = log.get("hooktape.reconciler")
+CUT_AT = 100
+"""Rows at which Shopify has cut what is inside a node."""
+_UTC = Home()
+# By the published rules: the installation and its scopes, the shop; a count. Each rounded up.
+_GATE_POINTS, _COUNT_POINTS = 10, 5
+# A further page of what is inside one node: 200 rows of at most 4 objects.
+_REST_POINTS = 810
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +35,7 @@ class Gate:
 
     scopes: frozenset[str]
     shop_now: int
+    home: Home
 
 
 async def gate(client: AdminClient) -> Gate:
@@ -32,58 +46,136 @@ async def gate(client: AdminClient) -> Gate:
         # Under the wrong name everything would look missing.
         raise AdminApiError(f"the token of {client.shop} is that of {domain}: correct HOOKTAPE_SHOP_TOKENS", reason="wrong_shop")
     scopes = frozenset(str(scope["handle"]) for scope in answer.data["currentAppInstallation"]["accessScopes"])
-    return Gate(scopes, answer.date_us)
+    shop = answer.data["shop"]
+    return Gate(scopes, answer.date_us, Home(ZoneInfo(str(shop["ianaTimezone"])), str(shop["currencyCode"])))
 
 
 async def count(client: AdminClient, family: Family, search: str) -> Counted:
-    """How many resources match."""
-    found = (await client.ask(family.count_query, {"query": search}, _COUNT_POINTS)).data[family.count_name]
+    """How many match: resources, or what they are inside of. Of what the API doesn't count: at least none."""
+    if not family.count_query:
+        return Counted(0, True)
+    found = (await client.ask(family.count_query, {"query": search or None}, _COUNT_POINTS)).data[family.count_name]
     return Counted(0, False) if found is None else Counted(int(found["count"]), found["precision"] == "EXACT")
 
 
 async def page(client: AdminClient, family: Family, search: str, after: str | None) -> Listed:
-    """One page of the list."""
-    answer = await client.ask(family.list_query, {"query": search, "after": after}, _LIST_POINTS)
-    found = answer.data[family.name]
-    info = found["pageInfo"]
-    return Listed(tuple(_row(family, node) for node in found["nodes"]), info["endCursor"] if info["hasNextPage"] else None)
+    """One page of the list; a page may also be more of what is inside one node."""
+    listing, place = family.listing, _Place.read(after)
+    if place.inside:
+        (gid, cursor), *others = place.inside
+        asked = {"id": gid, "after": cursor, **({"query": search or None} if listing.inner_filter else {})}
+        node = (await client.ask(queries.rest(listing), asked, _REST_POINTS)).data["node"]
+        if node is None:
+            # Deleted while it was listed: whatever was in it is gone as well.
+            return Listed((), replace(place, inside=tuple(others)).text(), 0)
+        more = node[listing.inside]
+        left = (*_cut(gid, more), *others)
+        rows = tuple(row(family, one) for one in more["nodes"])
+        return Listed(rows, replace(place, inside=left).text(), 0, _suspicious(listing, gid, len(rows), more))
+    answer = await client.ask(family.list_query, {"query": search or None, "after": place.root}, listing.points)
+    found = answer.data[listing.root]
+    nodes, info = found["nodes"], found["pageInfo"]
+    further = _Place(info["endCursor"], (), not info["hasNextPage"])
+    if not listing.inside:
+        return Listed(tuple(row(family, node) for node in nodes), further.text())
+    if not listing.connection:
+        return Listed(tuple(row(family, one) for node in nodes for one in node[listing.inside]), further.text(), len(nodes))
+    parts = [(node["id"], node[listing.inside]) for node in nodes]
+    rows = tuple(row(family, one) for _, part in parts for one in part["nodes"])
+    left = tuple(cut for gid, part in parts for cut in _cut(gid, part))
+    doubts = [doubt for gid, part in parts if (doubt := _suspicious(listing, gid, len(part["nodes"]), part))]
+    return Listed(rows, replace(further, inside=left).text(), len(nodes), "; ".join(doubts))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a list goes on: the root's cursor, and the nodes whose insides go on first. `last`: the root has ended."""
+
+    root: str | None = None
+    inside: tuple[tuple[str, str], ...] = ()
+    last: bool = False
+
+    @classmethod
+    def read(cls, text: str | None) -> "_Place":
+        if text is None:
+            return cls()
+        root, inside, last = msgspec.json.decode(text)
+        return cls(root, tuple((gid, cursor) for gid, cursor in inside), last)
+
+    def text(self) -> str | None:
+        """None: nothing is left."""
+        if self.last and not self.inside:
+            return None
+        return msgspec.json.encode([self.root, self.inside, self.last]).decode()
+
+
+def _cut(gid: str, part: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return ((gid, part["pageInfo"]["endCursor"]),) if part["pageInfo"]["hasNextPage"] else ()
+
+
+def _suspicious(listing: Listing, gid: str, rows: int, part: Mapping[str, Any]) -> str:
+    """Where Shopify is known to cut what is inside of a node: at 100, saying that it's whole (airbytehq/airbyte#78512)."""
+    ended = not part["pageInfo"]["hasNextPage"]
+    return f"{listing.inside} of {gid} end at exactly {CUT_AT}, where Shopify is known to cut them" if ended and rows == CUT_AT else ""
 
 
 async def fetch(client: AdminClient, family: Family, gids: tuple[str, ...], scopes: frozenset[str]) -> Fetched:
     """The present state of these resources. One that changes while its nested list is read is left out: it's not one state."""
     found: dict[str, Found | None] = {}
-    wanted = family.variables(scopes, family.body_query)
+    shown = family.bodies
+    wanted = family.variables(scopes, shown.query)
     for start in range(0, len(gids), family.batch):
         ids = gids[start : start + family.batch]
-        answer = await client.ask(family.body_query, {"ids": list(ids), **wanted}, len(ids) * family.points)
+        answer = await client.ask(shown.query, {"ids": list(ids), **wanted}, len(ids) * shown.points)
         for gid, node in zip(ids, answer.data["nodes"], strict=True):
             whole = await _whole(client, family, node, scopes) if node else None
             if whole is not None:
-                found[gid] = (_row(family, whole), whole)
+                found[gid] = (row(family, whole), whole)
             elif not node:
                 found[gid] = None
     return Fetched(found)
 
 
 async def _whole(client: AdminClient, family: Family, node: dict[str, Any], scopes: frozenset[str]) -> dict[str, Any] | None:
-    """The node with all of its nested list; None when it changed meanwhile."""
-    if not family.nested:
-        return node
-    wanted, listed = family.variables(scopes, family.nested_query), node[family.nested]
-    nodes, info = list(listed["nodes"]), listed["pageInfo"]
-    while info["hasNextPage"]:
-        variables = {"id": node["id"], "after": info["endCursor"], **wanted}
-        more = (await client.ask(family.nested_query, variables, family.nested_points)).data["node"]
-        if not more or more["updatedAt"] != node["updatedAt"]:
-            return None
-        nodes += more[family.nested]["nodes"]
-        info = more[family.nested]["pageInfo"]
-    return {**node, family.nested: {"nodes": nodes}}
+    """The node with all of its nested list; None when it changed meanwhile, or can't be had whole."""
+    shown = family.bodies
+    if shown.nested:
+        wanted, listed = family.variables(scopes, shown.nested_query), node[shown.nested]
+        nodes, info = list(listed["nodes"]), listed["pageInfo"]
+        # A return has no updatedAt: its status is what can change.
+        mark = "updatedAt" if "updatedAt" in node else "status"
+        while info["hasNextPage"]:
+            variables = {"id": node["id"], "after": info["endCursor"], **wanted}
+            more = (await client.ask(shown.nested_query, variables, shown.nested_points)).data["node"]
+            if not more or more[mark] != node[mark]:
+                return None
+            nodes += more[shown.nested]["nodes"]
+            info = more[shown.nested]["pageInfo"]
+        node = {**node, shown.nested: {"nodes": nodes}}
+    why = shown.whole(node) or _other_cut(node)
+    if why:
+        _log.warning("a resource isn't shown whole, so that no event is made of it", shop=client.shop, resource=node["id"], why=why)
+    return None if why else node
 
 
-def _row(family: Family, node: Mapping[str, Any]) -> Row:
-    gid = str(node["id"])
-    return Row(family.resource(gid), gid, _instant(node["updatedAt"]), _instant(node["createdAt"]))
+def _other_cut(node: Mapping[str, Any]) -> str:
+    for name, value in node.items():
+        if isinstance(value, dict) and value.get("pageInfo", {}).get("hasNextPage"):
+            return f"{name} has more than one page"
+    return ""
+
+
+def row(family: Family, node: Mapping[str, Any]) -> Row:
+    """A list's node, or one fetched by id, as a row."""
+    gid, created = str(node["id"]), reach(node, family.created) if family.created else None
+    stamps = tuple((topic, _instant(node[name])) for topic, name in family.stamps.items() if node.get(name))
+    return Row(family.resource(gid) if family.kind != "inventory_level" else _level(node), gid, _instant(reach(node, family.version)),
+               _instant(created) if created else 0, family.digest_of(family.brief(node, _UTC)), stamps)  # fmt: skip
+
+
+def _level(node: Mapping[str, Any]) -> str:
+    # The number in its global id isn't said to be its location's.
+    return f"inventory_level/{gid_number(node['item']['id'])}-{gid_number(node['location']['id'])}"
 
 
 def _instant(text: str) -> int:

@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from hooktape.ledger.reconcile import Cursor, Pending
 from hooktape.reconciler.coverage import Coverage, Known
-from hooktape.reconciler.families import Family
+from hooktape.reconciler.family import Family
 from hooktape.reconciler.moves import (
     Action,
     Advance,
@@ -39,7 +39,6 @@ from hooktape.reconciler.moves import (
     Window,
 )
 from hooktape.reconciler.report import Tally
-from hooktape.times import from_micros
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -121,12 +120,8 @@ def begin(shop: str, family: Family, cursor: Cursor, coverage_from: int, pending
 
 
 def search(state: State) -> str:
-    """The filter for the state's window, in Shopify's search syntax. Times quoted and in UTC: unquoted, their time is ignored."""
-    start, end = state.window.start, state.window.end
-    if state.family.whole_days:
-        # Days may be the shop's, up to 14 hours from UTC: a whole day more on either side holds them.
-        start, end = start // DAY * DAY - DAY, -(-end // DAY) * DAY + DAY
-    return f"updated_at:>='{_utc(start)}' updated_at:<'{_utc(end)}'"
+    """The filter for the state's window, in Shopify's search syntax."""
+    return state.family.search(state.window.start, state.window.end)
 
 
 def step(state: State, found: Input) -> Step:
@@ -154,7 +149,7 @@ def step(state: State, found: Input) -> Step:
 
 
 def _listed(state: State, page: Listed) -> Step:
-    state = replace(state, pages=(*state.pages, page.rows), listed=state.listed + len(page.rows))
+    state = replace(state, pages=(*state.pages, page.rows), listed=state.listed + (len(page.rows) if page.roots is None else page.roots))
     if page.after is None:
         return replace(state, phase=Phase.RECOUNTING), (Count(search(state)),)
     if state.listed >= LIST_LIMIT:
@@ -318,7 +313,3 @@ def _came(tally: Tally, known: Known, version: int) -> Tally:
 
 def _floor(us: int) -> int:
     return us // SECOND * SECOND
-
-
-def _utc(us: int) -> str:
-    return from_micros(us).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,139 +1,190 @@
 """What can be reconciled, as data: one row per family of topics. A further family is a further row."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
 
 from hooktape.errors import UsageError
-from hooktape.reconciler import bodies, queries
-from hooktape.schemas import topics as shopify
-from hooktape.schemas.resources import gid_number
+from hooktape.reconciler import queries
+from hooktape.reconciler.bodies import goods, orders, parts, people
+from hooktape.reconciler.family import HOUR, Bodies, Deletion, Family, Node, may_read
+from hooktape.reconciler.queries import Listing
+from hooktape.reconciler.unverifiable import REASONS
 
-# Of a query that asks for several bodies: half of what Shopify allows a single query (1,000 points), so that with the smallest
-# bucket seen in the wild (1,000) half of it suffices.
-QUERY_POINTS = 500
-NODES_AT_ONCE = 250
-"""Most ids that `nodes(ids:)` takes (shopify.dev/docs/api/usage/limits)."""
+__all__ = ["FAMILIES", "Family", "may_read", "of_topic"]
 
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """The topics of one kind of resource, and how the Admin API tells of it."""
-
-    name: str
-    """First word of its topics, and the connection's name in the API."""
-    kind: str
-    """Type in the tape's names: `order/1`."""
-    gid_type: str
-    create: str
-    update: str
-    delete: str
-    list_query: str
-    count_query: str
-    body_query: str
-    points: int
-    """Most that one body of `body_query` costs, by the published rules."""
-    body: bodies.Mapper
-    digest: tuple[str, ...]
-    """Members of the body that, with the version, tell one state from another: `updated_at` has whole seconds only."""
-    nested: str = ""
-    """Connection inside a body that may be longer than one page, and the query for the rest of it."""
-    nested_query: str = ""
-    nested_points: int = 0
-    optional: Mapping[str, str] = field(default_factory=dict)
-    """Variable of the body's query → scope: the part is asked for only where the app may read it."""
-    whole_days: bool = False
-    """The API documents the filter as one of days: ask for whole days on both sides, and filter here."""
-    horizon: tuple[str, int] | None = None
-    """(scope, days): without that scope nothing older is shown, so that nothing older can be judged."""
-    unchecked: Mapping[str, str] = field(default_factory=dict)
-    """Topic → why a comparison of states can't tell whether it was missed."""
-
-    @property
-    def topics(self) -> tuple[str, ...]:
-        """All of Shopify's topics of the family."""
-        return tuple(topic for topic in shopify.table() if topic.startswith(f"{self.name}/"))
-
-    @property
-    def count_name(self) -> str:
-        """The count's field in the API."""
-        return f"{self.name}Count"
-
-    @property
-    def batch(self) -> int:
-        """Bodies per query."""
-        return min(NODES_AT_ONCE, QUERY_POINTS // self.points)
-
-    def resource(self, gid: str) -> str:
-        """`gid://shopify/Order/1` → `order/1`."""
-        return f"{self.kind}/{gid_number(gid)}"
-
-    def gid(self, resource: str) -> str:
-        """`order/1` → `gid://shopify/Order/1`."""
-        return f"gid://shopify/{self.gid_type}/{resource.partition('/')[2]}"
-
-    def readable(self, scopes: frozenset[str]) -> bool:
-        """Whether an app with these scopes may list the family."""
-        return may_read(scopes, self.name)
-
-    def variables(self, scopes: frozenset[str], query: str) -> dict[str, Any]:
-        """The variables of `query` that say which optional parts to ask for."""
-        return {name: may_read(scopes, scope) for name, scope in self.optional.items() if f"${name}:" in query}
+_PRODUCTS, _PLACES = {"products": "products"}, {"products": "products", "locations": "locations"}
+_ORDER_SCOPES = ("orders", "assigned_fulfillment_orders", "merchant_managed_fulfillment_orders", "third_party_fulfillment_orders")
+# Under an order at 250 a page, the order itself counted: 2 + 250 × (1 + 1) points.
+_UNDER_ORDERS = 510
 
 
-def may_read(scopes: frozenset[str], what: str) -> bool:
-    """Whether `read_…` or `write_…` is granted."""
-    return f"read_{what}" in scopes or f"write_{what}" in scopes
+def _lines_whole(node: Node) -> str:
+    # At least: lines that aren't part of the subtotal, as tips, are among the lines too.
+    found = sum(one["quantity"] for one in node["lineItems"]["nodes"])
+    return "" if found >= node["subtotalLineItemsQuantity"] else f"lines of {found} of {node['subtotalLineItemsQuantity']} pieces"
 
 
-_DELETED = "a deleted resource is in no list"
-_SAME_STATE = "it tells of a step between two states; only the newest state is compared"
+def _variants_whole(node: Node) -> str:
+    found, count = len(node["variants"]["nodes"]), node["variantsCount"]
+    exact = count is not None and count["precision"] == "EXACT"
+    return f"{found} of {count['count']} variants" if exact and found != count["count"] else ""
+
+
+def _pieces_whole(rows: str) -> Callable[[Node], str]:
+    def check(node: Node) -> str:
+        found = sum(one["quantity"] or 0 for one in node[rows]["nodes"])
+        return "" if found == node["totalQuantity"] else f"lines of {found} of {node['totalQuantity']} pieces"
+
+    return check
+
+
+_RETURN = {"REQUESTED": "request", "OPEN": "approve", "DECLINED": "decline", "CANCELED": "cancel", "CLOSED": "close"}
+_WORK = {"ON_HOLD": "placed_on_hold", "CANCELLED": "cancelled", "SCHEDULED": "rescheduled",
+         "INCOMPLETE": "fulfillment_service_failed_to_complete"}  # fmt: skip
+
+
+def _return_topic(node: Node, first: bool) -> str | None:
+    word = _RETURN.get(node["status"])
+    return word and f"returns/{word}"
+
+
+def _work_topic(node: Node, first: bool) -> str | None:
+    # A fulfilment closes its fulfilment order, and several steps lead to IN_PROGRESS: no one topic says so.
+    if node["status"] == "OPEN":
+        return "fulfillment_orders/order_routing_complete" if first else "fulfillment_orders/hold_released"
+    word = _WORK.get(node["status"])
+    return word and f"fulfillment_orders/{word}"
+
+
+def _location_topic(node: Node, first: bool) -> str | None:
+    if first:
+        return "locations/create"
+    return "locations/update" if node["isActive"] else "locations/deactivate"
+
+
+def _parts(inside: str, row: str, connection: bool = False) -> Listing:
+    """The list of what belongs to orders: under those that changed. Lists that are no connections are whole without `first`."""
+    if connection:
+        # 40 × (1 + 2 + 10 × 1) points.
+        return Listing("orders", row, inside, connection=True, owner="Order", size=40, inside_size=10, points=560)
+    return Listing("orders", row, inside, points=_UNDER_ORDERS)
+
 
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         Family(
             "orders", "order", "Order", "orders/create", "orders/updated", "orders/delete",
-            queries.ORDERS, queries.ORDERS_COUNT, queries.ORDER_BODIES, 140, bodies.order,
-            ("name", "financial_status", "fulfillment_status", "cancelled_at", "closed_at", "note", "tags"),
-            "lineItems", queries.ORDER_LINES, 460, {"customers": "customers", "products": "products"},
+            Listing("orders", "id createdAt updatedAt cancelledAt closedAt name displayFinancialStatus displayFulfillmentStatus note tags"),
+            Bodies(queries.ORDER_BODIES, 140, orders.order, "lineItems", queries.ORDER_LINES, 460, _lines_whole,
+                   {"customers": "customers", "products": "products"}),
+            ("name", "financial_status", "fulfillment_status", "cancelled_at", "closed_at", "note", "tags"), orders.order_brief,
+            deletion=Deletion("ORDER"), stamps={"orders/create": "createdAt", "orders/cancelled": "cancelledAt"},
             horizon=("read_all_orders", 60),
-            unchecked={
-                "orders/delete": _DELETED, "orders/edited": _SAME_STATE,
-                "orders/risk_assessment_changed": "it doesn't touch the order's updated_at",
-                "orders/shopify_protect_eligibility_changed": "it doesn't touch the order's updated_at",
-                "orders/link_requested": "it isn't part of an order's state",
-            },
+        ),
+        Family(
+            "refunds", "refund", "Refund", "refunds/create", "refunds/create", "", _parts("refunds", "id createdAt updatedAt note"),
+            # 10 lines of (1 + 1 + 9) and 5 payments of 9 points.
+            Bodies(queries.REFUND_BODIES, 240, parts.refund, "refundLineItems", queries.REFUND_LINES, 800, optional=_PLACES),
+            ("note",), parts.refund_brief, ("orders",), version="createdAt", parent="orders",
+        ),
+        Family(
+            "order_transactions", "order_transaction", "OrderTransaction", "order_transactions/create", "order_transactions/create", "",
+            _parts("transactions", "id createdAt kind"), Bodies(queries.TRANSACTION_BODIES, 12, parts.transaction), ("kind",),
+            parts.transaction_brief, ("orders",), version="createdAt", parent="orders",
+        ),
+        Family(
+            "fulfillments", "fulfillment", "Fulfillment", "fulfillments/create", "fulfillments/update", "",
+            _parts("fulfillments", "id createdAt updatedAt status name"),
+            Bodies(queries.FULFILLMENT_BODIES, 120, parts.fulfillment, "fulfillmentLineItems", queries.FULFILLMENT_LINES, 560,
+                   _pieces_whole("fulfillmentLineItems"), _PLACES),
+            ("status", "name"), parts.fulfillment_brief, ("orders", *_ORDER_SCOPES[1:]),
+            stamps={"fulfillments/create": "createdAt"}, parent="orders",
+        ),
+        Family(
+            "returns", "return", "Return", "returns/request", "returns/update", "",
+            _parts("returns", "id createdAt status", connection=True),
+            Bodies(queries.RETURN_BODIES, 110, parts.returned, "returnLineItems", queries.RETURN_LINES, 420,
+                   _pieces_whole("returnLineItems")),
+            ("status",), parts.returned_brief, ("returns",), version="createdAt", versioned=False, parent="orders",
+            state_topic=_return_topic,
+        ),
+        Family(
+            "fulfillment_orders", "fulfillment_order", "FulfillmentOrder", "fulfillment_orders/order_routing_complete",
+            "fulfillment_orders/order_routing_complete", "",
+            Listing("fulfillmentOrders", "id createdAt updatedAt status", arguments="includeClosed: true", counted=False),
+            Bodies(queries.FULFILLMENT_ORDER_BODIES, 3, parts.fulfillment_order), ("fulfillment_order.status",),
+            parts.fulfillment_order_brief, _ORDER_SCOPES, versioned=False, state_topic=_work_topic,
         ),
         Family(
             "products", "product", "Product", "products/create", "products/update", "products/delete",
-            queries.PRODUCTS, queries.PRODUCTS_COUNT, queries.PRODUCT_BODIES, 80, bodies.product,
-            ("title", "handle", "status", "vendor", "product_type", "body_html", "tags"),
-            "variants", queries.PRODUCT_VARIANTS, 310, {"inventory": "inventory"},
-            unchecked={"products/delete": _DELETED},
+            Listing("products", "id createdAt updatedAt title handle status vendor productType tags"),
+            Bodies(queries.PRODUCT_BODIES, 80, goods.product, "variants", queries.PRODUCT_VARIANTS, 310, _variants_whole,
+                   {"inventory": "inventory"}),
+            ("title", "handle", "status", "vendor", "product_type", "tags"), goods.product_brief,
+            deletion=Deletion("PRODUCT", proven=True), stamps={"products/create": "createdAt"},
+        ),
+        Family(
+            "collections", "collection", "Collection", "collections/create", "collections/update", "collections/delete",
+            Listing("collections", "id updatedAt title handle"), Bodies(queries.COLLECTION_BODIES, 2, goods.collection),
+            ("title", "handle"), goods.collection_brief, ("products",), created="", deletion=Deletion("COLLECTION", proven=True),
         ),
         Family(
             "customers", "customer", "Customer", "customers/create", "customers/update", "customers/delete",
-            queries.CUSTOMERS, queries.CUSTOMERS_COUNT, queries.CUSTOMER_BODIES, 6, bodies.customer,
-            ("email", "first_name", "last_name", "state", "note", "phone"),
-            whole_days=True,
-            unchecked={
-                "customers/delete": _DELETED, "customers/merge": _SAME_STATE,
-                "customers/purchasing_summary": "it doesn't touch the customer's updated_at",
-                "customers/data_request": "the Admin API shows no compliance request",
-                "customers/redact": "the Admin API shows no compliance request",
-            },
+            Listing("customers", "id createdAt updatedAt firstName lastName state note"),
+            Bodies(queries.CUSTOMER_BODIES, 6, people.customer), ("first_name", "last_name", "state", "note"), people.customer_brief,
+            deletion=Deletion("CUSTOMER"), stamps={"customers/create": "createdAt"}, whole_days=True,
+        ),
+        Family(
+            "draft_orders", "draft_order", "DraftOrder", "draft_orders/create", "draft_orders/update", "draft_orders/delete",
+            Listing("draftOrders", "id createdAt updatedAt name status note2 completedAt"),
+            Bodies(queries.DRAFT_ORDER_BODIES, 90, people.draft_order, "lineItems", queries.DRAFT_ORDER_LINES, 610,
+                   optional={"customers": "customers", "products": "products", "orders": "orders"}),
+            ("name", "status", "note", "completed_at"), people.draft_order_brief, deletion=Deletion("DRAFT_ORDER"),
+            stamps={"draft_orders/create": "createdAt"},
+        ),
+        Family(
+            "inventory_items", "inventory_item", "InventoryItem", "inventory_items/create", "inventory_items/update",
+            "inventory_items/delete",
+            Listing("inventoryItems", "id createdAt updatedAt sku tracked requiresShipping", sorted=False, counted=False),
+            Bodies(queries.INVENTORY_ITEM_BODIES, 3, goods.inventory_item), ("sku", "tracked", "requires_shipping"),
+            goods.inventory_item_brief, ("inventory", "products"), deletion=Deletion(), stamps={"inventory_items/create": "createdAt"},
+        ),
+        Family(
+            "inventory_levels", "inventory_level", "InventoryLevel", "inventory_levels/connect", "inventory_levels/update",
+            "inventory_levels/disconnect",
+            # Inside a location, each with its item, its location and one quantity: 1 × (1 + 2 + 200 × 4) points.
+            Listing("locations", queries.LEVEL, "inventoryLevels", connection=True, owner="Location", size=1, inside_size=200,
+                    arguments="includeInactive: true", inside_arguments="includeInactive: true", inner_filter=True, counted=False,
+                    points=810),
+            Bodies(queries.INVENTORY_LEVEL_BODIES, 5, goods.inventory_level), ("available",), goods.inventory_level, ("inventory",),
+            deletion=Deletion(),
+        ),
+        Family(
+            "locations", "location", "Location", "locations/create", "locations/update", "locations/delete",
+            Listing("locations", "id createdAt updatedAt name isActive", arguments="includeInactive: true", filtered=False),
+            Bodies(queries.LOCATION_BODIES, 3, goods.location), ("name", "active"), goods.location_brief, ("locations", "inventory"),
+            deletion=Deletion(), state_topic=_location_topic,
+        ),
+        Family(
+            "discounts", "discount", "DiscountNode", "discounts/create", "discounts/update", "discounts/delete",
+            # The filter is read in the shop's zone, up to 14 hours from UTC.
+            Listing("discountNodes", queries.DISCOUNT, pad=14 * HOUR, points=760),
+            Bodies(queries.DISCOUNT_BODIES, 3, goods.discount), ("title", "status"), goods.discount_brief, version="discount.updatedAt",
+            created="discount.createdAt", deletion=Deletion("DISCOUNT_CODE_NODE"),
         ),
     )
 }  # fmt: skip
 """Every family by its name."""
 
+CHECKED = frozenset(topic for family in FAMILIES.values() for topic in family.topics) - REASONS.keys()
+"""Every topic that a family compares."""
+
 
 def of_topic(topic: str) -> Family:
     """The family that a Shopify topic belongs to. Raises UsageError when it can't be reconciled."""
+    if topic in REASONS:
+        raise UsageError(f"{topic} can't be reconciled: {REASONS[topic]}.")
     family = FAMILIES.get(topic.partition("/")[0])
     if family is None:
         raise UsageError(f"{topic} can't be reconciled; what can be: {', '.join(f'{name}/*' for name in FAMILIES)}.")
-    if topic in family.unchecked:
-        raise UsageError(f"{topic} can't be reconciled: {family.unchecked[topic]}.")
     return family

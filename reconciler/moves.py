@@ -28,6 +28,11 @@ class Row:
     gid: str
     version: int
     created: int
+    """0 where the API doesn't say."""
+    digest: str = ""
+    """`Family.digest_of` of what the list says: the same for the same state on the tape."""
+    stamps: tuple[tuple[str, int], ...] = ()
+    """(topic, microseconds) of each step that the API gives a time for."""
 
 
 Found = tuple[Row, Mapping[str, Any]]
@@ -115,6 +120,10 @@ class Listed:
     rows: tuple[Row, ...]
     after: str | None
     """Where the next page begins; None: this was the last one."""
+    roots: int | None = None
+    """How many the count is to be compared with, where rows are inside of them; None: as many as rows."""
+    incomplete: str = ""
+    """Why this list proves nothing about what it doesn't show; "": it's whole as far as it can tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from hooktape import log, metrics
 from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler import api, synthetic
+from hooktape.reconciler.bodies.values import Home
 from hooktape.reconciler.client import AdminClient
-from hooktape.reconciler.families import Family
+from hooktape.reconciler.family import Family
 from hooktape.reconciler.moves import (
     Action,
     Advance,
@@ -89,7 +90,7 @@ class Performer:
             case Record():
                 # Whoever took over the lease meanwhile decides by a newer look at the tape than this one.
                 await renew(turn)
-                return await self._record(action.items, turn, family, client.version)
+                return await self._record(action.items, turn, family, client.version, gate.home)
             case _ if not turn.dry:
                 await asyncio.to_thread(self._write, action, turn, family)
         return None
@@ -116,13 +117,13 @@ class Performer:
             _log.info("an earlier pass had recorded these and couldn't note it", events=len(done))
             self.ledger.reconcile.recorded(done, self.clock())
 
-    async def _record(self, items: tuple[Missing, ...], turn: Turn, family: Family, version: str) -> Recorded:
+    async def _record(self, items: tuple[Missing, ...], turn: Turn, family: Family, version: str, home: Home) -> Recorded:
         """Intent → tape → mark. A kill between any two ends in "it's on the tape" or "it isn't: record it", never in two.
 
         The caller has read the tape to its end under the lease, and none of these was there: an intent that is still open
         then is that of a pass that died before it published.
         """
-        built = [(item, synthetic.build(turn.shop, family, item, version, round(self.clock() * 1_000_000))) for item in items]
+        built = [(item, synthetic.build(turn.shop, family, item, version, round(self.clock() * 1_000_000), home)) for item in items]
         states = await asyncio.to_thread(lambda: [self.ledger.reconcile.intend(e.webhook_id, self.clock()) for _, e in built])
         todo = [pair for pair, state in zip(built, states, strict=True) if state != "recorded"]
         known = frozenset(item.row.resource for (item, _), state in zip(built, states, strict=True) if state == "recorded")

@@ -8,7 +8,7 @@ from typing import TypeVar
 from hooktape import log
 from hooktape.errors import NothingMatched, NotOurs
 from hooktape.reconciler.coverage import Coverage
-from hooktape.reconciler.families import Family
+from hooktape.reconciler.family import Family
 from hooktape.schemas import topics as shopify
 from hooktape.settings import Settings
 from hooktape.tape import headers

@@ -21,7 +21,8 @@ from hooktape.errors import AdminApiError, HooktapeError, Incomplete, LedgerErro
 from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler import api, core
 from hooktape.reconciler.client import AdminClient
-from hooktape.reconciler.families import FAMILIES, Family
+from hooktape.reconciler.families import FAMILIES
+from hooktape.reconciler.family import Family
 from hooktape.reconciler.moves import Input, Options
 from hooktape.reconciler.performing import Performer, Turn
 from hooktape.reconciler.report import Report
@@ -51,7 +52,7 @@ class Reconciler:
         *,
         clock: Callable[[], float] = time.time,
         http: httpx.AsyncClient | None = None,
-        families: Iterable[Family] = tuple(FAMILIES.values()),
+        families: Iterable[Family] = (FAMILIES["orders"], FAMILIES["products"], FAMILIES["customers"]),
         lease_ttl: float = _LEASE_TTL,
     ) -> None:
         self._settings, self._ledger, self._clock = settings, ledger, clock

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from hooktape.reconciler.bodies import Body
+from hooktape.reconciler.bodies.values import Body, Home
 from hooktape.reconciler.coverage import SOURCE
-from hooktape.reconciler.families import Family
+from hooktape.reconciler.family import Family
 from hooktape.reconciler.moves import Missing
 from hooktape.schemas import resources
 from hooktape.schemas import topics as shopify
@@ -15,12 +15,13 @@ from hooktape.schemas.event import Event
 from hooktape.tape.names import Names
 
 # Whose names the ids are, for UUID version 5: a UUID is what handlers and their databases expect of a webhook's id.
+_NOWHERE = Home()
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "reconciler.hooktape.dev")
 
 
-def build(shop: str, family: Family, item: Missing, api_version: str, received_us: int) -> Event:
+def build(shop: str, family: Family, item: Missing, api_version: str, received_us: int, home: Home = _NOWHERE) -> Event:
     """The synthetic event for a missing state; `received_us` is now. No signature: the Admin API's token vouches for it."""
-    body = family.body(item.node)
+    body = family.body(item.node, home)
     payload = msgspec.json.encode(body)
     found = resources.find(item.topic, payload)
     return Event(
@@ -36,8 +37,7 @@ def webhook_id(shop: str, family: Family, item: Missing, body: Body) -> str:
     The family's update topic stands for all of its topics: whether a state is told as a creation or as an update may
     change between two tries, and both must not be recorded.
     """
-    digest = [body.get(name) for name in family.digest]
-    text = msgspec.json.encode([shop, family.update, item.row.gid, item.row.version, digest]).decode()
+    text = msgspec.json.encode([shop, family.update, item.row.gid, item.row.version, family.digest_of(body)]).decode()
     return str(uuid.uuid5(_NAMESPACE, text))
 
 

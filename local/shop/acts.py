@@ -143,7 +143,8 @@ def _release(shop: "Shop", rng: Random, work: Resource, at: int) -> News:
 
 
 def _work(shop: "Shop", work: Resource, status: str, at: int) -> None:
-    work.body["fulfillment_order"] = {**work.body["fulfillment_order"], "status": status}
+    held = {"fulfillment_holds": work.body["_holds"]} if status == "on_hold" else {}
+    work.body["fulfillment_order"] = {"id": work.body["fulfillment_order"]["id"], "status": status, **held}
     shop.touch(work, at)
 
 

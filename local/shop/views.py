@@ -122,6 +122,7 @@ FIELDS: dict[str, dict[str, View]] = {
         "poNumber": body("po_number"), "presentmentCurrencyCode": body("presentment_currency"),
         "processedAt": time("processed_at"), "shippingAddress": address("shipping_address"),
         "sourceIdentifier": body("source_identifier"), "sourceName": body("source_name"),
+        "subtotalLineItemsQuantity": lambda o, shop: sum(line["quantity"] for line in o.body["line_items"]),
         "subtotalPriceSet": money("subtotal_price_set"), "tags": tags, "taxExempt": body("tax_exempt"),
         "taxesIncluded": body("taxes_included"), "test": body("test"), "totalDiscountsSet": money("total_discounts_set"),
         "totalOutstandingSet": lambda o, shop: samples.money(samples.cents(o.body["total_outstanding"])),
@@ -143,7 +144,7 @@ FIELDS: dict[str, dict[str, View]] = {
         "productType": body("product_type"), "publishedAt": time("published_at"), "status": upper("status"), "tags": tags,
         "templateSuffix": body("template_suffix"), "title": body("title"),
         "totalInventory": lambda p, shop: sum(v["inventory_quantity"] for v in p.body["variants"]),
-        "variants": parts("variants"), "vendor": body("vendor"),
+        "variants": parts("variants"), "variantsCount": lambda p, shop: (len(p.body["variants"]), "EXACT"), "vendor": body("vendor"),
     },
     "ProductOption": PART | {"name": body("name"), "position": body("position"), "values": body("values")},
     "ProductVariant": {

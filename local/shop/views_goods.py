@@ -77,6 +77,9 @@ FIELDS: dict[str, dict[str, View]] = {
     },
     "DiscountNode": {"id": lambda d, shop: samples.gid("DiscountNode", d.id), "discount": _discount},
     "DiscountCodeNode": {"id": lambda d, shop: d.gid, "codeDiscount": _discount},
+    **{name: {"createdAt": NODE["createdAt"], "updatedAt": NODE["updatedAt"], "status": upper("status"), "title": body("title")}
+       for name in ("DiscountAutomaticApp", "DiscountAutomaticBasic", "DiscountAutomaticBxgy", "DiscountAutomaticFreeShipping",
+                    "DiscountCodeApp", "DiscountCodeBxgy", "DiscountCodeFreeShipping")},
     "DiscountCodeBasic": {
         "createdAt": NODE["createdAt"], "updatedAt": NODE["updatedAt"], "startsAt": NODE["createdAt"],
         "endsAt": lambda d, shop: None, "status": upper("status"), "summary": lambda d, shop: "10% off", "title": body("title"),

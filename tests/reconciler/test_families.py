@@ -1,29 +1,37 @@
-"""The families' queries and bodies against the real schema, the local shop's, and real webhooks."""
+"""The families against the real schema, the local shop's, and its lists; and the topics that no family checks."""
 
-import json
 from functools import cache
 from pathlib import Path
-from random import Random
 from typing import Any
 
-import msgspec
 import pytest
 from graphql import GraphQLSchema, build_schema, parse, validate
 
 from hooktape.errors import UsageError
 from hooktape.ledger.reconcile import Pending
-from hooktape.local.shop.admin import Admin, Request, schema
-from hooktape.local.shop.cost import Plan
-from hooktape.local.shop.model import Shop
-from hooktape.reconciler import bodies, queries, synthetic
-from hooktape.reconciler.families import FAMILIES, QUERY_POINTS, Family, of_topic
+from hooktape.local.shop.fields import schema
+from hooktape.local.shop.paging import cursor
+from hooktape.reconciler import api, queries, synthetic
+from hooktape.reconciler.families import CHECKED, FAMILIES, of_topic
+from hooktape.reconciler.family import DAY, HOUR, QUERY_POINTS, SECOND, Family
 from hooktape.reconciler.moves import Missing, Row
-from hooktape.schemas import resources
+from hooktape.reconciler.unverifiable import REASONS
 from hooktape.schemas import topics as shopify
 
+from .showing import SCOPES, Showing
+
 SHARED = Path(__file__).parents[2] / "../shared/shopify"
-QUERIES = {name: text for name, text in vars(queries).items() if name.isupper() and not name.startswith("_")}
+QUERIES = {name: text for name, text in vars(queries).items() if name.isupper() and name.endswith(("BODIES", "LINES", "VARIANTS", "GATE"))}
+QUERIES |= {f"{family.name} page": family.list_query for family in FAMILIES.values()}
+QUERIES |= {f"{family.name} count": family.count_query for family in FAMILIES.values() if family.count_query}
+QUERIES |= {f"{family.name} rest": queries.rest(family.listing) for family in FAMILIES.values() if family.listing.connection}
+QUERIES |= {f"{family.name} bulk": queries.bulk(family.listing, family.search(0, DAY)) for family in FAMILIES.values()}
 FAMILY = pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
+
+
+@pytest.fixture(scope="module")
+def shop() -> Showing:
+    return Showing()
 
 
 @cache
@@ -44,112 +52,64 @@ def test_the_local_shops_schema_accepts_every_query(name: str) -> None:
     assert validate(schema(), parse(QUERIES[name])) == []
 
 
-def nodes(family: Family) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Bodies of a shop's resources as the Admin API shows them, and the answer's cost."""
-    shop = Shop("one.myshopify.com", 4, lambda: 1_770_000_500.0)
-    for step in range(60):
-        shop.change(1_770_000_000.0 + step)
-    ids = [resource.gid for resource in shop.live(family.kind)][: family.batch]
-    admin = Admin(shop, "token", Plan("wide", 1e6, 1e6))
-    wanted = family.variables(frozenset({"read_customers", "read_products", "read_inventory"}), family.body_query)
-    answer = admin.execute(Request(family.body_query, {"ids": ids, **wanted}))
-    assert "errors" not in answer
-    return answer["data"]["nodes"], answer["extensions"]["cost"]
+@FAMILY
+def test_a_page_and_a_full_batch_of_bodies_keep_to_the_points_reckoned_for_them(family: Family, shop: Showing) -> None:
+    ids = [resource.gid for resource in shop.live(family)][: family.batch]
+    wanted = family.variables(SCOPES, family.bodies.query)
+    cost = shop.ask(family.bodies.query, ids=ids, **wanted)["extensions"]["cost"]
+    assert len(ids) * family.bodies.points <= QUERY_POINTS
+    assert cost["requestedQueryCost"] <= len(ids) * family.bodies.points
+    listed = shop.ask(family.list_query, query=family.search(0, DAY) or None, after=None)
+    assert listed["extensions"]["cost"]["requestedQueryCost"] <= family.listing.points < 1000
+    if family.bodies.nested_query:
+        variables = {"id": ids[0], "after": cursor(0, 0), **family.variables(SCOPES, family.bodies.nested_query)}
+        more = shop.ask(family.bodies.nested_query, **variables)
+        assert more["extensions"]["cost"]["requestedQueryCost"] <= family.bodies.nested_points
+    if family.listing.connection:
+        rest = shop.ask(queries.rest(family.listing), id=ids[0], after=cursor(0, 0))
+        assert rest["extensions"]["cost"]["requestedQueryCost"] <= 810
 
 
 @FAMILY
-def test_a_full_batch_of_bodies_keeps_to_the_points_reckoned_for_it(family: Family) -> None:
-    found, cost = nodes(family)
-    assert len(found) * family.points <= QUERY_POINTS
-    assert cost["requestedQueryCost"] <= len(found) * family.points
-
-
-_SAMPLES = {"orders": "orders.updated", "products": "products.update", "customers": "customers.update"}
-
-
-def sample(name: str) -> dict[str, Any]:
-    path = SHARED / "samples" / f"{_SAMPLES[name]}.json"
-    if not path.exists():
-        pytest.skip("Shopify's samples aren't here")
-    return dict(json.loads(path.read_text())["body"])
-
-
-def agree(ours: Any, theirs: Any, path: str) -> None:
-    """The same keys (or fewer) and the same JSON types; a null on either side says nothing of the type."""
-    if ours is None or theirs is None:
-        return
-    assert type(ours) is type(theirs), path
-    if isinstance(ours, dict):
-        assert ours.keys() <= theirs.keys(), f"{path}: {sorted(ours.keys() - theirs.keys())}"
-        for key in ours:
-            agree(ours[key], theirs[key], f"{path}.{key}")
-    elif isinstance(ours, list) and theirs:
-        for one in ours:
-            agree(one, theirs[0], f"{path}[]")
+def test_its_list_shows_all_there_is_as_the_tape_will_name_it(family: Family, shop: Showing) -> None:
+    rows = shop.listed(family)
+    assert {row.resource for row in rows} == {resource.name for resource in shop.live(family)}
+    for row in rows:
+        found = shop.shop.get(row.resource)
+        assert found is not None
+        assert row.created in (0, found.created * SECOND)
+        assert row.version == SECOND * (found.created if family.version == "createdAt" else found.updated)
 
 
 @FAMILY
-def test_bodies_have_the_keys_and_types_of_real_webhooks(family: Family) -> None:
-    theirs = sample(family.name)
-    if family.name == "customers":
-        # The captured customer has no address; one embedded in an order does.
-        theirs["default_address"] = sample("orders")["customer"]["default_address"]
-    for node in nodes(family)[0]:
-        agree(json.loads(msgspec.json.encode(family.body(node))), theirs, family.name)
-
-
-@FAMILY
-def test_what_real_webhooks_have_and_bodies_lack_is_exactly_what_is_listed(family: Family) -> None:
-    theirs, body = sample(family.name), family.body(nodes(family)[0][0])
-    assert theirs.keys() - body.keys() == bodies.ABSENT[family.name] & theirs.keys()
-    assert not bodies.ABSENT[family.name] & body.keys()
-    for nested in ("line_items", "variants", "customer"):
-        if nested in theirs and nested in body:
-            here, there = body[nested], theirs[nested]
-            first, real_one = (here[0], there[0]) if isinstance(here, list) else (here, there)
-            assert real_one.keys() - first.keys() == bodies.ABSENT[f"{family.name}.{nested}"], nested
-
-
-@FAMILY
-def test_a_body_names_the_same_resource_and_version_as_the_webhook_would(family: Family) -> None:
-    shop = Shop("one.myshopify.com", Random(9).randrange(99), lambda: 1_770_000_500.0)
-    changes = [shop.change(1_770_000_000.0 + step) for step in range(60)]
-    admin = Admin(shop, "token", Plan("wide", 1e6, 1e6))
-    latest = {change.gid: change for change in changes if change.topic.startswith(f"{family.name}/")}
-    wanted = family.variables(frozenset({"read_customers", "read_products"}), family.body_query)
-    for gid, change in latest.items():
-        answer = admin.execute(Request(family.body_query, {"ids": [gid], **wanted}))
-        payload = msgspec.json.encode(family.body(answer["data"]["nodes"][0]))
-        assert resources.find(family.update, payload) == resources.find(change.topic, change.body)
-
-
-@FAMILY
-def test_amounts_ids_and_texts_are_those_of_the_webhook(family: Family) -> None:
-    shop = Shop("one.myshopify.com", 4, lambda: 1_770_000_500.0)
-    for step in range(60):
-        shop.change(1_770_000_000.0 + step)
-    by_gid = {resource.gid: resource.body for resource in shop.live(family.kind)}
-    # Counted by the API from orders; the local shop's bodies don't keep them. And instants, which differ in their zone only.
-    differing = {"orders_count", "total_spent", "customer", "default_address"}
-    for node in nodes(family)[0]:
-        body, theirs = family.body(node), by_gid[node["id"]]
-        plain = {k: v for k, v in body.items() if not isinstance(v, list | dict) and not k.endswith("_at") and k not in differing}
-        assert plain == {k: theirs[k] for k in plain}
-
-
-@pytest.mark.parametrize(("text", "shown"), [("398.0", "398.00"), ("398", "398.00"), ("0.125", "0.125"), ("-1.5", "-1.50"), (None, None)])
-def test_amounts_have_two_decimals_as_in_webhooks(text: str | None, shown: str | None) -> None:
-    assert bodies._amount(text) == shown
+def test_what_a_list_says_and_what_a_body_says_have_one_digest(family: Family, shop: Showing) -> None:
+    listed = {row.gid: row.digest for row in shop.listed(family)}
+    for node in shop.nodes(family):
+        assert family.digest_of(family.body(node, shop.home)) == listed[node["id"]] == api.row(family, node).digest
 
 
 @FAMILY
 def test_the_familys_topics_are_shopifys(family: Family) -> None:
-    assert {family.create, family.update, family.delete, *family.unchecked} <= set(family.topics) <= set(shopify.table())
+    named = {family.create, family.update, *([family.delete] if family.delete else []), *family.unchecked, *family.stamps}
+    assert named <= set(family.topics) <= set(shopify.table())
 
 
-def test_one_state_has_one_id_and_another_state_of_the_same_second_has_another() -> None:
+def test_every_topic_of_shopifys_is_checked_by_a_family_or_has_the_reason_why_not() -> None:
+    assert CHECKED | REASONS.keys() == set(shopify.table())
+    assert not CHECKED & REASONS.keys()
+
+
+def test_a_window_reaches_as_far_as_the_filter_may_be_misread() -> None:
+    start, end = 10 * DAY + 5 * HOUR, 10 * DAY + 6 * HOUR
+    assert FAMILIES["orders"].search(start, end) == "updated_at:>='1970-01-11T05:00:00Z' updated_at:<'1970-01-11T06:00:00Z'"
+    assert FAMILIES["customers"].search(start, end) == "updated_at:>='1970-01-10T00:00:00Z' updated_at:<'1970-01-13T00:00:00Z'"
+    assert FAMILIES["discounts"].search(start, end) == "updated_at:>='1970-01-10T15:00:00Z' updated_at:<'1970-01-11T20:00:00Z'"
+    assert FAMILIES["locations"].search(start, end) == ""
+
+
+def test_one_state_has_one_id_and_another_state_of_the_same_second_has_another(shop: Showing) -> None:
     family = FAMILIES["products"]
-    node = nodes(family)[0][0]
+    node = shop.nodes(family)[0]
     row = Row("product/1", "gid://shopify/Product/1", 1_770_000_000_000_000, 1)
     pending = Pending("s", "products", "product/1", 1, "state", family.update, 0, {})
 
@@ -160,9 +120,21 @@ def test_one_state_has_one_id_and_another_state_of_the_same_second_has_another()
     assert len({built(node, family.update), built({**node, "title": "x"}, family.update), built(node, family.update, "t")}) == 3
 
 
+@pytest.mark.parametrize(
+    ("family", "node", "first", "topic"),
+    [("returns", {"status": "OPEN"}, False, "returns/approve"), ("returns", {"status": "CLOSED"}, True, "returns/close"),
+     ("fulfillment_orders", {"status": "OPEN"}, True, "fulfillment_orders/order_routing_complete"),
+     ("fulfillment_orders", {"status": "OPEN"}, False, "fulfillment_orders/hold_released"),
+     ("fulfillment_orders", {"status": "CLOSED"}, False, None), ("locations", {"isActive": False}, False, "locations/deactivate"),
+     ("refunds", {}, False, "refunds/create"), ("orders", {}, True, "orders/create"), ("orders", {}, False, "orders/updated")],
+)  # fmt: skip
+def test_a_state_is_told_as_the_topic_that_leads_to_it(family: str, node: dict[str, Any], first: bool, topic: str | None) -> None:
+    assert FAMILIES[family].topic(node, first) == topic
+
+
 def test_a_topic_that_cannot_be_reconciled_is_refused_with_the_reason() -> None:
     assert of_topic("orders/*") is of_topic("orders/paid") is FAMILIES["orders"]
-    with pytest.raises(UsageError, match="a deleted resource is in no list"):
-        of_topic("products/delete")
+    with pytest.raises(UsageError, match="shows no compliance request"):
+        of_topic("customers/redact")
     with pytest.raises(UsageError, match="what can be: orders"):
-        of_topic("carts/update")
+        of_topic("nonsense/update")

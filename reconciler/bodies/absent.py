@@ -1,0 +1,1 @@
+"""What real webhooks have and the bodies built here don't."""
