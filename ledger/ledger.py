@@ -9,6 +9,7 @@ from hooktape.errors import SettingsError
 from hooktape.ledger.audit import Audit
 from hooktape.ledger.breakers import Breakers
 from hooktape.ledger.budgets import Budgets
+from hooktape.ledger.bulk import Bulk
 from hooktape.ledger.catalogue import Catalogue
 from hooktape.ledger.database import Database
 from hooktape.ledger.jobs import Jobs
@@ -41,6 +42,7 @@ class Ledger:
     leases: Leases
     breakers: Breakers
     budgets: Budgets
+    bulk: Bulk
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -54,6 +56,7 @@ class Ledger:
         self.leases = Leases(database)
         self.breakers = Breakers(database)
         self.budgets = Budgets(database)
+        self.bulk = Bulk(database)
 
     @classmethod
     def open(cls, url: str) -> "Ledger":

@@ -10,6 +10,24 @@ query Gate {
 """
 
 
+# ── bulk operations ─────────────────────────────────────────────────────────────────────────────────────────────────
+BULK_RUN = """
+mutation BulkRun($query: String!) {
+  bulkOperationRunQuery(query: $query, groupObjects: false) { bulkOperation { id } userErrors { code message } }
+}
+"""
+BULK_SEE = """
+query BulkSee($id: ID!) {
+  node(id: $id) { ... on BulkOperation { id status errorCode objectCount rootObjectCount url partialDataUrl } }
+}
+"""
+BULK_LATEST = """
+query BulkLatest { bulkOperations(first: 20, sortKey: CREATED_AT, reverse: true) { nodes { id status createdAt query } } }
+"""
+BULK_CANCEL = """
+mutation BulkCancel($id: ID!) { bulkOperationCancel(id: $id) { bulkOperation { status } userErrors { message } } }
+"""
+
 # ── which resources changed ─────────────────────────────────────────────────────────────────────────────────────────
 FURTHER = 200
 """Rows of a further page of what is inside one node: at up to 4 objects a row, a query's 1,000 points are nearly all."""

@@ -238,6 +238,17 @@ CREATE TABLE reconcile_intents (
     updated_at DOUBLE PRECISION NOT NULL
 ) {clustered};
 
+CREATE TABLE reconcile_bulk (
+    shop TEXT NOT NULL,
+    family TEXT NOT NULL,
+    search TEXT NOT NULL,
+    gid TEXT,
+    window_start BIGINT,
+    window_end BIGINT,
+    begun DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (shop, family, search)
+) {clustered};
+
 CREATE TABLE reconcile_reports (
     seq {serial},
     ended_at DOUBLE PRECISION NOT NULL,

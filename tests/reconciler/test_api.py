@@ -2,12 +2,14 @@
 
 import json
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
 
 from hooktape.errors import AdminApiError
 from hooktape.reconciler import api
+from hooktape.reconciler.bodies.values import Home
 from hooktape.reconciler.client import AdminClient
 from hooktape.reconciler.families import FAMILIES
 from hooktape.settings import Secret, Settings
@@ -32,11 +34,12 @@ def client(*data: Any) -> tuple[AdminClient, list[dict[str, Any]]]:
 
 
 def lines(*names: str, after: str | None) -> dict[str, Any]:
-    return {"nodes": [{"id": name} for name in names], "pageInfo": {"hasNextPage": after is not None, "endCursor": after}}
+    return {"nodes": [{"id": name, "quantity": 1} for name in names], "pageInfo": {"hasNextPage": after is not None, "endCursor": after}}
 
 
-def order(listed: dict[str, Any], updated: str = AT) -> dict[str, Any]:
-    return {"id": GID, "createdAt": AT, "updatedAt": updated, "lineItems": listed}
+def order(listed: dict[str, Any], updated: str = AT, pieces: int = 4) -> dict[str, Any]:
+    said = dict.fromkeys(("cancelledAt", "closedAt", "name", "displayFinancialStatus", "displayFulfillmentStatus", "note"))
+    return {"id": GID, "createdAt": AT, "updatedAt": updated, "lineItems": listed, "subtotalLineItemsQuantity": pieces, "tags": [], **said}
 
 
 async def test_a_nested_list_is_read_to_its_end() -> None:
@@ -57,18 +60,25 @@ async def test_a_resource_that_changes_while_its_list_is_read_is_left_for_the_ne
     assert (await api.fetch(asking, FAMILIES["orders"], (GID,), frozenset())).found == {}
 
 
+async def test_an_order_with_fewer_lines_than_it_says_is_no_body() -> None:
+    asking, _ = client({"nodes": [order(lines("a", "b", after=None), pieces=3)]})
+    assert (await api.fetch(asking, FAMILIES["orders"], (GID,), frozenset())).found == {}
+
+
 async def test_what_the_api_does_not_know_is_told_apart_from_what_could_not_be_read() -> None:
     asking, _ = client({"nodes": [None]})
     assert (await api.fetch(asking, FAMILIES["orders"], (GID,), frozenset())).found == {GID: None}
 
 
 def gate(domain: str) -> dict[str, Any]:
-    return {"shop": {"myshopifyDomain": domain}, "currentAppInstallation": {"accessScopes": [{"handle": "write_orders"}]}}
+    shop = {"myshopifyDomain": domain, "ianaTimezone": "America/New_York", "currencyCode": "JPY"}
+    return {"shop": shop, "currentAppInstallation": {"accessScopes": [{"handle": "write_orders"}]}}
 
 
 async def test_the_gate_gives_the_scopes_and_shopifys_own_time() -> None:
     found = await api.gate(client(gate(SHOP))[0])
     assert found.shop_now == 1_795_341_600_000_000
+    assert found.home == Home(ZoneInfo("America/New_York"), "JPY")
     assert FAMILIES["orders"].readable(found.scopes)
     assert not FAMILIES["products"].readable(found.scopes)
 

@@ -21,7 +21,7 @@ from hooktape.schemas import topics as shopify
 from .showing import SCOPES, Showing
 
 SHARED = Path(__file__).parents[2] / "../shared/shopify"
-QUERIES = {name: text for name, text in vars(queries).items() if name.isupper() and name.endswith(("BODIES", "LINES", "VARIANTS", "GATE"))}
+QUERIES = {name: text for name, text in vars(queries).items() if name.isupper() and str(text).lstrip().startswith(("query", "mutation"))}
 QUERIES |= {f"{family.name} page": family.list_query for family in FAMILIES.values()}
 QUERIES |= {f"{family.name} count": family.count_query for family in FAMILIES.values() if family.count_query}
 QUERIES |= {f"{family.name} rest": queries.rest(family.listing) for family in FAMILIES.values() if family.listing.connection}
