@@ -182,6 +182,8 @@ def _reprice(shop: "Shop", rng: Random, product: Resource, at: int) -> News:
         "price": samples.price(rng.randint(900, 24_900)), "old_inventory_quantity": variant["inventory_quantity"],
         "inventory_quantity": rng.randint(0, 200), "updated_at": samples.stamp(at),
     }  # fmt: skip
+    told = next(one for one in product.body["variant_gids"] if one["admin_graphql_api_id"] == variant["admin_graphql_api_id"])
+    told["updated_at"] = samples.utc(at)
     if found := shop.get_id("variant", variant["id"]):
         shop.touch(found, at)
     shop.touch(product, at)

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from hooktape.local.shop.admin import Admin, Request
 from hooktape.local.shop.cost import Plan
-from hooktape.local.shop.model import WHOLE, Change, Shop
+from hooktape.local.shop.model import WHOLE, Change, Mix, Shop
 from hooktape.local.shop.store import Resource
 from hooktape.reconciler import api
 from hooktape.reconciler.bodies.values import Home
@@ -22,9 +22,9 @@ _BEGAN = 1_770_000_000
 class Showing:
     """`said`: resource → the last webhook that told of it."""
 
-    def __init__(self, changes: int = 1_200, seed: int = 4) -> None:
+    def __init__(self, changes: int = 1_200, seed: int = 4, mix: Mix = WHOLE) -> None:
         self.now = float(_BEGAN)
-        self.shop = Shop("one.myshopify.com", seed, lambda: self.now, WHOLE)
+        self.shop = Shop("one.myshopify.com", seed, lambda: self.now, mix)
         self.admin = Admin(self.shop, "token", Plan("wide", 1e9, 1e9))
         self.home = Home(ZoneInfo("America/Panama"), "USD")
         self.said: dict[str, Change] = {}

@@ -103,10 +103,11 @@ async def test_a_bulk_operation_shows_the_rows_that_pages_show(world: World, fam
 async def test_few_resources_are_listed_in_pages_and_a_list_that_grows_too_long_is_begun_anew_in_bulk(world: World) -> None:
     assert not (await world.all(ORDERS, world.lister(estimate=5_000, paged_limit=20_000)))[2]
     assert world.operations() == []
-    narrow = replace(LEVELS, listing=replace(LEVELS.listing, inside_size=10))
+    items = FAMILIES["inventory_items"]
+    narrow = replace(items, listing=replace(items.listing, size=10))
     rows, _, why = await world.all(narrow, world.lister(estimate=5_000, paged_limit=50))
     assert (world.operations(), why) == (["COMPLETED"], "")
-    assert {row.resource for row in rows} == world.names(LEVELS)
+    assert {row.resource for row in rows} == world.names(items)
 
 
 async def test_nothing_found_is_complete(world: World) -> None:
