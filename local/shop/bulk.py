@@ -65,7 +65,7 @@ class Bulk:
 
     def __init__(self, admin: "Admin") -> None:
         self._admin = admin
-        self._files = tempfile.TemporaryDirectory(prefix="hooktape-shop-", ignore_cleanup_errors=True)
+        self._files: tempfile.TemporaryDirectory[str] | None = None
         self.base = ""
         self.operations: list[Operation] = []
         self.finished: list[Operation] = []
@@ -73,7 +73,8 @@ class Bulk:
 
     def close(self) -> None:
         """Removes the files."""
-        self._files.cleanup()
+        if self._files is not None:
+            self._files.cleanup()
 
     @property
     def running(self) -> list[Operation]:
@@ -85,6 +86,8 @@ class Bulk:
             return None
         now, number = self._admin.shop.clock(), 720_918_000_001 + len(self.operations)
         late = self._admin.incidents.on("bulk_late")
+        # Most shops are never asked for one.
+        self._files = self._files or tempfile.TemporaryDirectory(prefix="hooktape-shop-", ignore_cleanup_errors=True)
         path = Path(self._files.name) / f"{number}.jsonl"
         operation = Operation(number, query, now, now + (late["seconds"] if late else 0), iter(()), path)
         operation.work = self._work(operation, compiler, root)

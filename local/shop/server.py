@@ -171,6 +171,14 @@ class LocalShop:
         found = self.truth.unseen() if exact else self.truth.missing()
         return {name: delivery for name, delivery in found.items() if delivery.deleted or self.shop.get(name)}
 
+    def silent(self) -> set[str]:
+        """The resources whose `updatedAt` moved on after their last webhook, lost ones counted: Shopify has no topic for that.
+
+        A fulfilment order that its fulfilment closes is one. Nothing was missed, though the Admin API shows something newer.
+        """
+        last = self.truth.latest().items()
+        return {name for name, delivery in last if (found := self.shop.get(name)) and found.updated * 1_000_000 > delivery.shows}
+
     async def settle(self) -> None:
         """Waits until every delivery has ended, late ones and retries too."""
         await self._sender.settle()

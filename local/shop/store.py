@@ -203,13 +203,13 @@ class Shelf:
         if self.stock:
             first = max(0, (after - self.stock.number(0)) // Stock.STRIDE + 1)
             for place in range(first, self.stock.count):
-                number = self.stock.number(place)
-                if number in self._kept or any(low <= self.stock.updated[place] <= high for low, high in windows):
-                    found = self.get(number)
-                    if found is not None:
-                        yield found
+                kept = self._kept.get(self.stock.number(place))
+                updated = self.stock.updated[place] if kept is None else kept.updated
+                if (kept is None or kept.deleted is None) and any(low <= updated <= high for low, high in windows):
+                    yield kept or self.stock.get(place)
         for number in self._made[bisect.bisect_right(self._made, after):]:
-            yield self._kept[number]
+            if any(low <= self._kept[number].updated <= high for low, high in windows):
+                yield self._kept[number]
 
     def _kept_span(self, window: Window) -> tuple[int, int]:
         return (bisect.bisect_left(self._by_update, (window[0], -1)),

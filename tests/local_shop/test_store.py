@@ -27,10 +27,10 @@ def test_windows_counts_and_order_are_those_of_a_plain_list(seed: int, changes: 
             low, high = sorted(rng.randrange(int(START) - 91 * 86_400, int(START) + 200) for _ in range(2))
             inside = sorted(number for number, one in plain.items() if low <= one.updated <= high)
             assert shelf.count((low, high)) == len(inside)
-            found = [one.id for one in shelf.find((low, high)) if low <= one.updated <= high]
+            found = [one.id for one in shelf.find((low, high))]
             assert found == inside
             after = rng.choice(sorted(plain))
-            rest = [one.id for one in shelf.find((low, high), after=after) if low <= one.updated <= high]
+            rest = [one.id for one in shelf.find((low, high), after=after)]
             assert rest == [number for number in inside if number > after]
         assert [one.id for one in client.shop.live("order")] == sorted(plain)
     finally:
@@ -82,3 +82,16 @@ def test_a_list_ends_after_25000_objects_as_shopifys_do() -> None:
         seen, after = seen + len(found["nodes"]), found["pageInfo"]["endCursor"]
     assert found["pageInfo"]["hasNextPage"]
     assert "25000" in client.ask(page, a=after)["errors"][0]["message"]
+
+
+def test_a_wide_window_after_changes_shows_none_outside_of_it() -> None:
+    kept, store.NARROW = store.NARROW, 10
+    try:
+        client = Client(DELETING, stock=200)
+        client.change(150, step=1.1)
+        low = samples.utc(int(START) - 89 * 86_400)
+        inside = [one.gid for one in client.shop.live("order") if samples.utc(one.updated) >= low and one.updated < START]
+        assert client.ids(query=f"updated_at:>='{low}' updated_at:<'{samples.utc(int(START))}'") == inside
+        assert inside
+    finally:
+        store.NARROW = kept
