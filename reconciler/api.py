@@ -14,6 +14,8 @@ from hooktape.times import micros
 
 # By the published rules: the installation and its scopes, the shop; a count; 250 rows of a list. Each rounded up.
 _GATE_POINTS, _COUNT_POINTS, _LIST_POINTS = 10, 5, 260
+# A deletion's subject and time: 250 events.
+_DELETIONS_POINTS = 260
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +39,34 @@ async def gate(client: AdminClient) -> Gate:
 
 async def count(client: AdminClient, family: Family, search: str) -> Counted:
     """How many resources match."""
-    found = (await client.ask(family.count_query, {"query": search}, _COUNT_POINTS)).data[family.count_name]
-    return Counted(0, False) if found is None else Counted(int(found["count"]), found["precision"] == "EXACT")
+    return _counted((await client.ask(family.count_query, {"query": search}, _COUNT_POINTS)).data[family.count_name])
+
+
+async def count_deletions(client: AdminClient, search: str) -> Counted:
+    """How many of the shop's events match."""
+    return _counted((await client.ask(queries.DELETIONS_COUNT, {"query": search}, _COUNT_POINTS)).data["eventsCount"])
 
 
 async def page(client: AdminClient, family: Family, search: str, after: str | None) -> Listed:
     """One page of the list."""
     answer = await client.ask(family.list_query, {"query": search, "after": after}, _LIST_POINTS)
     found = answer.data[family.name]
-    info = found["pageInfo"]
-    return Listed(tuple(_row(family, node) for node in found["nodes"]), info["endCursor"] if info["hasNextPage"] else None)
+    return Listed(tuple(_row(family, node) for node in found["nodes"]), _after(found["pageInfo"]))
+
+
+async def deletions(client: AdminClient, family: Family, search: str, after: str | None) -> Listed:
+    """One page of what was deleted; a row's version is when."""
+    found = (await client.ask(queries.DELETIONS, {"query": search, "after": after}, _DELETIONS_POINTS)).data["events"]
+    rows = tuple(Row(family.resource(str(node["subjectId"])), str(node["subjectId"]), at := _instant(node["createdAt"]), at)
+                 for node in found["nodes"])  # fmt: skip
+    return Listed(rows, _after(found["pageInfo"]))
+
+
+async def existing(client: AdminClient, family: Family, gids: tuple[str, ...]) -> Fetched:
+    """Which of these the API knows, by id."""
+    answer = await client.ask(queries.EXISTING, {"ids": list(gids)}, len(gids) + 1)
+    return Fetched({gid: (Row(family.resource(gid), gid, 0, 0), node) if node else None
+                    for gid, node in zip(gids, answer.data["nodes"], strict=True)})  # fmt: skip
 
 
 async def fetch(client: AdminClient, family: Family, gids: tuple[str, ...], scopes: frozenset[str]) -> Fetched:
@@ -79,6 +99,14 @@ async def _whole(client: AdminClient, family: Family, node: dict[str, Any], scop
         nodes += more[family.nested]["nodes"]
         info = more[family.nested]["pageInfo"]
     return {**node, family.nested: {"nodes": nodes}}
+
+
+def _counted(found: Mapping[str, Any] | None) -> Counted:
+    return Counted(0, False) if found is None else Counted(int(found["count"]), found["precision"] == "EXACT")
+
+
+def _after(info: Mapping[str, Any]) -> str | None:
+    return info["endCursor"] if info["hasNextPage"] else None
 
 
 def _row(family: Family, node: Mapping[str, Any]) -> Row:

@@ -25,7 +25,6 @@ from hooktape.reconciler.moves import (
     List,
     Listed,
     Look,
-    Options,
     ReadTape,
     Recorded,
     Remember,
@@ -148,7 +147,7 @@ def _listed(state: State, page: Listed) -> Step:
     state = state.but(listed=state.listed + len(page.rows), part=state.part + len(page.rows))
     if sweep:
         shown = frozenset(row.resource for row in page.rows if row.resource in state.living)
-        last = max([state.last, *(gid_number(row.gid) or 0 for row in page.rows)])
+        last = max([state.last, *(int(gid_number(row.gid)) for row in page.rows)])
         state = state.but(shown=(*state.shown, shown), last=last)
     else:
         state = state.but(pages=(*state.pages, page.rows))
@@ -205,10 +204,10 @@ def _living(state: State, taped: Taped) -> Step:
 # ── comparing, confirming, recording ────────────────────────────────────────────────────────────────────────────────
 def _compare(state: State) -> Step:
     """The tape's end is taken after the last page: what came while paging counts as come."""
-    if state.window.empty and not state.pending:
+    wanted = frozenset({*in_window(state), *state.pending})
+    if not wanted:
         return _finish(state, ())
     oldest = min([state.window.start, *(entry.version or 0 for entry in state.pending.values())])
-    wanted = frozenset({*in_window(state), *state.pending})
     return _at(state, Phase.COMPARING), (ReadTape(oldest - MARGIN, wanted),)
 
 

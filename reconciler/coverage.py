@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from hooktape.schemas.event import Event
 
-SOURCE = "reconciler"
-"""`source` of the events that the reconciler records."""
+DELETED = -1
+"""Stands for the version of a deletion, which has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Coverage:
         """Takes one event in; `deletes` is the family's deletion topic. The order of events doesn't matter."""
         if event.resource is None:
             return
-        own = event.source == SOURCE
+        own = event.synthetic
         if own:
             self.synthetic.add(event.webhook_id)
         deletion = event.topic == deletes
@@ -86,10 +86,6 @@ class Coverage:
     def living(self, before: int) -> dict[str, int]:
         """Resource → when it last changed, of those that changed before `before` and weren't deleted as far as the tape knows."""
         return {name: known.lived for name, known in self.known.items() if known.lived < before and not known.deleted}
-
-
-DELETED = -1
-"""Stands for the version of a deletion, which has none."""
 
 
 def _together(a: Known, b: Known) -> Known:

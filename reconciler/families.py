@@ -46,6 +46,10 @@ class Family:
     """The API documents the filter as one of days: ask for whole days on both sides, and filter here."""
     horizon: tuple[str, int] | None = None
     """(scope, days): without that scope nothing older is shown, so that nothing older can be judged."""
+    subject: str = ""
+    """Its name among the subjects of `events`, where those are known to tell of its deletions; else only the sweep finds them."""
+    swept: bool = True
+    """Its list shows every live resource by ascending id, so that what it lacks may be deleted."""
     unchecked: Mapping[str, str] = field(default_factory=dict)
     """Topic → why a comparison of states can't tell whether it was missed."""
 
@@ -56,7 +60,7 @@ class Family:
 
     @property
     def count_name(self) -> str:
-        """The count's field in the API."""
+        """The count's field in the API; `count_query` is empty where it has none."""
         return f"{self.name}Count"
 
     @property
@@ -86,7 +90,6 @@ def may_read(scopes: frozenset[str], what: str) -> bool:
     return f"read_{what}" in scopes or f"write_{what}" in scopes
 
 
-_DELETED = "a deleted resource is in no list"
 _SAME_STATE = "it tells of a step between two states; only the newest state is compared"
 
 FAMILIES: dict[str, Family] = {
@@ -99,7 +102,7 @@ FAMILIES: dict[str, Family] = {
             "lineItems", queries.ORDER_LINES, 460, {"customers": "customers", "products": "products"},
             horizon=("read_all_orders", 60),
             unchecked={
-                "orders/delete": _DELETED, "orders/edited": _SAME_STATE,
+                "orders/edited": _SAME_STATE,
                 "orders/risk_assessment_changed": "it doesn't touch the order's updated_at",
                 "orders/shopify_protect_eligibility_changed": "it doesn't touch the order's updated_at",
                 "orders/link_requested": "it isn't part of an order's state",
@@ -110,7 +113,7 @@ FAMILIES: dict[str, Family] = {
             queries.PRODUCTS, queries.PRODUCTS_COUNT, queries.PRODUCT_BODIES, 80, bodies.product,
             ("title", "handle", "status", "vendor", "product_type", "body_html", "tags"),
             "variants", queries.PRODUCT_VARIANTS, 310, {"inventory": "inventory"},
-            unchecked={"products/delete": _DELETED},
+            subject="PRODUCT",
         ),
         Family(
             "customers", "customer", "Customer", "customers/create", "customers/update", "customers/delete",
@@ -118,7 +121,7 @@ FAMILIES: dict[str, Family] = {
             ("email", "first_name", "last_name", "state", "note", "phone"),
             whole_days=True,
             unchecked={
-                "customers/delete": _DELETED, "customers/merge": _SAME_STATE,
+                "customers/merge": _SAME_STATE,
                 "customers/purchasing_summary": "it doesn't touch the customer's updated_at",
                 "customers/data_request": "the Admin API shows no compliance request",
                 "customers/redact": "the Admin API shows no compliance request",

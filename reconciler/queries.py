@@ -34,6 +34,22 @@ query Customers($query: String!, $after: String) {
 }
 """
 
+# ── what was deleted, and what is still there ──────────────────────────────────────────────────────────────────────
+DELETIONS = """
+query Deletions($query: String!, $after: String) {
+  events(first: 250, after: $after, query: $query, sortKey: ID) {
+    nodes { ... on BasicEvent { subjectId createdAt } }
+    pageInfo { hasNextPage endCursor }
+  }
+}
+"""
+DELETIONS_COUNT = """
+query DeletionsCount($query: String!) { eventsCount(query: $query) { count precision } }
+"""
+EXISTING = """
+query Existing($ids: [ID!]!) { nodes(ids: $ids) { id } }
+"""
+
 # ── how many ────────────────────────────────────────────────────────────────────────────────────────────────────────
 # `limit: null`: by default a count stops at 10,000.
 ORDERS_COUNT = """

@@ -43,6 +43,11 @@ class Tally:
         """Changes that Shopify shows, each resource once."""
         return self.covered + self.late + self.pending + self.recorded + self.recorded_before + self.gone
 
+    def plus(self, other: "Tally") -> "Tally":
+        """Both together."""
+        sums = {name: getattr(self, name) + getattr(other, name) for name in self.__slots__}
+        return Tally(**{**sums, "late_us_max": max(self.late_us_max, other.late_us_max)})
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -50,12 +55,16 @@ class Report:
 
     shop: str
     family: str
+    kind: str = "fast"
+    """Of the pass: fast, lookback or sweep."""
     window: tuple[int, int] | None = None
     counted: int | None = None
     """What Shopify counts in the window that was asked for, which may be wider than the window compared."""
     tally: Tally = field(default_factory=Tally)
     complete: bool = False
     """Everything up to the window's end is covered, pending or recorded, and the counts agreed."""
+    behind: bool = False
+    """So much had changed that the rest of the window is left to the next pass."""
     points: int = 0
     missing: tuple[str, ...] = ()
     """Resources recorded (in a dry run: that would be)."""
