@@ -172,6 +172,14 @@ class Reconcile:
         """Notes that the webhooks of these synthetic events came after all; of how many that is news."""
         return self._mark(shop, family, ids, "twinned", ("intended", "recorded"), now)
 
+    def undone(self, shop: str, family: str, ids: Sequence[str]) -> None:
+        """Forgets synthetic events that were intended and, as nobody can write them any more, never will be on the tape."""
+        if ids:
+            self._database.write(lambda t: t.run(
+                """DELETE FROM reconcile_intents
+                   WHERE shop = :shop AND family = :family AND id IN :ids AND state = 'intended'""",
+                {"shop": shop, "family": family, "ids": tuple(ids)}))  # fmt: skip
+
     def _mark(self, shop: str, family: str, ids: Sequence[str], state: str, before: tuple[str, ...], now: float) -> int:
         if not ids:
             return 0

@@ -141,9 +141,7 @@ class Performer:
         memory, turn = self.ledger.reconcile, run.turn
         match action:
             case Fence():
-                if turn.writer is None:
-                    turn.writer = Writer.open(self.settings, f"reconcile.{turn.shop}")
-                    crash.point("reconcile-fenced")
+                self._fence(turn)
             case Remember():
                 memory.put_pending(action.rows, action.propose)
                 crash.point("reconcile-pending")
@@ -154,12 +152,20 @@ class Performer:
                 memory.advance(turn.shop, run.cursor, action.position, self.clock())
                 crash.point("reconcile-advanced")
 
+    def _fence(self, turn: Turn) -> None:
+        if turn.writer is None:
+            turn.writer = Writer.open(self.settings, f"reconcile.{turn.shop}")
+            crash.point("reconcile-fenced")
+
     async def _read(self, action: ReadTape, run: Run) -> Taped:
         turn, family = run.turn, run.family
 
         def read() -> Taped:
             memory = self.ledger.reconcile
             intents = memory.intents(turn.shop, family.name)
+            if intents and not turn.dry:
+                # A pass died over these: from here on they are on the tape, or never will be.
+                self._fence(turn)
             watched = [*intents, *memory.intents(turn.shop, family.name, "recorded")]
             coverage = self.tape.coverage(turn.shop, family, action.since, action.wanted, intents, watched)
             crash.point("reconcile-compared")
@@ -176,6 +182,7 @@ class Performer:
         if done := sorted(seen.intersection(intent.id for intent in intents)):
             _log.info("an earlier pass had recorded these and couldn't note it", shop=shop, events=len(done))
             memory.recorded(shop, family, done, self.clock())
+        memory.undone(shop, family, [intent.id for intent in intents if intent.id not in seen])
         # A webhook whose synthetic event was intended and never written has no twin.
         real = twins.difference({intent.id for intent in intents} - seen)
         if late := memory.twinned(shop, family, sorted(real), self.clock()):
