@@ -48,7 +48,8 @@ class Running(Worker):
 def lag(worker: Worker, retries: bool = True) -> dict[Partition, int]:
     """Partition → offsets that the group hasn't committed, where a record is among them. Blocks for some milliseconds.
 
-    The marker of a transaction takes an offset too, and is nothing that could be finished. Committed offsets are read before the ends: what moves on to a retry topic is on it before its own offset is committed.
+    The marker of a transaction takes an offset too, and is nothing that could be finished. Committed offsets are read before the
+    ends: what moves on to a retry topic is on it before its own offset is committed.
     """
     settings, admin = worker.settings, clients.admin(worker.settings)
     behind: dict[Partition, int] = {}

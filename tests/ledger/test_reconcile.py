@@ -41,8 +41,9 @@ def test_a_pending_change_is_not_removed_once_a_newer_one_took_its_place(ledger:
 def test_what_is_proposed_changes_nothing_that_is_pending_already(ledger: Ledger) -> None:
     waiting = replace(ROW, kind="delete", nulled_at=20.0)
     ledger.reconcile.put_pending([waiting])
-    ledger.reconcile.put_pending([replace(ROW, version=900, kind="delete"), replace(ROW, resource="order/2", first_seen=11.0)], propose=True)
-    assert ledger.reconcile.pending() == [waiting, replace(ROW, resource="order/2", first_seen=11.0)]
+    other = replace(ROW, resource="order/2", first_seen=11.0)
+    ledger.reconcile.put_pending([replace(ROW, version=900, kind="delete"), other], propose=True)
+    assert ledger.reconcile.pending() == [waiting, other]
     ledger.reconcile.put_pending([replace(waiting, held=True)])
     assert ledger.reconcile.pending_counts(10.0) == (2, 1, 1)
 

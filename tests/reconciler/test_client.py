@@ -157,8 +157,8 @@ async def test_three_processes_share_half_of_what_comes_back_and_none_is_ever_th
         url = f"sqlite:///{tmp_path / 'ledger.db'}"
         Ledger.open(url).close()
         env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-        processes = [await asyncio.create_subprocess_exec(sys.executable, "-c", _ASKS, shop.domain, shop.admin_url, shop.token, url, "8", env=env)
-                     for _ in range(3)]  # fmt: skip
+        asks = (sys.executable, "-c", _ASKS, shop.domain, shop.admin_url, shop.token, url, "8")
+        processes = [await asyncio.create_subprocess_exec(*asks, env=env) for _ in range(3)]
         assert [await process.wait() for process in processes] == [0, 0, 0]
     spent = sum(cost["actualQueryCost"] for _, cost in taken)
     assert refused == []

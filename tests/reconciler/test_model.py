@@ -94,8 +94,9 @@ class World:
             return
 
     def run(self, look: Look, options: Options) -> State:
-        state, actions = core.begin(Standing(SHOP, PRODUCTS, self.cursors[look], T0 * SECOND, options, T0 + self.now, (T0 + self.now) * SECOND,
-                                             list(self.pending.values())), look)  # fmt: skip
+        now = T0 + self.now
+        standing = Standing(SHOP, PRODUCTS, self.cursors[look], T0 * SECOND, options, now, now * SECOND, list(self.pending.values()))
+        state, actions = core.begin(standing, look)
         while actions:
             found: Input | None = None
             for action in actions:
