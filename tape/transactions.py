@@ -7,6 +7,7 @@ all that its predecessors ever wrote (KIP-98; confluent-kafka `init_transactions
 An open transaction holds readers back at its first record: it is kept short and small.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,16 +94,17 @@ class Writer:
             self._undo(producer, error)
 
     def _undo(self, producer: Producer, error: Exception) -> None:
-        """Ends a transaction that failed, and raises why."""
+        """Ends a transaction that failed, and raises why. The writer isn't used any more: after a record that the broker refused,
+        it and librdkafka may number the next ones differently."""
+        self.close()
         if isinstance(error, Fenced):
             raise error
         cause = error.args[0] if isinstance(error, KafkaException) else None
         if cause is not None and cause.code() in _FENCED:
             raise _fenced() from None
-        try:
+        with contextlib.suppress(TapeError):
+            # Else the next writer of the name does it.
             self._call(lambda: producer.abort_transaction(_PATIENCE))
-        except TapeError:
-            self.close()
         said = cause.str() if cause is not None else str(error)
         raise TapeUnavailable(f"the transaction was not committed, as far as is known: {said}") from None
 

@@ -98,7 +98,10 @@ def test_a_record_that_cant_be_written_undoes_its_whole_transaction(settings: Se
     writer = Writer.open(settings, "one")
     with pytest.raises(TapeUnavailable):
         writer.write([record(topic, b"1"), record(topic, bytes(random.Random(1).randbytes(5000)))])
-    writer.write([record(topic, b"2")])
+    with pytest.raises(TapeUnavailable, match="closed"):
+        writer.write([record(topic, b"2")])
+    following = Writer.open(settings, "one")
+    following.write([record(topic, b"2")])
     with Reader(settings) as reader:
         assert [r.value for batch in reader.scan(reader.bounds([topic])) for r in batch] == [b"2"]
-    writer.close()
+    following.close()
