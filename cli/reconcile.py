@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+from typing import Any
 
 import click
 
@@ -12,33 +13,40 @@ from hooktape.errors import AdminApiError, Incomplete, SettingsError, UsageError
 from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler.families import FAMILIES, Family, of_topic
 from hooktape.reconciler.report import COLUMNS, Report, sentence
+from hooktape.reconciler.running import Service
+from hooktape.reconciler.schedule import Pass
 from hooktape.reconciler.service import Reconciler
 from hooktape.settings import Settings
 
 
 @click.command("reconcile")
-@click.option("--once", is_flag=True, help="One pass over each shop and the report; else one per HOOKTAPE_RECONCILE_INTERVAL.")
+@click.option("--once", is_flag=True, help="One pass over each shop and the report; else passes on a schedule.")
 @click.option("--shop", "shops", multiple=True, help="Only this shop; repeatable. Default: all in HOOKTAPE_SHOP_TOKENS.")
 @click.option("--topic", "topics", multiple=True, help="Only this topic's family (orders/updated, orders/*); repeatable.")
 @click.option("--family", "names", multiple=True, type=click.Choice(list(FAMILIES)), help="Only this family; repeatable.")
 @click.option("--since", help="Look from this time on (ISO 8601, or 2h, 3d ago), not from the last end. Implies --once.")
 @click.option("--until", help="Look up to this time. Implies --once.")
+@click.option("--pass", "kind", type=click.Choice([str(kind) for kind in Pass]), help="Which pass to make. Implies --once; default: fast.")
 @click.option("--now", is_flag=True, help="No grace period, for after a known outage. Implies --once.")
+@click.option("--accept-deletes", "accept", is_flag=True, help="Record the deletions that are held. Implies --once.")
 @click.option("--dry-run", is_flag=True, help="Compare and report; record nothing, move no cursor. Implies --once.")
 @click.option("--metrics-port", type=int, help="Answer /metrics on this port.")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Where to listen for scrapes.")
 @common.json_option
 def command(once: bool, shops: tuple[str, ...], topics: tuple[str, ...], names: tuple[str, ...], since: str | None,
-            until: str | None, now: bool, dry_run: bool, metrics_port: int | None, metrics_host: str, as_json: bool) -> None:  # fmt: skip
+            until: str | None, kind: str | None, now: bool, accept: bool, dry_run: bool, metrics_port: int | None, metrics_host: str,
+            as_json: bool) -> None:  # fmt: skip
     """Compare the Admin API with the tape, and record what Shopify never sent as events with source "reconciler".
 
-    What looks missing waits out a grace period (HOOKTAPE_RECONCILE_GRACE), is fetched again by id, and is recorded once.
+    What looks missing waits out a grace period (HOOKTAPE_RECONCILE_GRACE), is fetched again by id, and is recorded once. On the
+    schedule a fast pass goes on from the last one, a look-back covers more than a day again, and a sweep compares all ids.
 
     \b
     Examples:
       hooktape reconcile
       hooktape reconcile --once --dry-run --since 1d --shop shop.myshopify.com
       hooktape reconcile --once --now --topic 'orders/*' --json
+      hooktape reconcile --once --accept-deletes --family products
 
     Exit code 5: a window stayed open or a shop couldn't be reconciled; 1: none could.
     """
@@ -53,10 +61,12 @@ def command(once: bool, shops: tuple[str, ...], topics: tuple[str, ...], names: 
     if metrics_port is not None:
         metrics.serve(metrics_port, metrics_host)
     chosen = [shop.lower() for shop in shops]
-    if not (once or dry_run or now or since or until):
+    if not (once or dry_run or now or since or until or kind or accept):
         asyncio.run(_serve(settings, chosen, families))
         return
-    reports = asyncio.run(_once(settings, chosen, families, start, end, now, dry_run))
+    looked = {"kind": Pass(kind or Pass.FAST), "families": families, "since": start, "until": end, "now": now, "dry_run": dry_run,
+              "accept": accept}  # fmt: skip
+    reports = asyncio.run(_once(settings, chosen, looked))
     if as_json:
         common.print_json({"reports": [report.as_json() for report in reports], "summary": sentence(reports)})
     else:
@@ -73,15 +83,14 @@ async def _serve(settings: Settings, shops: list[str], families: tuple[Family, .
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with Ledger.open(settings.ledger_url) as ledger:
         async with Reconciler(settings, ledger) as reconciler:
-            await reconciler.run(stop, shops, families=families)
+            await Service(reconciler, settings, ledger.timetable, shops, families).run(stop)
 
 
-async def _once(settings: Settings, shops: list[str], families: tuple[Family, ...], since: int | None, until: int | None,
-                now: bool, dry_run: bool) -> list[Report]:  # fmt: skip
+async def _once(settings: Settings, shops: list[str], looked: dict[str, Any]) -> list[Report]:
     with Ledger.open(settings.ledger_url) as ledger:
         async with Reconciler(settings, ledger) as reconciler:
             # By hand one waits: the service's pass, or the lease of one that was killed, ends soon.
-            return await reconciler.round(shops, families=families, since=since, until=until, now=now, dry_run=dry_run, wait=True)
+            return await reconciler.round(shops, wait=True, **looked)
 
 
 def _judge(reports: list[Report]) -> None:

@@ -137,7 +137,7 @@ class Ends:
     def _note_success(self, task: Task) -> None:
         self.flood.succeeded(task)
         if task.versioned is not None and task.event.version_us is not None:
-            self._applied.apply(task.versioned, task.event.version_us)
+            self._applied.apply(task.versioned, task.event.version_us + task.event.synthetic)
 
     def _recorded(self, task: Task) -> None:
         """Its success is on disk already."""

@@ -219,7 +219,8 @@ class Flow(Ends):
 
     def _is_stale(self, task: Task) -> bool:
         of, version = task.versioned, task.event.version_us
-        return of is not None and version is not None and self._applied.is_stale(of, version)
+        # A synthetic event tells the same state as the webhook of its version: whichever comes second is no news.
+        return of is not None and version is not None and self._applied.is_stale(of, version - task.event.synthetic)
 
     # ── from the handlers ───────────────────────────────────────────────────────────────────────────────────────────
     def _on_ended(self, task: Task, error: BaseException | None, seconds: float) -> None:

@@ -11,12 +11,12 @@ from hooktape.consumers import births
 from hooktape.consumers.app import App
 from hooktape.consumers.options import Options
 from hooktape.consumers.worker import Worker
-from hooktape.errors import Incomplete
+from hooktape.errors import Incomplete, NothingMatched
 from hooktape.ledger.ledger import Ledger
 from hooktape.settings import Settings
 from hooktape.tape import clients, groups, topics
 from hooktape.tape.publisher import Publisher
-from hooktape.tape.reader import Partition
+from hooktape.tape.reader import Partition, Reader
 
 _LOOK_EVERY = 0.05
 
@@ -46,9 +46,10 @@ class Running(Worker):
 
 
 def lag(worker: Worker, retries: bool = True) -> dict[Partition, int]:
-    """Partition → records that the group hasn't committed, where there are any. Blocks for some milliseconds.
+    """Partition → offsets that the group hasn't committed, where a record is among them. Blocks for some milliseconds.
 
-    Committed offsets are read before the ends: what moves on to a retry topic is on it before its own offset is committed.
+    The marker of a transaction takes an offset too, and is nothing that could be finished. Committed offsets are read before the
+    ends: what moves on to a retry topic is on it before its own offset is committed.
     """
     settings, admin = worker.settings, clients.admin(worker.settings)
     behind: dict[Partition, int] = {}
@@ -60,6 +61,11 @@ def lag(worker: Worker, retries: bool = True) -> dict[Partition, int]:
     for partition, end in ends.items():
         if (at := committed.get(partition, 0)) < end:
             behind[partition] = end - at
+    if not behind:
+        return behind
+    with contextlib.suppress(NothingMatched), Reader(settings) as reader:
+        left = reader.first_times({partition: committed.get(partition, 0) for partition in behind})
+        behind = {partition: count for partition, count in behind.items() if partition in left}
     return behind
 
 

@@ -316,7 +316,9 @@ class Transactions:
 def version_of(task: Task) -> Applied | None:
     """The version that a success of this event applies, where its handler wants to know."""
     of, version = task.versioned, task.event.version_us
-    return None if of is None or version is None else Applied(*of, version)
+    # A synthetic event counts a microsecond more than its version (real ones are whole seconds apart), so that the webhook of
+    # that version is stale if it comes after all.
+    return None if of is None or version is None else Applied(*of, version + task.event.synthetic)
 
 
 def _success(task: Task) -> Finish:

@@ -20,6 +20,7 @@ from hooktape.ledger.ownership import Ownership
 from hooktape.ledger.reconcile import Reconcile
 from hooktape.ledger.sqlite import SqliteDatabase
 from hooktape.ledger.stranded import Stranded
+from hooktape.ledger.timetable import Timetable
 
 if TYPE_CHECKING:
     from hooktape.ledger.sessions import Sessions
@@ -43,6 +44,7 @@ class Ledger:
     breakers: Breakers
     budgets: Budgets
     bulk: Bulk
+    timetable: Timetable
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -57,6 +59,7 @@ class Ledger:
         self.breakers = Breakers(database)
         self.budgets = Budgets(database)
         self.bulk = Bulk(database)
+        self.timetable = Timetable(database)
 
     @classmethod
     def open(cls, url: str) -> "Ledger":

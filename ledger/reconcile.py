@@ -22,8 +22,9 @@ class Cursor:
 class Pending:
     """A change that the Admin API showed and the tape didn't have, waiting out its grace period.
 
-    `version` in microseconds, None for a deletion; `kind` and `topic` are the reconciler's words for what to record;
-    `first_seen` epoch seconds; `high_water`: "Kafka topic/partition" → offset up to which the tape was searched.
+    `version` in microseconds: of the state, or when the deletion was told of; `kind` and `topic` are the reconciler's words for
+    what to record; `first_seen` epoch seconds; `high_water`: "Kafka topic/partition" → offset up to which the tape was searched.
+    A deletion's `nulled_at`: when the API first denied the resource (epoch seconds); `held`: an operator has to agree to it.
     """
 
     shop: str
@@ -34,6 +35,19 @@ class Pending:
     topic: str
     first_seen: float
     high_water: Mapping[str, int]
+    nulled_at: float | None = None
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A synthetic event that is about to be recorded: `version` in microseconds (of a deletion: -1); `marks`: "Kafka
+    topic/partition" → offset that it can only lie behind."""
+
+    id: str
+    resource: str
+    version: int
+    marks: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,27 +101,37 @@ class Reconcile:
         return dict(self._database.read(lambda t: t.rows(
             "SELECT shop, MIN(last_success) FROM reconcile_cursors WHERE last_success IS NOT NULL GROUP BY shop")))  # fmt: skip
 
-    def put_pending(self, rows: Sequence[Pending]) -> None:
-        """Adds what looks missing. A resource that is pending already gets the new version and keeps its `first_seen`."""
+    def put_pending(self, rows: Sequence[Pending], propose: bool = False) -> None:
+        """Adds what looks missing. A resource that is pending already gets the new version and keeps its `first_seen`; with `propose`
+        it stays as it is."""
+        change = "NOTHING" if propose else (
+            """UPDATE SET version = excluded.version, kind = excluded.kind, topic = excluded.topic,
+                   high_water = excluded.high_water, nulled_at = excluded.nulled_at, held = excluded.held""")  # fmt: skip
         self._database.write(lambda t: t.many(
-            """INSERT INTO reconcile_pending (shop, family, resource, version, kind, topic, first_seen, high_water)
-               VALUES (:shop, :family, :resource, :version, :kind, :topic, :first_seen, :high_water)
-               ON CONFLICT (shop, family, resource) DO UPDATE SET version = excluded.version, kind = excluded.kind,
-                   topic = excluded.topic, high_water = excluded.high_water""",
+            f"""INSERT INTO reconcile_pending (shop, family, resource, version, kind, topic, first_seen, high_water, nulled_at, held)
+               VALUES (:shop, :family, :resource, :version, :kind, :topic, :first_seen, :high_water, :nulled_at, :held)
+               ON CONFLICT (shop, family, resource) DO {change}""",
             [{"shop": r.shop, "family": r.family, "resource": clean(r.resource), "version": r.version, "kind": r.kind,
-              "topic": r.topic, "first_seen": r.first_seen, "high_water": json.dumps(dict(r.high_water))}
-             for r in rows]))  # fmt: skip
+              "topic": r.topic, "first_seen": r.first_seen, "high_water": json.dumps(dict(r.high_water)),
+              "nulled_at": r.nulled_at, "held": int(r.held)} for r in rows]))  # fmt: skip
 
     def pending(self, shop: str | None = None, family: str | None = None, seen_before: float | None = None) -> list[Pending]:
         """What is pending, the oldest first; `seen_before`: first seen at or before (epoch seconds)."""
         terms = [term for value, term in ((shop, "shop = :shop"), (family, "family = :family"),
                                           (seen_before, "first_seen <= :seen")) if value is not None]  # fmt: skip
         rows = self._database.read(lambda t: t.rows(
-            f"""SELECT shop, family, resource, version, kind, topic, first_seen, high_water FROM reconcile_pending
+            f"""SELECT shop, family, resource, version, kind, topic, first_seen, high_water, nulled_at, held FROM reconcile_pending
                 WHERE {" AND ".join(terms) or "1 = 1"} ORDER BY first_seen, shop, family, resource""",
             {"shop": shop, "family": family, "seen": seen_before}))  # fmt: skip
-        return [Pending(of, named, resource, version, kind, topic, first_seen, json.loads(high_water))
-                for of, named, resource, version, kind, topic, first_seen, high_water in rows]
+        return [Pending(of, named, resource, version, kind, topic, first_seen, json.loads(high_water), nulled_at, bool(held))
+                for of, named, resource, version, kind, topic, first_seen, high_water, nulled_at, held in rows]
+
+    def pending_counts(self, suspected_before: float) -> tuple[int, int, int]:
+        """Everything that is pending; how much of it was first seen before (epoch seconds); how many deletions are held."""
+        row = self._database.read(lambda t: t.row(
+            """SELECT COUNT(*), COALESCE(SUM(CASE WHEN first_seen <= :before THEN 1 ELSE 0 END), 0), COALESCE(SUM(held), 0)
+               FROM reconcile_pending""", {"before": suspected_before}))  # fmt: skip
+        return (int(row[0]), int(row[1]), int(row[2])) if row else (0, 0, 0)
 
     def remove_pending(self, rows: Sequence[Pending]) -> int:
         """Forgets these, unless their version was replaced since they were read; how many went."""
@@ -117,32 +141,64 @@ class Reconcile:
             [{"shop": r.shop, "family": r.family, "resource": clean(r.resource),
               "version": -1 if r.version is None else r.version} for r in rows]))  # fmt: skip
 
-    def intend(self, id_: str, now: float) -> str:
-        """Notes that the synthetic event `id_` is about to be recorded. The state before: "new", "intended" or "recorded".
+    def intend(self, shop: str, family: str, intents: Sequence[Intent], now: float) -> dict[str, str]:
+        """Notes that these synthetic events are about to be recorded. Id → its state before: "new", "intended" or "recorded".
 
-        Only "new" may be recorded at once; after "intended" look on the tape first: an earlier try may have succeeded.
+        What was intended before and isn't on the tape may be recorded now, by whoever has fenced the others since.
         """
 
-        def work(t: Transaction) -> str:
-            if t.run("""INSERT INTO reconcile_intents (id, state, updated_at) VALUES (:id, 'intended', :now)
-                        ON CONFLICT (id) DO NOTHING""", {"id": id_, "now": now}):  # fmt: skip
-                return "new"
-            row = t.row("SELECT state FROM reconcile_intents WHERE id = :id", {"id": id_})
-            return str(row[0]) if row else "intended"
+        def work(t: Transaction) -> dict[str, str]:
+            ids = tuple(intent.id for intent in intents)
+            before = {id_: str(state) for id_, state in t.rows(
+                "SELECT id, state FROM reconcile_intents WHERE shop = :shop AND family = :family AND id IN :ids",
+                {"shop": shop, "family": family, "ids": ids})}  # fmt: skip
+            t.many(
+                """INSERT INTO reconcile_intents (shop, family, id, resource, version, state, marks, updated_at)
+                   VALUES (:shop, :family, :id, :resource, :version, 'intended', :marks, :now)
+                   ON CONFLICT (shop, family, id) DO UPDATE SET updated_at = excluded.updated_at
+                   WHERE reconcile_intents.state = 'intended'""",
+                [{"shop": shop, "family": family, "id": i.id, "resource": clean(i.resource), "version": i.version,
+                  "marks": json.dumps(dict(i.marks)), "now": now} for i in intents],
+            )  # fmt: skip
+            return {id_: before.get(id_, "new") for id_ in ids}
 
-        return self._database.write(work)
+        return self._database.write(work) if intents else {}
 
-    def recorded(self, ids: Sequence[str], now: float) -> None:
+    def recorded(self, shop: str, family: str, ids: Sequence[str], now: float) -> None:
         """Notes that these synthetic events are on the tape."""
-        self._database.write(lambda t: t.many(
-            """INSERT INTO reconcile_intents (id, state, updated_at) VALUES (:id, 'recorded', :now)
-               ON CONFLICT (id) DO UPDATE SET state = excluded.state, updated_at = excluded.updated_at""",
-            [{"id": id_, "now": now} for id_ in ids]))  # fmt: skip
+        self._mark(shop, family, ids, "recorded", ("intended",), now)
 
-    def intents(self) -> list[str]:
-        """Ids of synthetic events that were intended and never noted as recorded: what a crash left open."""
-        return [id_ for (id_,) in self._database.read(lambda t: t.rows(
-            "SELECT id FROM reconcile_intents WHERE state = 'intended' ORDER BY id"))]  # fmt: skip
+    def twinned(self, shop: str, family: str, ids: Sequence[str], now: float) -> int:
+        """Notes that the webhooks of these synthetic events came after all; of how many that is news."""
+        return self._mark(shop, family, ids, "twinned", ("intended", "recorded"), now)
+
+    def undone(self, shop: str, family: str, ids: Sequence[str]) -> None:
+        """Forgets synthetic events that were intended and, as nobody can write them any more, never will be on the tape."""
+        if ids:
+            self._database.write(lambda t: t.run(
+                """DELETE FROM reconcile_intents
+                   WHERE shop = :shop AND family = :family AND id IN :ids AND state = 'intended'""",
+                {"shop": shop, "family": family, "ids": tuple(ids)}))  # fmt: skip
+
+    def _mark(self, shop: str, family: str, ids: Sequence[str], state: str, before: tuple[str, ...], now: float) -> int:
+        if not ids:
+            return 0
+        return self._database.write(lambda t: t.run(
+            """UPDATE reconcile_intents SET state = :state, updated_at = :now
+               WHERE shop = :shop AND family = :family AND id IN :ids AND state IN :before""",
+            {"shop": shop, "family": family, "ids": tuple(ids), "state": state, "before": before, "now": now}))  # fmt: skip
+
+    def intents(self, shop: str, family: str, state: str = "intended") -> list[Intent]:
+        """The synthetic events in that state; "intended": what a crash left open."""
+        return [Intent(id_, resource, version, json.loads(marks)) for id_, resource, version, marks in self._database.read(lambda t: t.rows(
+            """SELECT id, resource, version, marks FROM reconcile_intents
+               WHERE shop = :shop AND family = :family AND state = :state ORDER BY id""",
+            {"shop": shop, "family": family, "state": state}))]  # fmt: skip
+
+    def forget_intents(self, before: float) -> int:
+        """Forgets what was recorded before (epoch seconds): once retention has taken it from the tape; how many."""
+        return self._database.write(lambda t: t.run(
+            "DELETE FROM reconcile_intents WHERE state <> 'intended' AND updated_at < :before", {"before": before}))  # fmt: skip
 
     def add_report(self, now: float, shop: str, family: str, report: Mapping[str, Any]) -> None:
         """Keeps what a pass found."""

@@ -25,6 +25,8 @@ CUT_AT = 100
 _UTC = Home()
 # By the published rules: the installation and its scopes, the shop; a count. Each rounded up.
 _GATE_POINTS, _COUNT_POINTS = 10, 5
+# A deletion's subject and time: 250 events.
+_DELETIONS_POINTS = 260
 # A further page of what is inside one node: 200 rows of at most 4 objects.
 _REST_POINTS = 810
 
@@ -54,8 +56,27 @@ async def count(client: AdminClient, family: Family, search: str) -> Counted:
     """How many match: resources, or what they are inside of. Of what the API doesn't count: at least none."""
     if not family.count_query:
         return Counted(0, True)
-    found = (await client.ask(family.count_query, {"query": search or None}, _COUNT_POINTS)).data[family.count_name]
-    return Counted(0, False) if found is None else Counted(int(found["count"]), found["precision"] == "EXACT")
+    return _counted((await client.ask(family.count_query, {"query": search or None}, _COUNT_POINTS)).data[family.count_name])
+
+
+async def count_deletions(client: AdminClient, search: str) -> Counted:
+    """How many of the shop's events match."""
+    return _counted((await client.ask(queries.DELETIONS_COUNT, {"query": search}, _COUNT_POINTS)).data["eventsCount"])
+
+
+async def deletions(client: AdminClient, family: Family, search: str, after: str | None) -> Listed:
+    """One page of what was deleted; a row's version is when."""
+    found = (await client.ask(queries.DELETIONS, {"query": search, "after": after}, _DELETIONS_POINTS)).data["events"]
+    rows = tuple(Row(family.resource(str(node["subjectId"])), str(node["subjectId"]), at := _instant(node["createdAt"]), at)
+                 for node in found["nodes"])  # fmt: skip
+    return Listed(rows, found["pageInfo"]["endCursor"] if found["pageInfo"]["hasNextPage"] else None)
+
+
+async def existing(client: AdminClient, family: Family, gids: tuple[str, ...]) -> Fetched:
+    """Which of these the API knows, by id."""
+    answer = await client.ask(queries.EXISTING, {"ids": list(gids)}, len(gids) + 1)
+    return Fetched({gid: (Row(family.resource(gid), gid, 0, 0), node) if node else None
+                    for gid, node in zip(gids, answer.data["nodes"], strict=True)})  # fmt: skip
 
 
 async def page(client: AdminClient, family: Family, search: str, after: str | None) -> Listed:
@@ -171,6 +192,10 @@ def row(family: Family, node: Mapping[str, Any]) -> Row:
     stamps = tuple((topic, _instant(node[name])) for topic, name in family.stamps.items() if node.get(name))
     return Row(family.resource(gid) if family.kind != "inventory_level" else _level(node), gid, _instant(reach(node, family.version)),
                _instant(created) if created else 0, family.digest_of(family.brief(node, _UTC)), stamps)  # fmt: skip
+
+
+def _counted(found: Mapping[str, Any] | None) -> Counted:
+    return Counted(0, False) if found is None else Counted(int(found["count"]), found["precision"] == "EXACT")
 
 
 def _level(node: Mapping[str, Any]) -> str:

@@ -1,8 +1,7 @@
-"""The Admin API over HTTP: one shop, one token, at a pace that leaves half of the shop's points to everybody else."""
+"""The Admin API over HTTP: one shop, one token, at the pace that the ledger grants."""
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
@@ -14,6 +13,7 @@ import msgspec
 
 from hooktape import log, metrics
 from hooktape.errors import AdminApiError
+from hooktape.reconciler.pacing import Pace
 from hooktape.settings import Settings
 from hooktape.times import micros
 
@@ -44,10 +44,12 @@ class Answer:
     data: dict[str, Any]
     date_us: int
     points: int
+    throttle: Mapping[str, Any] | None = None
+    """Shopify's bucket, as it says."""
 
 
 class AdminClient:
-    """Asks one shop. `spent` counts the points that Shopify charged. One query at a time: the pace is reckoned from the last."""
+    """Asks one shop. `spent` counts the points that Shopify charged. `pace`: None asks as fast as it can."""
 
     def __init__(
         self,
@@ -55,7 +57,7 @@ class AdminClient:
         shop: str,
         http: httpx.AsyncClient,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        pace: Pace | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -68,19 +70,19 @@ class AdminClient:
         self._token = token
         self._url = settings.admin_url.format(shop=shop, version=self.version)
         self._http = http
-        self._clock, self._sleep, self._jitter = clock, sleep, jitter
-        self._bucket: _Bucket | None = None
+        self._sleep, self._jitter = sleep, jitter
+        self._pace = pace
 
     async def ask(self, query: str, variables: Mapping[str, Any], points: int) -> Answer:
-        """Runs `query`, which costs at most `points` by the published rules. Waits for its share of the bucket first.
+        """Runs `query`, which costs at most `points` by the published rules. Waits for its share of the budget first.
 
         Raises AdminApiError with a reason: a status that only a person can change, a GraphQL error, another API version
         than the one asked for, or a shop that stays unreachable or throttled after several tries.
         """
         last = ""
         for attempt in range(_TRIES):
-            if self._bucket is not None:
-                await self._pause(self._bucket.wait(points, self._clock()))
+            if self._pace is not None:
+                await self._pace.take(points)
             pause: float | None = None
             try:
                 response = await self._http.post(
@@ -92,8 +94,12 @@ class AdminClient:
             else:
                 outcome = self._judge(response)
                 if isinstance(outcome, Answer):
+                    if self._pace is not None:
+                        await self._pace.answered(points, outcome.points, outcome.throttle)
                     return outcome
                 last, reason, pause = outcome.why, outcome.reason, outcome.after
+                if self._pace is not None and reason == "throttled":
+                    await self._pace.throttled(pause or _FIRST_PAUSE)
             if attempt + 1 < _TRIES:
                 backoff = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt) * (0.5 + self._jitter() / 2)
                 _log.debug("the Admin API is asked again", shop=self.shop, why=last, attempt=attempt + 1)
@@ -123,22 +129,19 @@ class AdminClient:
             cost = (body.get("extensions") or {}).get("cost") or {}
         except (msgspec.DecodeError, AttributeError):
             return _Again("an answer that isn't JSON", "unavailable", None)
-        requested = cost.get("requestedQueryCost") or 0
-        if throttle := cost.get("throttleStatus"):
-            self._bucket = _Bucket.of(throttle, self._clock())
         if errors:
-            return self._refused(errors, requested)
+            return self._refused(errors, cost)
         points = int(cost.get("actualQueryCost") or 0)
         self.spent += points
         metrics.RECONCILE_COST.inc(points)
-        return Answer(data or {}, _date(response), points)
+        return Answer(data or {}, _date(response), points, cost.get("throttleStatus"))
 
-    def _refused(self, errors: Any, requested: float) -> "_Again":
+    def _refused(self, errors: Any, cost: Mapping[str, Any]) -> "_Again":
         # A list of objects from GraphQL; a bare text from what stands before it.
         listed: list[dict[str, Any]] = [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else []
         codes = {str((e.get("extensions") or {}).get("code", "")) for e in listed}
         if "THROTTLED" in codes:
-            return _Again("throttled", "throttled", self._bucket.refill(requested, self._clock()) if self._bucket else None)
+            return _Again("throttled", "throttled", _refill(cost))
         if codes & _RETRIABLE_CODES:
             return _Again(", ".join(sorted(codes)), "unavailable", None)
         message = str(listed[0].get("message", "")) if listed else str(errors)
@@ -154,29 +157,12 @@ class _Again:
     after: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Bucket:
-    """The shop's bucket of points as Shopify last showed it, `at` by our monotonic clock."""
-
-    size: float
-    level: float
-    restore: float
-    at: float
-
-    @classmethod
-    def of(cls, throttle: Mapping[str, Any], now: float) -> "_Bucket":
-        return cls(float(throttle.get("maximumAvailable") or 0), float(throttle.get("currentlyAvailable") or 0),
-                   float(throttle.get("restoreRate") or 0), now)  # fmt: skip
-
-    def wait(self, points: float, now: float) -> float:
-        """Seconds until `points` can be taken and half of the bucket is still there for the app's other work."""
-        return self.refill(self.size / 2 + points, now)
-
-    def refill(self, level: float, now: float) -> float:
-        """Seconds until the bucket holds `level`, or is full."""
-        held = min(self.size, self.level + (now - self.at) * self.restore)
-        lacking = min(level, self.size) - held
-        return lacking / self.restore if lacking > 0 and self.restore > 0 else 0.0
+def _refill(cost: Mapping[str, Any]) -> float | None:
+    """Seconds until Shopify's bucket holds what the query asks for; None where it doesn't say."""
+    throttle = cost.get("throttleStatus") or {}
+    size, level, rate = (float(throttle.get(name) or 0) for name in ("maximumAvailable", "currentlyAvailable", "restoreRate"))
+    lacking = min(float(cost.get("requestedQueryCost") or 0), size) - level
+    return lacking / rate if lacking > 0 and rate > 0 else None
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -1,315 +1,253 @@
-"""One pass over one family of one shop, as a pure machine: (state, input) → (state, actions). No I/O, no clock.
+"""One run over one family of one shop, as a pure machine: (state, input) → (state, actions). No I/O, no clock.
 
-    counting ─▶ listing ─▶ recounting ─▶ comparing ─▶ confirming ─▶ rechecking ─▶ recording ─▶ done
-        ▲                      │ counts differ,              ▲                          │
-        └───── half the window ┘ too many                    └─────── more is due ──────┘
+    counting ─▶ listing ─▶ recounting ─▶ comparing ─▶ confirming ─▶ rechecking ─▶ (weighing) ─▶ recording ─▶ done
+        ▲                      │ counts differ,              ▲                                      │
+        └───── half the window ┘ too many                    └──────────── more is due ─────────────┘
 
 Search proposes: what a list shows and the tape lacks is only pending. `nodes` disposes: after the grace period it is
 fetched by id, the tape is read again to its end *after* that fetch, and only what is missing still is recorded
-(docs/reconciliation.md). Each action but the ledger's ends with exactly one input.
+(docs/reconciliation.md). Three looks share it (`moves.Look`): newest states, deletions, and the sweep, which compares first, lists
+everything, and only proposes deletions. Each action but the ledger's and the fence ends with exactly one input.
+
+What is decided about a finding stands in `judging`; here is the order of the steps.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-
-from hooktape.ledger.reconcile import Cursor, Pending
-from hooktape.reconciler.coverage import Coverage, Known
-from hooktape.reconciler.family import Family
+from hooktape.reconciler import judging
 from hooktape.reconciler.moves import (
+    DELETE,
+    STATE,
     Action,
     Advance,
     Count,
     Counted,
-    Fetch,
     Fetched,
-    Forget,
-    Found,
     Input,
     List,
     Listed,
-    Missing,
-    Options,
+    Look,
     ReadTape,
-    Record,
     Recorded,
     Remember,
-    Row,
     Taped,
     Window,
 )
 from hooktape.reconciler.report import Tally
+from hooktape.reconciler.standing import DAY, MARGIN, SECOND, Phase, Standing, State, Step, floor, in_window
+from hooktape.schemas.resources import gid_number
+from hooktape.times import from_micros
 
-SECOND = 1_000_000
-DAY = 86_400 * SECOND
-MARGIN = 300 * SECOND
-"""The tape is read from this long before a change on: Kafka's clock dates records, Shopify's dates changes."""
 LIST_LIMIT = 20_000
 """Rows of one list before the window is halved: Shopify pages through 25,000 objects at most (shopify.dev/docs/api/usage/limits)."""
-CHUNK = 100
-"""Confirmed and recorded at once: bounds the memory that bodies take, and what a crash leaves to look up."""
 _HALVINGS = 3
 """Tries with a smaller window when the counts differ; after that the index is behind, and the next pass asks again."""
+_INEXACT = 0.995
+"""Share of an estimated count that a list must have: Shopify calls such counts estimates, and gives no bound of their error."""
 
 
-class Phase(StrEnum):
-    COUNTING = "counting"
-    LISTING = "listing"
-    RECOUNTING = "recounting"
-    COMPARING = "comparing"
-    CONFIRMING = "confirming"
-    RECHECKING = "rechecking"
-    RECORDING = "recording"
-    DONE = "done"
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Where a pass stands. `now` is our clock (epoch seconds), `shop_now` Shopify's (microseconds)."""
-
-    shop: str
-    family: Family
-    window: Window
-    cursor: Cursor
-    coverage_from: int
-    options: Options
-    now: float
-    shop_now: int
-    phase: Phase = Phase.COUNTING
-    pages: tuple[tuple[Row, ...], ...] = ()
-    listed: int = 0
-    counted: int = 0
-    exact: bool = True
-    halvings: int = 0
-    agreed: bool = False
-    pending: Mapping[str, Pending] = field(default_factory=dict)
-    due: tuple[Pending, ...] = ()
-    fetched: Mapping[str, Found | None] = field(default_factory=dict)
-    recording: tuple[Missing, ...] = ()
-    missing: tuple[str, ...] = ()
-    tally: Tally = field(default_factory=Tally)
-    complete: bool = False
-
-
-Step = tuple[State, tuple[Action, ...]]
-
-
-def window(cursor: Cursor, coverage_from: int, options: Options, shop_now: int, horizon_days: int | None) -> Window:
-    """The window of a pass: from the last one's end less the overlap to now less the lag, in whole seconds.
+def window(standing: Standing, horizon_days: int | None) -> Window:
+    """The window of a run: from the last one's end less the overlap to now less the lag, in whole seconds.
 
     Nothing is looked at that is older than the coverage, than what the tape keeps, or than what the API shows.
     """
+    options, shop_now, position = standing.options, standing.shop_now, standing.cursor.position
     end = options.until if options.until is not None else shop_now - round(options.lag * SECOND)
-    begun = coverage_from if cursor.position is None else cursor.position - round(options.overlap * SECOND)
-    start = options.since if options.since is not None else begun
+    start = standing.coverage_from if position is None else position - round(options.overlap * SECOND)
+    if options.reach is not None:
+        start = shop_now - round(options.reach * SECOND)
+    if options.since is not None:
+        start = options.since
     # A day before retention ends: what is about to expire would look missing halfway through the pass.
-    oldest = [coverage_from, shop_now - round(options.retention * SECOND) + DAY]
+    oldest = [standing.coverage_from, shop_now - round(options.retention * SECOND) + DAY]
     if horizon_days is not None:
         oldest.append(shop_now - horizon_days * DAY)
-    return Window(_floor(max(start, *oldest)), _floor(min(end, shop_now)))
+    return Window(floor(max(start, *oldest)), floor(min(end, shop_now)))
 
 
-def begin(shop: str, family: Family, cursor: Cursor, coverage_from: int, pending: Sequence[Pending], options: Options, *,
-          now: float, shop_now: int, horizon_days: int | None = None) -> Step:  # fmt: skip
-    """Starts a pass; the gate is behind it (scopes, status, version)."""
-    looked = window(cursor, coverage_from, options, shop_now, horizon_days)
-    state = State(shop, family, looked, cursor, coverage_from, options, now, shop_now, pending={p.resource: p for p in pending})
-    if looked.empty:
-        return _compare(replace(state, agreed=True))
-    return state, (Count(search(state)),)
+def begin(standing: Standing, look: Look = Look.STATES, horizon_days: int | None = None) -> Step:
+    """Starts a run; the gate is behind it (scopes, status, version). `horizon_days`: nothing older is shown by the API."""
+    kind = STATE if look is Look.STATES else DELETE
+    pending = {entry.resource: entry for entry in standing.pending if entry.kind == kind}
+    looked = window(standing, horizon_days)
+    # Without a scope the API hides what is older: a null proves nothing then, and a list isn't whole.
+    state = State(standing, look, looked, pending=pending, blind=horizon_days is not None and look is not Look.STATES)
+    if look is Look.SWEEP:
+        return (_done(state) if state.blind else (_at(state, Phase.COMPARING), (ReadTape(0),)))
+    if look is Look.DELETIONS and not standing.family.subject:
+        state = state.but(window=Window(looked.end, looked.end))
+    if state.window.empty:
+        return _compare(state.but(agreed=True))
+    return _list_anew(state)
 
 
 def search(state: State) -> str:
-    """The filter for the state's window, in Shopify's search syntax."""
-    return state.family.search(state.window.start, state.window.end)
+    """The filter for the state's window, in Shopify's search syntax. Times quoted and in UTC: unquoted, their time is ignored."""
+    start, end, family = state.window.start, state.window.end, state.standing.family
+    if state.look is Look.SWEEP:
+        return f"id:>{state.base}" if state.base else ""
+    if state.look is Look.DELETIONS:
+        return f"subject_type:{family.subject} action:destroy created_at:>='{_utc(start)}' created_at:<'{_utc(end)}'"
+    return family.search(start, end)
 
 
 def step(state: State, found: Input) -> Step:
     """Takes what an action found; the next state and what to do. Raises TypeError for an input that nothing asked for."""
     match state.phase, found:
         case Phase.COUNTING, Counted():
-            counted = replace(state, phase=Phase.LISTING, counted=found.count, exact=found.exact)
-            return counted, (List(search(state), None),)
+            return _list(state.but(counted=found.count, exact=found.exact))
         case Phase.LISTING, Listed():
             return _listed(state, found)
         case Phase.RECOUNTING, Counted():
             return _recounted(state, found)
+        case Phase.COMPARING, Taped() if state.look is Look.SWEEP:
+            return _living(state, found)
         case Phase.COMPARING, Taped():
-            return _compared(state, found.coverage)
+            return _confirm(*judging.compared(state, found.coverage))
         case Phase.CONFIRMING, Fetched():
-            # From the creation on, too: whether any record of it is there decides between `create` and `update`.
-            created = [entry[0].created for entry in found.found.values() if entry and entry[0].created >= state.coverage_from]
-            since = min([p.version or 0 for p in state.due[:CHUNK]] + created) - MARGIN
-            return replace(state, phase=Phase.RECHECKING, fetched=found.found), (ReadTape(since),)
+            return _confirmed(state, found)
         case Phase.RECHECKING, Taped():
-            return _rechecked(state, found.coverage)
+            state, before, limited = judging.rechecked(state, found.coverage)
+            if limited:
+                return _at(state, Phase.WEIGHING), (*before, Count(""))
+            return _record(state, before)
+        case Phase.WEIGHING, Counted():
+            return _record(*judging.weighed(state, found.count))
         case Phase.RECORDING, Recorded():
-            return _recorded(state, found)
+            state, before = judging.recorded(state, found)
+            return _record(state, before)
     raise TypeError(f"{type(found).__name__} while {state.phase}")
 
 
+def tally(state: State) -> Tally:
+    """What became of the changes looked at so far; also of a run that was cut short."""
+    return judging.tally(state)
+
+
+# ── the list, and whether it's whole ────────────────────────────────────────────────────────────────────────────────
+def _counts(state: State) -> bool:
+    family = state.standing.family
+    return state.look is Look.DELETIONS or bool(family.count_query)
+
+
+def _list_anew(state: State) -> Step:
+    state = state.but(pages=(), listed=0, doubt="")
+    if _counts(state):
+        return _at(state, Phase.COUNTING), (Count(search(state), state.look is Look.DELETIONS),)
+    return _list(state)
+
+
+def _list(state: State) -> Step:
+    return _at(state, Phase.LISTING), (List(search(state), None, state.look),)
+
+
 def _listed(state: State, page: Listed) -> Step:
-    state = replace(state, pages=(*state.pages, page.rows), listed=state.listed + (len(page.rows) if page.roots is None else page.roots))
+    sweep = state.look is Look.SWEEP
+    roots = len(page.rows) if page.roots is None else page.roots
+    state = state.but(listed=state.listed + roots, part=state.part + roots, doubt=state.doubt or page.incomplete)
+    if sweep:
+        shown = frozenset(row.resource for row in page.rows if row.resource in state.living)
+        last = max([state.last, *(int(gid_number(row.gid)) for row in page.rows)])
+        state = state.but(shown=(*state.shown, shown), last=last)
+    else:
+        state = state.but(pages=(*state.pages, page.rows))
     if page.after is None:
-        return replace(state, phase=Phase.RECOUNTING), (Count(search(state)),)
-    if state.listed >= LIST_LIMIT:
+        if not _counts(state):
+            return _whole(state.but(agreed=not state.doubt, exact=False))
+        return _at(state, Phase.RECOUNTING), (Count(search(state.but(base=0)), state.look is Look.DELETIONS),)
+    if state.part >= LIST_LIMIT:
+        if sweep:
+            # Sorted by id, a list of its own begins behind the last one: so none gets too long.
+            return _list(state.but(part=0, base=state.last))
         smaller = _half(state)
         return smaller if smaller else _compare(state)
-    return state, (List(search(state), page.after),)
+    return state, (List(search(state), page.after, state.look),)
 
 
 def _recounted(state: State, count: Counted) -> Step:
     # Rows leave an ordinary window while it's listed (an edit moves them past its end) and enter one of whole days that reaches
     # into the future: the smaller of the counts before and after is what a complete list can't fall short of.
-    agreed = state.listed >= min(state.counted, count.count) and state.exact and count.exact
-    state = replace(state, counted=max(state.counted, count.count), agreed=agreed)
-    if not agreed and state.halvings < _HALVINGS and (smaller := _half(state)):
+    least = min(state.counted, count.count)
+    exact = state.exact and count.exact
+    agreed = not state.doubt and state.listed >= (least if exact else least * _INEXACT)
+    state = state.but(counted=max(state.counted, count.count), exact=exact, agreed=agreed)
+    if not agreed and state.look is not Look.SWEEP and state.halvings < _HALVINGS and (smaller := _half(state)):
         return smaller
-    return _compare(state)
+    return _whole(state)
+
+
+def _whole(state: State) -> Step:
+    if state.look is not Look.SWEEP:
+        return _compare(state)
+    rows = judging.proposed(state) if state.agreed else ()
+    state, actions = _done(state.but(proposed=len(rows)))
+    return state, (*((Remember(rows, propose=True),) if rows else ()), *actions)
 
 
 def _half(state: State) -> Step | None:
     """The same from the start, over the window's first half; None where it can't get smaller."""
     start = state.window.start
-    middle = _floor(start + (state.window.end - start) // 2)
+    middle = floor(start + (state.window.end - start) // 2)
     if middle <= start:
         return None
-    smaller = replace(state, phase=Phase.COUNTING, window=Window(start, middle), halvings=state.halvings + 1, pages=(), listed=0)
-    return smaller, (Count(search(smaller)),)
+    return _list_anew(state.but(window=Window(start, middle), halvings=state.halvings + 1, part=0))
 
 
+def _living(state: State, taped: Taped) -> Step:
+    """A sweep begins with what lives on the tape, and strikes out what the lists show."""
+    options = state.standing.options
+    living = taped.coverage.living(state.standing.shop_now - round(options.overlap * SECOND))
+    state = state.but(living=living)
+    return _list_anew(state) if living else _done(state.but(agreed=True))
+
+
+# ── comparing, confirming, recording ────────────────────────────────────────────────────────────────────────────────
 def _compare(state: State) -> Step:
     """The tape's end is taken after the last page: what came while paging counts as come."""
-    oldest = min([state.window.start, *(p.version or 0 for p in state.pending.values())])
-    if state.window.empty and not state.pending:
+    wanted = frozenset({*in_window(state), *state.pending})
+    if not wanted:
         return _finish(state, ())
-    return replace(state, phase=Phase.COMPARING), (ReadTape(oldest - MARGIN),)
-
-
-def _compared(state: State, coverage: Coverage) -> Step:
-    rows = _in_window(state)
-    pending, tally = dict(state.pending), state.tally
-    came: list[Pending] = []
-    for resource, entry in state.pending.items():
-        if known := coverage.covering(resource, entry.version or 0):
-            came.append(pending.pop(resource))
-            tally = _came(tally, known, entry.version or 0)
-            # A change since then is a finding of its own, with a grace period of its own.
-            if resource in rows and coverage.covering(resource, rows[resource].version):
-                del rows[resource]
-    fresh: list[Pending] = []
-    for resource, row in rows.items():
-        earlier = pending.get(resource)
-        if earlier is None and coverage.covering(resource, row.version):
-            tally = replace(tally, covered=tally.covered + 1)
-        elif earlier is None or row.version > (earlier.version or 0):
-            entry = Pending(state.shop, state.family.name, resource, row.version, "state", state.family.update,
-                            earlier.first_seen if earlier else state.now, coverage.marks)  # fmt: skip
-            pending[resource] = entry
-            fresh.append(entry)
-    due = sorted((p for p in pending.values() if p.first_seen <= state.now - state.options.grace), key=lambda p: p.first_seen)
-    state = replace(state, pending=pending, tally=tally, due=tuple(due), pages=())
-    return _confirm(state, tuple(_ledger(came, fresh)))
+    oldest = min([state.window.start, *(entry.version or 0 for entry in state.pending.values())])
+    return _at(state, Phase.COMPARING), (ReadTape(oldest - MARGIN, wanted),)
 
 
 def _confirm(state: State, before: tuple[Action, ...]) -> Step:
     if not state.due:
         return _finish(state, before)
-    gids = tuple(state.family.gid(p.resource) for p in state.due[:CHUNK])
-    return replace(state, phase=Phase.CONFIRMING), (*before, Fetch(gids))
+    return _at(state, Phase.CONFIRMING), (*before, judging.fetch(state))
 
 
-def _rechecked(state: State, coverage: Coverage) -> Step:
-    """Decides each of a chunk: it came meanwhile, it's gone, it changed again too lately to judge, or it's missing."""
-    pending, tally = dict(state.pending), state.tally
-    settled: list[Pending] = []
-    newer: list[Pending] = []
-    missing: list[Missing] = []
-    for entry in state.due[:CHUNK]:
-        gid = state.family.gid(entry.resource)
-        if gid not in state.fetched:
-            continue
-        found = state.fetched[gid]
-        if found is None:
-            settled.append(pending.pop(entry.resource))
-            tally = replace(tally, gone=tally.gone + 1)
-            continue
-        row, node = found
-        if known := coverage.covering(entry.resource, row.version):
-            settled.append(pending.pop(entry.resource))
-            tally = _came(tally, known, row.version)
-        elif state.shop_now - row.version < state.options.grace * SECOND:
-            # It was first seen long enough ago, but has changed again since: this state's webhook may be on its way.
-            if row.version != entry.version:
-                newer.append(replace(entry, version=row.version, high_water=coverage.marks))
-        else:
-            missing.append(Missing(row, node, _topic(state, row, coverage), entry))
-    pending |= {entry.resource: entry for entry in newer}
-    state = replace(state, pending=pending, tally=tally, due=state.due[CHUNK:], fetched={}, recording=tuple(missing))
-    before = tuple(_ledger(settled, newer))
-    if not missing:
-        return _confirm(state, before)
-    return replace(state, phase=Phase.RECORDING), (*before, Record(tuple(missing)))
+def _confirmed(state: State, found: Fetched) -> Step:
+    state = state.but(fetched={**state.fetched, **found.found}, asked=state.asked + judging.chunk(state))
+    if state.look is Look.DELETIONS and state.asked < len(state.due):
+        return state, (judging.fetch(state),)
+    fence, read = judging.recheck(state)
+    return _at(state, Phase.RECHECKING), (fence, read)
 
 
-def _topic(state: State, row: Row, coverage: Coverage) -> str:
-    first = row.created >= state.coverage_from and not coverage.holds(row.resource)
-    return state.family.create if first else state.family.update
-
-
-def _recorded(state: State, done: Recorded) -> Step:
-    settled = [item for item in state.recording if item.row.resource in done.now | done.before]
-    pending = {name: entry for name, entry in state.pending.items() if name not in done.now | done.before}
-    tally = replace(state.tally, recorded=state.tally.recorded + len(done.now),
-                    recorded_before=state.tally.recorded_before + len(done.before))  # fmt: skip
-    names = tuple(item.row.resource for item in settled if item.row.resource in done.now)
-    state = replace(state, pending=pending, tally=tally, recording=(), missing=state.missing + names)
-    return _confirm(state, tuple(_ledger([item.pending for item in settled], [])))
+def _record(state: State, before: tuple[Action, ...]) -> Step:
+    if record := judging.next_record(state):
+        return _at(state, Phase.RECORDING), (*before, record)
+    return _confirm(state, before)
 
 
 def _finish(state: State, before: tuple[Action, ...]) -> Step:
-    state = replace(state, phase=Phase.DONE, complete=state.agreed)
+    state = _at(state, Phase.DONE).but(complete=state.agreed)
+    standing, options = state.standing, state.standing.options
     if not state.agreed or state.window.empty:
         return state, before
-    # A window by hand that begins later would leave a gap that nobody has looked at.
-    reached = state.coverage_from if state.cursor.position is None else state.cursor.position
-    if state.options.since is None or state.window.start <= reached:
+    # A window by hand, or a look back, that begins later would leave a gap that nobody has looked at.
+    reached = standing.coverage_from if standing.cursor.position is None else standing.cursor.position
+    if (options.since is None and options.reach is None) or state.window.start <= reached:
         return state, (*before, Advance(state.window.end))
     return state, before
 
 
-def _ledger(forget: Sequence[Pending], remember: Sequence[Pending]) -> list[Action]:
-    actions: list[Action] = []
-    if forget:
-        actions.append(Forget(tuple(forget)))
-    if remember:
-        actions.append(Remember(tuple(remember)))
-    return actions
+def _done(state: State) -> Step:
+    return _at(state, Phase.DONE).but(complete=state.agreed), ()
 
 
-def tally(state: State) -> Tally:
-    """What became of the changes looked at so far; also of a pass that was cut short."""
-    return replace(state.tally, pending=len(state.pending))
+def _at(state: State, phase: Phase) -> State:
+    return state.but(phase=phase)
 
 
-def _in_window(state: State) -> dict[str, Row]:
-    """The listed rows that are in the window: the API's filter may be wider than it says (PostHog/posthog#39687)."""
-    rows: dict[str, Row] = {}
-    for page in state.pages:
-        for row in page:
-            if state.window.start <= row.version < state.window.end:
-                rows[row.resource] = row
-    return rows
-
-
-def _came(tally: Tally, known: Known, version: int) -> Tally:
-    if known.synthetic:
-        # A pass that was killed after publishing, before it could note so.
-        return replace(tally, recorded_before=tally.recorded_before + 1)
-    delay = max(0, known.received - version)
-    return replace(tally, late=tally.late + 1, late_us_total=tally.late_us_total + delay,
-                   late_us_max=max(tally.late_us_max, delay))  # fmt: skip
-
-
-def _floor(us: int) -> int:
-    return us // SECOND * SECOND
+def _utc(us: int) -> str:
+    return from_micros(us).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -124,8 +124,13 @@ class Family:
 
     @property
     def subject(self) -> str:
-        """Its type among the API's `events`; "": they don't tell of its deletion."""
-        return self.deletion.subject if self.deletion else ""
+        """Its type among the API's `events`, where those are known to tell of its deletion; "": only a sweep finds it."""
+        return self.deletion.subject if self.deletion and self.deletion.proven else ""
+
+    @property
+    def swept(self) -> bool:
+        """Whether its list shows every live resource by ascending id, so that what it lacks may be deleted."""
+        return self.deletion is not None and self.deletion.sweep and self.listing.sorted and not self.listing.inside
 
     @property
     def list_query(self) -> str:
@@ -145,6 +150,14 @@ class Family:
     def body(self, node: Node, home: Home) -> Body:
         """The body of a webhook that tells of this state, its times in the shop's zone."""
         return local(self.bodies.map(node, home), home)
+
+    def last_words(self, resource: str) -> Body:
+        """The body of a webhook that tells of a deletion: the id alone, or what stands for it."""
+        number = resource.partition("/")[2]
+        item, dash, place = number.partition("-")
+        if dash:
+            return {"inventory_item_id": int(item), "location_id": int(place)}
+        return {"admin_graphql_api_id": self.gid(resource)} if self.kind == "discount" else {"id": int(number)}
 
     def topic(self, node: Node, first: bool) -> str | None:
         """What to record this state as; `first`: nothing of it is on the tape, and it began within what the tape covers.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from hooktape.ledger.reconcile import Pending
@@ -18,6 +19,22 @@ class Window:
     @property
     def empty(self) -> bool:
         return self.start >= self.end
+
+
+class Look(StrEnum):
+    """What a run asks the API for, and compares the tape with."""
+
+    STATES = "states"
+    """The newest states of a window."""
+    DELETIONS = "deletions"
+    """The deletions of a window, where the API tells of them, and those that are pending."""
+    SWEEP = "sweep"
+    """The ids of everything there is: what lives on the tape and isn't among them may be deleted."""
+
+
+DELETE = "delete"
+STATE = "state"
+"""Kinds of pending findings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +58,11 @@ Found = tuple[Row, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a pass looks. Seconds; `since` and `until` in microseconds, for a pass by hand."""
+    """How a pass looks. Seconds; `since` and `until` in microseconds, for a pass by hand.
+
+    `reach`: how far before now the window begins, whatever the cursor (None: it goes on from the cursor). `apart`: between the two
+    looks that a deletion is believed after. `accept`: an operator has agreed to all deletions that are held.
+    """
 
     overlap: float
     lag: float
@@ -49,14 +70,18 @@ class Options:
     retention: float
     since: int | None = None
     until: int | None = None
+    reach: float | None = None
+    apart: float = 600.0
+    suspect: float = 300.0
+    accept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """To be recorded: the API's node, as which topic."""
+    """To be recorded, as which topic: the API's node, or None for a deletion."""
 
     row: Row
-    node: Mapping[str, Any]
+    node: Mapping[str, Any] | None
     topic: str
     pending: Pending
 
@@ -64,25 +89,40 @@ class Missing:
 # ── actions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class Count:
+    """How many match `query`; of the deletions, where `deletions` is set."""
+
     query: str
+    deletions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class List:
+    """One page of what matches `query`; `look` says of what."""
+
     query: str
     after: str | None
+    look: Look = Look.STATES
 
 
 @dataclass(frozen=True, slots=True)
 class ReadTape:
-    """Read the tape from `since` (microseconds) to its end as it is now."""
+    """Read the tape from `since` (microseconds) to its end as it is now. `wanted`: only of these resources; None: of all."""
 
     since: int
+    wanted: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
+    """Ask for these by id; `bodies`: with all that an event of them needs."""
+
     gids: tuple[str, ...]
+    bodies: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """From here on no other process can record anything of this shop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +132,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Remember:
+    """Note these as pending; `propose`: unless the resource is pending already."""
+
     rows: tuple[Pending, ...]
+    propose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +145,12 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
+    """Everything before `position` has been looked at."""
+
     position: int
 
 
-Action = Count | List | ReadTape | Fetch | Record | Remember | Forget | Advance
+Action = Count | List | ReadTape | Fetch | Fence | Record | Remember | Forget | Advance
 
 
 # ── inputs ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,23 +1,29 @@
-"""Performs the actions of a pure pass: asks the API, reads the tape, writes the ledger, records what is missing."""
+"""Performs the actions of a pure run: asks the API, reads the tape, writes the ledger, records what is missing."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from hooktape import log, metrics
+from hooktape import crash, log, metrics
 from hooktape.ledger.ledger import Ledger
+from hooktape.ledger.reconcile import Intent
 from hooktape.reconciler import api, synthetic
-from hooktape.reconciler.bodies.values import Home
 from hooktape.reconciler.client import AdminClient
+from hooktape.reconciler.coverage import DELETED
 from hooktape.reconciler.family import Family
 from hooktape.reconciler.moves import (
     Action,
     Advance,
     Count,
+    Counted,
+    Fence,
     Fetch,
+    Fetched,
     Forget,
     Input,
     List,
+    Listed,
+    Look,
     Missing,
     Options,
     ReadTape,
@@ -32,7 +38,7 @@ from hooktape.schemas.event import Event
 from hooktape.settings import Settings
 from hooktape.tape import headers
 from hooktape.tape.names import Names
-from hooktape.tape.publisher import Publisher
+from hooktape.tape.transactions import Outgoing, Writer
 from hooktape.tape.wire import Wire
 
 _log = log.get("hooktape.reconciler")
@@ -43,21 +49,46 @@ WHO = "reconciler"
 class Turn:
     """One shop's pass. `epoch`: of its lease; None in a dry run, which writes nothing.
 
-    `unsettled`: something was handed to Kafka and its fate isn't known.
+    `writer`: opened when something is first to be recorded; from then on no other process records anything of the shop.
+    `late_after`: by family, webhooks that came after their synthetic event.
     """
 
     shop: str
     options: Options
     epoch: int | None
-    unsettled: bool = False
+    writer: Writer | None = None
+    marks: dict[str, int] = field(default_factory=dict)
+    late_after: dict[str, int] = field(default_factory=dict)
 
     @property
     def dry(self) -> bool:
         return self.epoch is None
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One look at one family within a turn."""
+
+    turn: Turn
+    family: Family
+    look: Look
+    client: AdminClient
+    gate: api.Gate
+    renew: Callable[[Turn], Awaitable[None]]
+
+    @property
+    def cursor(self) -> str:
+        """The cursor's name in the ledger: deletions have one of their own."""
+        return cursor_of(self.family, self.look)
+
+
+def cursor_of(family: Family, look: Look) -> str:
+    """Under which name the ledger keeps how far a look at a family has come."""
+    return family.name if look is Look.STATES else f"{family.name}/{look}"
+
+
 class Performer:
-    """The outside world of a pass. Made on a running loop; `close` it. `clock` gives epoch seconds."""
+    """The outside world of a run. Made on a running loop; `close` it. `clock` gives epoch seconds."""
 
     def __init__(self, settings: Settings, ledger: Ledger, clock: Callable[[], float]) -> None:
         self.settings, self.ledger, self.clock = settings, ledger, clock
@@ -65,88 +96,136 @@ class Performer:
         self.tape = TapeView(settings)
         self._names = Names(settings.topic_prefix)
         self._wire = Wire(settings)
-        self._publisher: Publisher | None = None
 
     async def close(self) -> None:
         """Ends the clients."""
-        if self._publisher is not None:
-            await self._publisher.close()
         await asyncio.to_thread(self.tape.close)
 
-    async def perform(self, action: Action, turn: Turn, family: Family, client: AdminClient, gate: api.Gate,
-                      renew: Callable[[Turn], Awaitable[None]]) -> Input | None:  # fmt: skip
-        """What the action found; None for the ledger's, which find nothing."""
+    async def perform(self, action: Action, run: Run) -> Input | None:
+        """What the action found; None for the ledger's and the fence, which find nothing."""
+        turn = run.turn
         match action:
-            case Count():
-                return await api.count(client, family, action.query)
-            case List():
-                return await api.page(client, family, action.query, action.after)
-            case Fetch():
-                return await api.fetch(client, family, action.gids, gate.scopes)
+            case Count() | List() | Fetch():
+                return await self._ask(action, run)
             case ReadTape():
-                return await self._read(action, turn, family)
+                return await self._read(action, run)
             case Record() if turn.dry:
                 return Recorded(frozenset(item.row.resource for item in action.items))
             case Record():
                 # Whoever took over the lease meanwhile decides by a newer look at the tape than this one.
-                await renew(turn)
-                return await self._record(action.items, turn, family, client.version, gate.home)
+                await run.renew(turn)
+                return await asyncio.to_thread(self._record, action.items, run)
             case _ if not turn.dry:
-                await asyncio.to_thread(self._write, action, turn, family)
+                await asyncio.to_thread(self._write, action, run)
         return None
 
-    def _write(self, action: Remember | Forget | Advance, turn: Turn, family: Family) -> None:
+    async def _ask(self, action: Count | List | Fetch, run: Run) -> Counted | Listed | Fetched:
+        client, family = run.client, run.family
         match action:
+            case Count(query, True):
+                return await api.count_deletions(client, query)
+            case Count(query):
+                return await api.count(client, family, query)
+            case List(query, after, Look.DELETIONS):
+                found: Listed | Fetched = await api.deletions(client, family, query, after)
+            case List(query, after):
+                found = await api.page(client, family, query, after)
+            case Fetch(gids, False):
+                found = await api.existing(client, family, gids)
+            case Fetch(gids):
+                found = await api.fetch(client, family, gids, run.gate.scopes)
+        crash.point("reconcile-listed" if isinstance(found, Listed) else "reconcile-confirmed")
+        return found
+
+    def _write(self, action: Action, run: Run) -> None:
+        memory, turn = self.ledger.reconcile, run.turn
+        match action:
+            case Fence():
+                self._fence(turn)
             case Remember():
-                self.ledger.reconcile.put_pending(action.rows)
+                memory.put_pending(action.rows, action.propose)
+                crash.point("reconcile-pending")
             case Forget():
-                self.ledger.reconcile.remove_pending(action.rows)
+                memory.remove_pending(action.rows)
+                crash.point("reconcile-settled")
             case Advance():
-                self.ledger.reconcile.advance(turn.shop, family.name, action.position, self.clock())
+                memory.advance(turn.shop, run.cursor, action.position, self.clock())
+                crash.point("reconcile-advanced")
 
-    async def _read(self, action: ReadTape, turn: Turn, family: Family) -> Taped:
-        coverage = await asyncio.to_thread(self.tape.coverage, turn.shop, family, action.since)
-        if not turn.dry and coverage.synthetic:
-            await asyncio.to_thread(self._settle, coverage.synthetic)
-        return Taped(coverage)
+    def _fence(self, turn: Turn) -> None:
+        if turn.writer is None:
+            turn.writer = Writer.open(self.settings, f"reconcile.{turn.shop}")
+            crash.point("reconcile-fenced")
 
-    def _settle(self, seen: set[str]) -> None:
-        """What a killed pass left open and the tape shows is recorded."""
-        done = sorted(seen.intersection(self.ledger.reconcile.intents()))
-        if done:
-            _log.info("an earlier pass had recorded these and couldn't note it", events=len(done))
-            self.ledger.reconcile.recorded(done, self.clock())
+    async def _read(self, action: ReadTape, run: Run) -> Taped:
+        turn, family = run.turn, run.family
 
-    async def _record(self, items: tuple[Missing, ...], turn: Turn, family: Family, version: str, home: Home) -> Recorded:
-        """Intent → tape → mark. A kill between any two ends in "it's on the tape" or "it isn't: record it", never in two.
+        def read() -> Taped:
+            memory = self.ledger.reconcile
+            intents = memory.intents(turn.shop, family.name)
+            if intents and not turn.dry:
+                # A pass died over these: from here on they are on the tape, or never will be.
+                self._fence(turn)
+            watched = [*intents, *memory.intents(turn.shop, family.name, "recorded")]
+            coverage = self.tape.coverage(turn.shop, family, action.since, action.wanted, intents, watched)
+            crash.point("reconcile-compared")
+            turn.marks = dict(coverage.marks)
+            if not turn.dry:
+                self._settle(run, intents, coverage.synthetic, coverage.twins)
+            return Taped(coverage)
 
-        The caller has read the tape to its end under the lease, and none of these was there: an intent that is still open
-        then is that of a pass that died before it published.
+        return await asyncio.to_thread(read)
+
+    def _settle(self, run: Run, intents: list[Intent], seen: set[str], twins: set[str]) -> None:
+        """What a killed pass left open and the tape shows is recorded; whose webhook came after all has a twin."""
+        shop, family, memory = run.turn.shop, run.family.name, self.ledger.reconcile
+        if done := sorted(seen.intersection(intent.id for intent in intents)):
+            _log.info("an earlier pass had recorded these and couldn't note it", shop=shop, events=len(done))
+            memory.recorded(shop, family, done, self.clock())
+        memory.undone(shop, family, [intent.id for intent in intents if intent.id not in seen])
+        # A webhook whose synthetic event was intended and never written has no twin.
+        real = twins.difference({intent.id for intent in intents} - seen)
+        if late := memory.twinned(shop, family, sorted(real), self.clock()):
+            metrics.RECONCILE_LATE_AFTER.labels(run.family.update).inc(late)
+            run.turn.late_after[family] = run.turn.late_after.get(family, 0) + late
+
+    def _record(self, items: tuple[Missing, ...], run: Run) -> Recorded:
+        """Intent → transaction → mark. A kill between any two ends in "it's on the tape" or "it isn't: record it", never in two.
+
+        The fence came before the tape was read to its end, and none of these was there: an intent that is still open is that
+        of a pass that died before its transaction was committed.
         """
-        built = [(item, synthetic.build(turn.shop, family, item, version, round(self.clock() * 1_000_000), home)) for item in items]
-        states = await asyncio.to_thread(lambda: [self.ledger.reconcile.intend(e.webhook_id, self.clock()) for _, e in built])
-        todo = [pair for pair, state in zip(built, states, strict=True) if state != "recorded"]
-        known = frozenset(item.row.resource for (item, _), state in zip(built, states, strict=True) if state == "recorded")
+        turn, family, memory = run.turn, run.family, self.ledger.reconcile
+        now = self.clock()
+        version, home = run.client.version, run.gate.home
+        built = [(item, synthetic.build(turn.shop, family, item, version, round(now * 1_000_000), home)) for item in items]
+        states = memory.intend(turn.shop, family.name, [
+            Intent(event.webhook_id, item.row.resource, DELETED if item.node is None else item.row.version, turn.marks)
+            for item, event in built], now)  # fmt: skip
+        crash.point("reconcile-intended")
+        todo = [(item, event) for item, event in built if states[event.webhook_id] in ("new", "intended")]
+        known = frozenset(item.row.resource for item, event in built if states[event.webhook_id] not in ("new", "intended"))
         if known:
             _log.warning("the ledger has them as recorded and the tape doesn't show them", shop=turn.shop, events=len(known))
-        if self._publisher is None:
-            self._publisher = Publisher(self.settings)
-        turn.unsettled = True
-        await asyncio.gather(*(
-            self._publisher.publish(synthetic.kafka_topic(self._names, self.provisioned, event.topic), self._wire.encode(event),
-                                    key=event.lane, extra=headers.of_event(event))
-            for _, event in todo))  # fmt: skip
-        turn.unsettled = False
-        for _, event in todo:
-            metrics.RECONCILE_MISSING.labels(event.topic).inc()
+        assert turn.writer is not None
+        turn.writer.write([
+            Outgoing(synthetic.kafka_topic(self._names, self.provisioned, event.topic), event.lane, self._wire.encode(event),
+                     headers.of_event(event))
+            for _, event in todo])  # fmt: skip
+        crash.point("reconcile-committed")
+        for item, event in todo:
+            (metrics.RECONCILE_DELETED if item.node is None else metrics.RECONCILE_MISSING).labels(event.topic).inc()
             metrics.EVENTS_RECEIVED.labels(event.topic, event.source).inc()
         if todo:
-            await asyncio.to_thread(self._mark, todo, turn, family)
+            self._mark(todo, run)
+        crash.point("reconcile-recorded")
         return Recorded(frozenset(item.row.resource for item, _ in todo), known)
 
-    def _mark(self, done: list[tuple[Missing, Event]], turn: Turn, family: Family) -> None:
-        self.ledger.reconcile.recorded([event.webhook_id for _, event in done], self.clock())
+    def _mark(self, done: list[tuple[Missing, Event]], run: Run) -> None:
+        turn, family = run.turn, run.family
+        self.ledger.reconcile.recorded(turn.shop, family.name, [event.webhook_id for _, event in done], self.clock())
         detail = {"family": family.name, "epoch": turn.epoch,
                   "events": {event.webhook_id: item.row.resource for item, event in done}}  # fmt: skip
-        why = "the Admin API shows it and the tape doesn't"
+        deletions = any(item.node is None for item, _ in done)
+        why = "the Admin API denies it and the tape doesn't know" if deletions else "the Admin API shows it and the tape doesn't"
         self.ledger.audit.append(self.clock(), WHO, "reconcile.record", turn.shop, why, detail)

@@ -10,6 +10,22 @@ query Gate {
 """
 
 
+# ── what was deleted, and what is still there ──────────────────────────────────────────────────────────────────────
+DELETIONS = """
+query Deletions($query: String!, $after: String) {
+  events(first: 250, after: $after, query: $query, sortKey: ID) {
+    nodes { ... on BasicEvent { subjectId createdAt } }
+    pageInfo { hasNextPage endCursor }
+  }
+}
+"""
+DELETIONS_COUNT = """
+query DeletionsCount($query: String!) { eventsCount(query: $query) { count precision } }
+"""
+EXISTING = """
+query Existing($ids: [ID!]!) { nodes(ids: $ids) { id } }
+"""
+
 # ── bulk operations ─────────────────────────────────────────────────────────────────────────────────────────────────
 BULK_RUN = """
 mutation BulkRun($query: String!) {

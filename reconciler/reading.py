@@ -2,11 +2,12 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from hooktape import log
 from hooktape.errors import NothingMatched, NotOurs
+from hooktape.ledger.reconcile import Intent
 from hooktape.reconciler.coverage import Coverage
 from hooktape.reconciler.family import Family
 from hooktape.schemas import topics as shopify
@@ -38,14 +39,17 @@ class TapeView:
         with self._turn:
             self._reader.close()
 
-    def coverage(self, shop: str, family: Family, since_us: int) -> Coverage:
-        """What the tape holds of the family, from the records appended at or after `since_us` to its end now.
+    def coverage(self, shop: str, family: Family, since_us: int, wanted: frozenset[str] | None = None,
+                 intents: Sequence[Intent] = (), watched: Sequence[Intent] = ()) -> Coverage:  # fmt: skip
+        """What the tape holds of the family, from the records appended at or after `since_us` to its end now; of `wanted` only.
 
-        Raises TapeUnavailable; NothingMatched when retention keeps overtaking the reader.
+        Of `intents`, too, wherever they may lie: from their marks on, whatever the clocks say. `watched` are synthetic events
+        whose webhooks are looked for. Raises TapeUnavailable; NothingMatched when retention keeps overtaking the reader.
         """
 
         def read() -> Coverage:
-            coverage, spans = Coverage(), self._bounds(family, since_us)
+            spans = self._back_to(self._bounds(family, since_us), intents, family)
+            coverage = Coverage(wanted=wanted, watched={(intent.resource, intent.version): intent.id for intent in watched})
             for records in self._reader.scan(spans):
                 for record in records:
                     self._take(record, shop, family, coverage)
@@ -87,6 +91,19 @@ class TapeView:
         logs = {self._names.log(shopify.table()[topic].kafka_name) for topic in family.topics}
         since_ms = None if since_us is None else max(0, since_us // 1000)
         return self._reader.bounds([*sorted(logs), self._names.other], since_ms)
+
+    def _back_to(self, spans: dict[Partition, Span], intents: Sequence[Intent], family: Family) -> dict[Partition, Span]:
+        """The spans, each from the lowest mark of an open intent on where that is lower."""
+        marks: dict[Partition, int] = {}
+        for intent in intents:
+            for place, offset in intent.marks.items():
+                topic, _, number = place.rpartition("/")
+                marks[topic, int(number)] = min(offset, marks.get((topic, int(number)), offset))
+        if not marks:
+            return spans
+        whole = self._bounds(family, None)
+        return {p: Span(max(span.start, min(spans[p].start if p in spans else span.end, marks.get(p, span.end))), span.end)
+                for p, span in whole.items() if p in spans or p in marks}  # fmt: skip
 
     def _of(self, record: Record, found: headers.Headers, family: Family) -> bool:
         return record.at.topic != self._names.other or found.get(headers.TOPIC) in family.topics

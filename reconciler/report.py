@@ -25,11 +25,28 @@ class Tally:
     """Not on the tape, and no longer shown by the API: deleted or hidden."""
     late_us_total: int = 0
     late_us_max: int = 0
+    suspected: int = 0
+    """Of the pending ones: for longer than prompt webhooks take."""
+    late_after: int = 0
+    """Webhooks that came after their synthetic event."""
+    deleted: int = 0
+    """Deletions recorded (in a dry run: that would be). Deletions aren't among `shown`."""
+    doubted: int = 0
+    """Perhaps deleted: to be looked at again."""
+    held: int = 0
+    """Deletions that wait for an operator: more than one pass may record."""
+    alive: int = 0
+    """Looked deleted, and are there."""
 
     @property
     def shown(self) -> int:
         """Changes that Shopify shows, each resource once."""
         return self.covered + self.late + self.pending + self.recorded + self.recorded_before + self.gone
+
+    def plus(self, other: "Tally") -> "Tally":
+        """Both together."""
+        sums = {name: getattr(self, name) + getattr(other, name) for name in self.__slots__}
+        return Tally(**{**sums, "late_us_max": max(self.late_us_max, other.late_us_max)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +55,16 @@ class Report:
 
     shop: str
     family: str
+    kind: str = "fast"
+    """Of the pass: fast, lookback or sweep."""
     window: tuple[int, int] | None = None
     counted: int | None = None
     """What Shopify counts in the window that was asked for, which may be wider than the window compared."""
     tally: Tally = field(default_factory=Tally)
     complete: bool = False
     """Everything up to the window's end is covered, pending or recorded, and the counts agreed."""
+    behind: bool = False
+    """So much had changed that the rest of the window is left to the next pass."""
     points: int = 0
     missing: tuple[str, ...] = ()
     """Resources recorded (in a dry run: that would be)."""
@@ -65,7 +86,8 @@ class Report:
         return {
             "shop": self.shop, "family": self.family, "from": _when(self.window, 0), "to": _when(self.window, 1),
             "shown": tally.shown, "covered": tally.covered, "late": tally.late, "pending": tally.pending,
-            "recorded": tally.recorded, "gone": tally.gone, "unverifiable": len(self.unverifiable), "points": self.points,
+            "recorded": tally.recorded, "gone": tally.gone, "deleted": tally.deleted, "held": tally.held,
+            "unverifiable": len(self.unverifiable), "points": self.points,
             "state": self.reason if self.failed else "complete" if self.complete else "incomplete",
         }  # fmt: skip
 
@@ -75,8 +97,8 @@ class Report:
         return {**shown, "window": None if self.window is None else list(self.window), "missing": list(self.missing)}
 
 
-COLUMNS = ("shop", "family", "from", "to", "shown", "covered", "late", "pending", "recorded", "gone", "unverifiable", "points",
-           "state")  # fmt: skip
+COLUMNS = ("shop", "family", "from", "to", "shown", "covered", "late", "pending", "recorded", "gone", "deleted", "held", "unverifiable",
+           "points", "state")  # fmt: skip
 
 
 def sentence(reports: Iterable[Report]) -> str:
@@ -95,6 +117,9 @@ def sentence(reports: Iterable[Report]) -> str:
     ]
     parts += [f"{before:,} had been recorded before"] if before else []
     parts += [f"{gone:,} are deleted or hidden"] if gone else []
+    deleted, held = sum(t.deleted for t in tallies), sum(t.held for t in tallies)
+    parts += [f"{deleted:,} deletions {'would be' if dry else 'were'} recorded"] if deleted else []
+    parts += [f"{held:,} deletions are held until --accept-deletes"] if held else []
     topics = {topic for report in reports for topic in report.unverifiable}
     text = f"Of {shown:,} changes Shopify shows, {', '.join(parts)}"
     return f"{text}; {len(topics)} topics cannot be checked." if topics else f"{text}."

@@ -1,7 +1,8 @@
 """`Reconciler`: passes over shops, one by one or on a schedule.
 
-One lease per shop lets one reconciler work on it. A pass killed at any point is taken up by the next: pending rows and open
-intents are in the ledger, what was published is on the tape, and the tape is read to its end before anything is decided.
+One lease per shop and lane lets one reconciler work on it, and a fence makes sure that none writes after it has lost the lease. A
+pass killed at any point is taken up by the next: pending rows and open intents are in the ledger, what was published is on
+the tape, and the tape is read to its end before anything is decided.
 """
 
 import asyncio
@@ -16,23 +17,25 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from hooktape import log, metrics
-from hooktape.errors import AdminApiError, HooktapeError, Incomplete, LedgerError, TapeError
+from hooktape import crash, log, metrics
+from hooktape.errors import AdminApiError, Fenced, HooktapeError, Incomplete, LedgerError, TapeError
 from hooktape.ledger.ledger import Ledger
-from hooktape.reconciler import api, core
+from hooktape.reconciler import api, core, schedule
 from hooktape.reconciler.client import AdminClient
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
-from hooktape.reconciler.moves import Input, Options
-from hooktape.reconciler.performing import Performer, Turn
+from hooktape.reconciler.moves import Input, Look, Options
+from hooktape.reconciler.pacing import Pace
+from hooktape.reconciler.performing import Performer, Run, Turn, cursor_of
 from hooktape.reconciler.report import Report
+from hooktape.reconciler.schedule import Pass
+from hooktape.reconciler.standing import SECOND, Standing
 from hooktape.settings import Settings
 
 _log = log.get("hooktape.reconciler")
-# Shops looked at together: a slow or throttled one holds up a place, not the round.
+# Shops looked at together: a slow or throttled one holds up a place, not the others.
 _TOGETHER = 8
-# Longer than the longest wait for an acknowledgement (2 s, tape.clients) many times over: a killed holder's last record is on
-# the tape by then, or never will be.
+# A pass renews it three times within; after a kill the shop waits this long for the next one.
 _LEASE_TTL = 30.0
 _LEASE_POLL = 0.25
 T = TypeVar("T")
@@ -55,7 +58,7 @@ class Reconciler:
         families: Iterable[Family] = (FAMILIES["orders"], FAMILIES["products"], FAMILIES["customers"]),
         lease_ttl: float = _LEASE_TTL,
     ) -> None:
-        self._settings, self._ledger, self._clock = settings, ledger, clock
+        self._settings, self._ledger, self.clock = settings, ledger, clock
         self._families = tuple(families)
         self._world = Performer(settings, ledger, clock)
         self._http = http or httpx.AsyncClient()
@@ -64,7 +67,6 @@ class Reconciler:
         self._ttl = lease_ttl
         self._beginnings: dict[str, tuple[frozenset[str], dict[str, int]]] = {}
         self._beginning = asyncio.Lock()
-        self._rounds = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -78,156 +80,196 @@ class Reconciler:
         if self._owns_http:
             await self._http.aclose()
 
-    async def run(self, stop: asyncio.Event, shops: Sequence[str] = (), **options: Any) -> None:
-        """A round every `reconcile_interval` seconds until `stop` is set; a round that has begun is finished."""
-        while not stop.is_set():
-            began = time.monotonic()
-            try:
-                await self.round(shops, **options)
-            except (TapeError, LedgerError) as error:
-                _log.error("a round failed; the next one tries again", error=str(error))
-            try:
-                await asyncio.wait_for(stop.wait(), max(0.0, began + self._settings.reconcile_interval - time.monotonic()))
-            except TimeoutError:
-                continue
+    def shops(self, chosen: Sequence[str] = ()) -> list[str]:
+        """The shops to look at: `chosen`, or all that have a token. Raises SettingsError when none has."""
+        return sorted(chosen or self._settings.require("shop_tokens", "it names the shops to reconcile and their tokens"))
 
     async def round(self, shops: Sequence[str] = (), **options: Any) -> list[Report]:
         """One pass over each of `shops` (all that have a token), with the options of `pass_`. A shop's fault is in its reports.
 
         Raises SettingsError when no shop has a token.
         """
-        names = sorted(shops or self._settings.require("shop_tokens", "it names the shops to reconcile and their tokens"))
-        # Round robin: each round begins with another shop, so that none is always last.
-        turn = self._rounds % len(names)
-        self._rounds += 1
         slots = asyncio.Semaphore(_TOGETHER)
 
         async def one(shop: str) -> list[Report]:
             async with slots:
                 return await self.pass_(shop, **options)
 
-        found = await asyncio.gather(*(one(shop) for shop in names[turn:] + names[:turn]))
-        await self._ask(self._measure)
+        found = await asyncio.gather(*(one(shop) for shop in self.shops(shops)))
+        await self.measure()
         return sorted((report for reports in found for report in reports), key=lambda r: (r.shop, r.family))
 
     async def pass_(
         self,
         shop: str,
         *,
+        kind: Pass = Pass.FAST,
         families: Sequence[Family] = (),
         since: int | None = None,
         until: int | None = None,
         now: bool = False,
         dry_run: bool = False,
+        accept: bool = False,
         wait: bool = False,
+        due: Callable[[], bool] = lambda: True,
     ) -> list[Report]:
         """One pass over the families of one shop; a report for each. Errors are in the reports, none is raised.
 
         `since` and `until` (microseconds) set the window by hand; `now` does without the grace period, for after a known
-        outage; `dry_run` compares and confirms alike and writes nothing; `wait` waits for another reconciler's lease.
+        outage; `dry_run` compares and confirms alike and writes nothing; `accept` records the deletions that are held; `wait` waits
+        for another reconciler's lease. `due` is asked under the lease: another reconciler may have made the pass meanwhile, and
+        then nothing is done or reported.
         """
         chosen = tuple(families) or self._families
         settings = self._settings
-        options = Options(settings.reconcile_overlap, settings.reconcile_lag, 0.0 if now else settings.reconcile_grace,
-                          settings.retention_days * 86400.0, since, until)  # fmt: skip
-        blank = [Report(shop, family.name, dry_run=dry_run) for family in chosen]
+        options = Options(
+            settings.reconcile_overlap, settings.reconcile_lag, 0.0 if now else settings.reconcile_grace, settings.retention_days * 86400.0,
+            since, until, reach=settings.reconcile_lookback if kind is Pass.LOOKBACK else None, apart=settings.reconcile_apart,
+            suspect=settings.reconcile_suspect, accept=accept,
+        )  # fmt: skip
+        blank = [Report(shop, family.name, kind=kind, dry_run=dry_run) for family in chosen]
         try:
             if dry_run:
-                return await self._shop(Turn(shop, options, None), chosen)
-            epoch = await self._acquire(shop, wait)
+                return await self._shop(Turn(shop, options, None), chosen, kind)
+            name = _lease(shop, kind)
+            epoch = await self._acquire(name, wait)
             if epoch is None:
                 held = f"another reconciler works on {shop}; its lease ends {self._ttl:g} s after its last sign of life"
                 return [replace(report, reason="busy", error=held) for report in blank]
-            return await self._held(Turn(shop, options, epoch), chosen)
+            return await self._held(Turn(shop, options, epoch), name, chosen, kind, due)
         except HooktapeError as error:
             _log.warning("a shop wasn't reconciled", shop=shop, reason=_reason(error), error=str(error))
+            if not dry_run:
+                await self._park(shop, error)
             return [replace(report, reason=_reason(error), error=str(error)) for report in blank]
         except Exception as error:  # noqa: BLE001 - whatever one shop's answers provoke must not stop the others
             _log.error("a shop's pass failed", shop=shop, exc=error)
             failed = f"{type(error).__name__} in the pass over {shop}: see the log"
             return [replace(report, reason="bug", error=failed) for report in blank]
 
-    async def _acquire(self, shop: str, wait: bool) -> int | None:
+    async def _park(self, shop: str, error: HooktapeError) -> None:
+        """Notes that the shop's API is closed, and when it's tried again."""
+        if (reason := _reason(error)) not in schedule.PARKING:
+            return
+        now = self.clock()
+
+        def note() -> None:
+            earlier = self._ledger.timetable.parked().get(shop)
+            self._ledger.timetable.park(shop, reason, now, schedule.probe(earlier.since if earlier else now, now))
+
+        await self._ask(note)
+
+    async def _acquire(self, name: str, wait: bool) -> int | None:
         deadline = time.monotonic() + self._ttl + _LEASE_POLL
         while True:
-            epoch = await self._ask(lambda: self._ledger.leases.acquire(_lease(shop), self._owner, self._clock(), self._ttl))
+            epoch = await self._ask(lambda: self._ledger.leases.acquire(name, self._owner, self.clock(), self._ttl))
             if epoch is not None or not wait or time.monotonic() > deadline:
                 return epoch
             await asyncio.sleep(_LEASE_POLL)
 
-    async def _held(self, turn: Turn, families: Sequence[Family]) -> list[Report]:
-        beat = asyncio.create_task(self._heartbeat(turn))
+    async def _held(self, turn: Turn, name: str, families: Sequence[Family], kind: Pass, due: Callable[[], bool]) -> list[Report]:
+        beat = asyncio.create_task(self._heartbeat(turn, name))
         try:
-            return await self._shop(turn, families)
+            return await self._shop(turn, families, kind) if await self._ask(due) else []
         finally:
             beat.cancel()
-            # With a record's fate unknown the lease runs out by itself: by then it is on the tape, or never will be.
-            if not turn.unsettled:
-                await self._ask(lambda: self._ledger.leases.release(_lease(turn.shop), self._owner))
+            if turn.writer is not None:
+                await asyncio.to_thread(turn.writer.close)
+            await self._ask(lambda: self._ledger.leases.release(name, self._owner))
 
-    async def _heartbeat(self, turn: Turn) -> None:
+    async def _heartbeat(self, turn: Turn, name: str) -> None:
         while True:
             await asyncio.sleep(self._ttl / 3)
             try:
-                await self._renew(turn)
+                await self._renew(turn, name)
             except (Incomplete, LedgerError) as error:
                 # Recording asks again, and stops the pass if the lease is gone.
                 _log.warning("a lease wasn't renewed", shop=turn.shop, error=str(error))
 
-    async def _renew(self, turn: Turn) -> None:
-        if not await self._ask(lambda: self._ledger.leases.renew(_lease(turn.shop), self._owner, self._clock(), self._ttl)):
+    async def _renew(self, turn: Turn, name: str) -> None:
+        if not await self._ask(lambda: self._ledger.leases.renew(name, self._owner, self.clock(), self._ttl)):
             raise Incomplete(f"the lease of {turn.shop} is lost: this pass was held up for over {self._ttl:g} s")
 
-    async def _shop(self, turn: Turn, families: Sequence[Family]) -> list[Report]:
-        client = AdminClient(self._settings, turn.shop, self._http)
+    async def _shop(self, turn: Turn, families: Sequence[Family], kind: Pass) -> list[Report]:
+        client = AdminClient(self._settings, turn.shop, self._http, pace=Pace(self._ledger.budgets, turn.shop))
         gate = await api.gate(client)
+        crash.point("reconcile-gated")
+        if not turn.dry and await self._ask(lambda: self._ledger.timetable.unpark(turn.shop)):
+            _log.info("a shop's Admin API is open again", shop=turn.shop)
         reports = []
         for family in families:
-            report = await self._family(turn, client, gate, family)
+            report = await self._family(turn, client, gate, family, kind)
             reports.append(report)
             if not turn.dry:
                 await self._ask(lambda r=report, f=family: self._keep(r, f))  # type: ignore[misc]
+        if kind is Pass.LOOKBACK and not turn.dry:
+            kept = self.clock() - turn.options.retention
+            await self._ask(lambda: self._ledger.reconcile.forget_intents(kept))
         return reports
 
-    async def _family(self, turn: Turn, client: AdminClient, gate: api.Gate, family: Family) -> Report:
+    async def _family(self, turn: Turn, client: AdminClient, gate: api.Gate, family: Family, kind: Pass) -> Report:
         wanted = [topic for topic in family.topics if topic in self._world.provisioned]
         unchecked = {topic: family.unchecked[topic] for topic in wanted if topic in family.unchecked}
-        report = Report(turn.shop, family.name, unverifiable=unchecked, dry_run=turn.dry, epoch=turn.epoch)
+        report = Report(turn.shop, family.name, kind=kind, unverifiable=unchecked, dry_run=turn.dry, epoch=turn.epoch, complete=True)
         if not family.readable(gate.scopes):
             missing = f"the app has no scope read_{family.name}"
-            return replace(report, reason="scope", error=missing, unverifiable=dict.fromkeys(wanted, missing))
-        spent, state = client.spent, None
+            return replace(report, reason="scope", error=missing, unverifiable=dict.fromkeys(wanted, missing), complete=False)
+        deletes, blind = family.delete in wanted, self._horizon(gate, family)
+        if blind is not None and deletes:
+            hides = f"without the scope {family.horizon[0]} the API hides what is there" if family.horizon else ""
+            report = replace(report, unverifiable={**unchecked, family.delete: hides})
+        spent = client.spent
         try:
-            state, actions = await self._begin(turn, gate, family)
-            while actions:
-                found: Input | None = None
-                for action in actions:
-                    found = await self._world.perform(action, turn, family, client, gate, self._renew)
-                if found is None:
-                    break
-                state, actions = core.step(state, found)
+            for look in _looks(kind, family, deletes):
+                run = Run(turn, family, look, client, gate, lambda turn: self._renew(turn, _lease(turn.shop, kind)))
+                report = await self._run(run, report, deletes)
+        except Fenced:
+            raise
         except HooktapeError as error:
             _log.warning("a window stays open", shop=turn.shop, family=family.name, reason=_reason(error), error=str(error))
-            report = replace(report, reason=_reason(error), error=str(error))
-        if state is None:
-            return report
-        counted = None if state.window.empty else state.counted
-        return replace(report, window=(state.window.start, state.window.end), counted=counted, tally=core.tally(state),
-                       complete=state.complete, points=client.spent - spent, missing=state.missing)  # fmt: skip
+            report = replace(report, reason=_reason(error), error=str(error), complete=False)
+            if isinstance(error, TapeError) and turn.writer is not None:
+                # What became of its last transaction isn't known: the next one that is opened settles it.
+                await asyncio.to_thread(turn.writer.close)
+                turn.writer = None
+        late_after = turn.late_after.pop(family.name, 0)
+        return replace(report, points=client.spent - spent, tally=replace(report.tally, late_after=late_after))
 
-    async def _begin(self, turn: Turn, gate: api.Gate, family: Family) -> core.Step:
-        memory = self._ledger.reconcile
-        cursor = await self._ask(lambda: memory.cursor(turn.shop, family.name))
-        begun = await self._coverage_from(turn, gate, family) if cursor.coverage_from is None else cursor.coverage_from
+    async def _run(self, run: Run, report: Report, deletes: bool) -> Report:
+        """One look at a family; the report with what it found."""
+        state, actions = core.begin(await self._standing(run, deletes), run.look, self._horizon(run.gate, run.family))
+        asked = state.window
+        while actions:
+            found: Input | None = None
+            for action in actions:
+                found = await self._world.perform(action, run)
+            if found is None:
+                break
+            state, actions = core.step(state, found)
+        report = replace(report, tally=report.tally.plus(core.tally(state)), complete=report.complete and state.complete,
+                         missing=report.missing + state.missing, behind=report.behind or state.window.end < asked.end)  # fmt: skip
+        if run.look is not Look.STATES:
+            return report
+        return replace(report, window=(state.window.start, state.window.end), counted=None if state.window.empty else state.counted)
+
+    @staticmethod
+    def _horizon(gate: api.Gate, family: Family) -> int | None:
+        """How many days back the API shows the family; None: it shows all."""
+        return family.horizon[1] if family.horizon and family.horizon[0] not in gate.scopes else None
+
+    async def _standing(self, run: Run, deletes: bool) -> Standing:
+        memory, turn, family = self._ledger.reconcile, run.turn, run.family
+        begun = (await self._ask(lambda: memory.cursor(turn.shop, family.name))).coverage_from
+        if begun is None:
+            begun = await self._coverage_from(turn, run.gate, family)
+        cursor = await self._ask(lambda: memory.cursor(turn.shop, cursor_of(family, run.look)))
         pending = await self._ask(lambda: memory.pending(turn.shop, family.name))
-        shown = family.horizon[1] if family.horizon and family.horizon[0] not in gate.scopes else None
-        return core.begin(turn.shop, family, cursor, begun, pending, turn.options, now=self._clock(), shop_now=gate.shop_now,
-                          horizon_days=shown)  # fmt: skip
+        return Standing(turn.shop, family, cursor, begun, turn.options, self.clock(), run.gate.shop_now, pending, deletes)
 
     async def _coverage_from(self, turn: Turn, gate: api.Gate, family: Family) -> int:
         """When recording began: with the tape's oldest record of the shop, or now. Nothing older is ever missing."""
         oldest = await self._oldest(turn.shop, family)
-        begun = (gate.shop_now if oldest is None else min(oldest, gate.shop_now)) // core.SECOND * core.SECOND
+        begun = (gate.shop_now if oldest is None else min(oldest, gate.shop_now)) // SECOND * SECOND
         if turn.dry:
             return begun
         return await self._ask(lambda: self._ledger.reconcile.cover_from(turn.shop, family.name, begun))
@@ -245,10 +287,20 @@ class Reconciler:
     def _keep(self, report: Report, family: Family) -> None:
         metrics.RECONCILE_COMPARED.labels(family.update).inc(report.tally.shown)
         metrics.RECONCILE_LATE.labels(family.update).inc(report.tally.late)
-        self._ledger.reconcile.add_report(self._clock(), report.shop, report.family, report.as_json())
+        self._ledger.reconcile.add_report(self.clock(), report.shop, report.family, report.as_json())
+
+    async def measure(self) -> None:
+        """Sets the gauges from the ledger."""
+        await self._ask(self._measure)
 
     def _measure(self) -> None:
-        metrics.RECONCILE_PENDING.set(len(self._ledger.reconcile.pending()))
+        pending, suspected, held = self._ledger.reconcile.pending_counts(self.clock() - self._settings.reconcile_suspect)
+        metrics.RECONCILE_PENDING.set(pending)
+        metrics.RECONCILE_SUSPECTED.set(suspected)
+        metrics.RECONCILE_HELD.set(held)
+        metrics.RECONCILE_PARKED.clear()
+        for parked in self._ledger.timetable.parked().values():
+            metrics.RECONCILE_PARKED.labels(parked.shop, parked.reason).set(1)
         for shop, moment in self._ledger.reconcile.last_success().items():
             metrics.RECONCILE_LAST_SUCCESS.labels(shop).set(moment)
 
@@ -257,13 +309,19 @@ class Reconciler:
         return await asyncio.to_thread(question)
 
 
-def _lease(shop: str) -> str:
-    return f"reconcile/{shop}"
+def _lease(shop: str, kind: Pass) -> str:
+    return f"reconcile/{shop}/{kind.lane}"
+
+
+def _looks(kind: Pass, family: Family, deletes: bool) -> tuple[Look, ...]:
+    if kind is Pass.SWEEP:
+        return (Look.SWEEP,) if deletes and family.swept else ()
+    return (Look.STATES, Look.DELETIONS) if deletes else (Look.STATES,)
 
 
 def _reason(error: HooktapeError) -> str:
     if isinstance(error, AdminApiError):
         return error.reason
-    if isinstance(error, Incomplete):
+    if isinstance(error, Incomplete | Fenced):
         return "lease_lost"
     return "tape" if isinstance(error, TapeError) else "ledger" if isinstance(error, LedgerError) else "failed"

@@ -2,16 +2,16 @@
 
 import uuid
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
 from hooktape.reconciler.bodies.values import Body, Home
-from hooktape.reconciler.coverage import SOURCE
 from hooktape.reconciler.family import Family
 from hooktape.reconciler.moves import Missing
 from hooktape.schemas import resources
 from hooktape.schemas import topics as shopify
-from hooktape.schemas.event import Event
+from hooktape.schemas.event import RECONCILER, Event
 from hooktape.tape.names import Names
 
 # Whose names the ids are, for UUID version 5: a UUID is what handlers and their databases expect of a webhook's id.
@@ -20,14 +20,14 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "reconciler.hooktape.dev")
 
 
 def build(shop: str, family: Family, item: Missing, api_version: str, received_us: int, home: Home = _NOWHERE) -> Event:
-    """The synthetic event for a missing state; `received_us` is now. No signature: the Admin API's token vouches for it."""
-    body = family.body(item.node, home)
+    """The synthetic event for a missing state or deletion; `received_us` is now. No signature: the Admin API's token vouches for it."""
+    body = family.last_words(item.row.resource) if item.node is None else family.body(item.node, home)
     payload = msgspec.json.encode(body)
     found = resources.find(item.topic, payload)
     return Event(
         webhook_id=webhook_id(shop, family, item, body), shop=shop, topic=item.topic, payload=payload, received_us=received_us,
-        api_version=api_version, resource=found.name, resource_root=found.root, version_us=found.version,
-        triggered_us=item.row.version, source=SOURCE,
+        api_version=api_version, resource=found.name or item.row.resource, resource_root=found.root or item.row.resource,
+        version_us=found.version, triggered_us=item.row.version, source=RECONCILER,
     )  # fmt: skip
 
 
@@ -35,10 +35,14 @@ def webhook_id(shop: str, family: Family, item: Missing, body: Body) -> str:
     """One id for one state of one resource: shop, family, global id, version, and a digest of a few stable fields.
 
     The family's update topic stands for all of its topics: whether a state is told as a creation or as an update may
-    change between two tries, and both must not be recorded.
+    change between two tries, and both must not be recorded. A deletion has no version, and is once in an id's life: the
+    API tells of it in several ways, at several instants.
     """
-    text = msgspec.json.encode([shop, family.update, item.row.gid, item.row.version, family.digest_of(body)]).decode()
-    return str(uuid.uuid5(_NAMESPACE, text))
+    if item.node is None:
+        told: list[Any] = [shop, family.delete, item.row.gid, "deleted"]
+    else:
+        told = [shop, family.update, item.row.gid, item.row.version, family.digest_of(body)]
+    return str(uuid.uuid5(_NAMESPACE, msgspec.json.encode(told).decode()))
 
 
 def kafka_topic(names: Names, provisioned: Iterable[str], topic: str) -> str:

@@ -100,8 +100,11 @@ def _lag(names: Names, behind: Mapping[Partition, int], ends: Mapping[Partition,
     for partition, offset in behind.items():
         topic = shopify_topic(names, partition[0])
         so_far = found.get(topic, Lag(0, 0.0))
-        age = max(0.0, now - times[partition] / 1000) if partition in times else 0.0
-        found[topic] = Lag(so_far.events + ends[partition] - offset, max(so_far.seconds, age))
+        if partition not in times:
+            # Nothing is left but a transaction's marker, which takes an offset and is no event.
+            found[topic] = so_far
+            continue
+        found[topic] = Lag(so_far.events + ends[partition] - offset, max(so_far.seconds, now - times[partition] / 1000, 0.0))
     return found
 
 

@@ -16,6 +16,10 @@ _DAY = 86_400_000_000
 _BELIEVED = 7 * _DAY
 
 
+RECONCILER = "reconciler"
+"""`source` of the events that the reconciler records."""
+
+
 class Coordinates(NamedTuple):
     """Where a record lies on Kafka."""
 
@@ -85,6 +89,11 @@ class Event(msgspec.Struct, kw_only=True):
     """What `note_cost` was told, for the worker to read when the handler has ended."""
     _bound: Any = None
     """What the worker lends to this try: a `Bound`."""
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the reconciler recorded it, since its webhook never came."""
+        return self.source == RECONCILER
 
     def json(self) -> Any:
         """The body, parsed. Raises NotOurs that names the event when it isn't JSON."""

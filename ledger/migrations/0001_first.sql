@@ -210,7 +210,7 @@ CREATE TABLE cooling (
     PRIMARY KEY (grp, handler, shop)
 ) {clustered};
 
--- The reconciler. `high_water` and `report` are JSON: opaque here.
+-- The reconciler. `high_water`, `marks` and `report` are JSON: opaque here.
 CREATE TABLE reconcile_cursors (
     shop TEXT NOT NULL,
     family TEXT NOT NULL,
@@ -229,13 +229,36 @@ CREATE TABLE reconcile_pending (
     topic TEXT NOT NULL,
     first_seen DOUBLE PRECISION NOT NULL,
     high_water TEXT NOT NULL,
+    nulled_at DOUBLE PRECISION,
+    held INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (shop, family, resource)
 ) {clustered};
 
 CREATE TABLE reconcile_intents (
-    id TEXT PRIMARY KEY,
+    shop TEXT NOT NULL,
+    family TEXT NOT NULL,
+    id TEXT NOT NULL,
+    resource TEXT NOT NULL,
+    version BIGINT NOT NULL,
     state TEXT NOT NULL,
-    updated_at DOUBLE PRECISION NOT NULL
+    marks TEXT NOT NULL,
+    updated_at DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (shop, family, id)
+) {clustered};
+
+-- When which pass over a shop is next due, and the shops whose API is closed.
+CREATE TABLE reconcile_due (
+    shop TEXT NOT NULL,
+    pass TEXT NOT NULL,
+    due DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (shop, pass)
+) {clustered};
+
+CREATE TABLE reconcile_parked (
+    shop TEXT PRIMARY KEY,
+    reason TEXT NOT NULL,
+    since DOUBLE PRECISION NOT NULL,
+    probe_at DOUBLE PRECISION NOT NULL
 ) {clustered};
 
 CREATE TABLE reconcile_bulk (

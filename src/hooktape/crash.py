@@ -34,6 +34,19 @@ POINTS = {
     "hold-letter-acked-not-recorded": "Kafka has the record of an event that waits behind another; the ledger knows nothing of it.",
     "dead-letter-acked-not-recorded": "Kafka has acknowledged the dead letter; the ledger knows nothing of it.",
     "in-revoke": "Partitions are being taken away; what they leave behind isn't committed.",
+    # reconciler, in the order of a pass
+    "reconcile-gated": "A shop's gate is passed and its lease held; nothing has been asked for.",
+    "reconcile-listed": "A page of a list has come; nothing has been compared.",
+    "reconcile-compared": "The tape has been read to its end; what it lacks isn't noted as pending.",
+    "reconcile-pending": "What looks missing is pending in the ledger.",
+    "reconcile-confirmed": "It has been fetched by id and is still missing; the tape hasn't been read again.",
+    "reconcile-fenced": "Earlier writers for the shop can write no more; the tape hasn't been read again.",
+    "reconcile-intended": "The intent to record it is in the ledger; nothing has gone to Kafka.",
+    "reconcile-in-transaction": "Its records are on Kafka in an open transaction.",
+    "reconcile-committed": "The transaction is committed; the ledger doesn't know.",
+    "reconcile-recorded": "The ledger knows it as recorded; it's pending still.",
+    "reconcile-settled": "It isn't pending any more; the cursor hasn't moved.",
+    "reconcile-advanced": "The cursor has moved; the report isn't kept.",
 }
 
 _VARIABLE, _TEST_MODE = "HOOKTAPE_CRASH", "HOOKTAPE_TEST_MODE"

@@ -64,6 +64,10 @@ class TopicMissing(TapeError):
     exit_code = 2
 
 
+class Fenced(TapeError):
+    """Another writer of the same name took over: nothing of the refused transaction is on the tape. Do: nothing, the other goes on."""
+
+
 class NotOurs(TapeError):
     """A record on the tape can't be decoded as a WebhookEvent. Do: find who else writes there; it's dead-lettered."""
 

@@ -134,6 +134,18 @@ RECONCILE_LATE = Counter("hooktape_reconcile_late_total",
     "Changes that looked missing and arrived within the grace period. Normal in small numbers.", ["topic"])
 RECONCILE_PENDING = Gauge("hooktape_reconcile_pending",
     "Changes that look missing and are still within the grace period.")
+RECONCILE_SUSPECTED = Gauge("hooktape_reconcile_suspected",
+    "Changes that look missing for longer than prompt webhooks take. Do: while it grows, look at the subscriptions.")
+RECONCILE_HELD = Gauge("hooktape_reconcile_held_deletions",
+    "Deletions that wait for a person: more than one pass may record. Do: look at `hooktape reconcile --once --dry-run`, then agree "
+    "with --accept-deletes.")
+RECONCILE_LATE_AFTER = Counter("hooktape_reconcile_late_after_synthetic_total",
+    "Webhooks that came after their synthetic event. Do: many, raise HOOKTAPE_RECONCILE_GRACE.", ["topic"])
+RECONCILE_DELETED = Counter("hooktape_reconcile_deleted_total",
+    "Deletions that never arrived and were recorded as synthetic events.", ["topic"])
+RECONCILE_PARKED = Gauge("hooktape_reconcile_parked",
+    "1 while a shop's Admin API is closed to the app, by reason. Do: as the reason says; it's tried again hourly, then daily.",
+    ["shop", "reason"])
 RECONCILE_LAST_SUCCESS = Gauge("hooktape_reconcile_last_success_timestamp_seconds",
     "When a shop's last complete pass ended. Do: when old, see `hooktape reconcile --once --shop` for the reason.", ["shop"])
 RECONCILE_COST = Counter("hooktape_reconcile_cost_points_total",

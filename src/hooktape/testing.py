@@ -211,7 +211,7 @@ class TestApp:
 
     def _skip_stale(self, task: Task) -> bool:
         of, version = self._version(task)
-        if of is None or version >= self._applied.get(of, version):
+        if of is None or version - task.event.synthetic >= self._applied.get(of, version - 1):
             return False
         self._settle(task, State.STALE)
         self._lanes.end(task)
@@ -255,7 +255,7 @@ class TestApp:
         if error is None:
             of, version = self._version(task)
             if of is not None:
-                self._applied[of] = max(version, self._applied.get(of, version))
+                self._applied[of] = max(version + task.event.synthetic, self._applied.get(of, version))
             self._settle(task, State.SUCCEEDED)
             self._lanes.end(task)
             self.outcomes.append(Outcome(task.event, "succeeded", task.attempts))

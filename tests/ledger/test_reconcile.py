@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from hooktape.ledger.ledger import Ledger
-from hooktape.ledger.reconcile import Cursor, Pending
+from hooktape.ledger.reconcile import Cursor, Intent, Pending
+from hooktape.ledger.timetable import Parked
 
 ROW = Pending("one", "orders", "order/1", 500, "update", "orders/updated", 10.0, {"hooktape.log.orders.updated/0": 41})
 
@@ -37,13 +38,41 @@ def test_a_pending_change_is_not_removed_once_a_newer_one_took_its_place(ledger:
     assert ledger.reconcile.pending() == []
 
 
-def test_a_synthetic_event_is_intended_once_and_then_recorded(ledger: Ledger) -> None:
-    assert ledger.reconcile.intend("id-1", 1.0) == "new"
-    assert ledger.reconcile.intend("id-1", 2.0) == "intended"
-    assert ledger.reconcile.intents() == ["id-1"]
-    ledger.reconcile.recorded(["id-1", "id-2"], 3.0)
-    assert ledger.reconcile.intend("id-1", 4.0) == ledger.reconcile.intend("id-2", 4.0) == "recorded"
-    assert ledger.reconcile.intents() == []
+def test_what_is_proposed_changes_nothing_that_is_pending_already(ledger: Ledger) -> None:
+    waiting = replace(ROW, kind="delete", nulled_at=20.0)
+    ledger.reconcile.put_pending([waiting])
+    other = replace(ROW, resource="order/2", first_seen=11.0)
+    ledger.reconcile.put_pending([replace(ROW, version=900, kind="delete"), other], propose=True)
+    assert ledger.reconcile.pending() == [waiting, other]
+    ledger.reconcile.put_pending([replace(waiting, held=True)])
+    assert ledger.reconcile.pending_counts(10.0) == (2, 1, 1)
+
+
+def test_a_synthetic_event_is_intended_once_and_then_recorded_and_may_have_a_twin(ledger: Ledger) -> None:
+    memory, one, two = ledger.reconcile, Intent("id-1", "order/1", 5, {"log/0": 7}), Intent("id-2", "order/2", -1, {})
+    assert memory.intend("s", "orders", [one], 1.0) == {"id-1": "new"}
+    assert memory.intend("s", "orders", [replace(one, marks={}), two], 2.0) == {"id-1": "intended", "id-2": "new"}
+    assert memory.intents("s", "orders") == [one, two]
+    assert memory.intents("s", "products") == memory.intents("other", "orders") == []
+    memory.recorded("s", "orders", ["id-1"], 3.0)
+    assert memory.intend("s", "orders", [one], 4.0) == {"id-1": "recorded"}
+    assert (memory.intents("s", "orders"), memory.intents("s", "orders", "recorded")) == ([two], [one])
+    assert [memory.twinned("s", "orders", ["id-1"], 5.0) for _ in range(2)] == [1, 0]
+    memory.recorded("s", "orders", ["id-1"], 6.0)
+    assert memory.intents("s", "orders", "recorded") == []
+    assert [memory.forget_intents(before) for before in (5.0, 5.5)] == [0, 1]
+
+
+def test_when_passes_are_due_is_set_once_and_moved_on_and_parked_shops_keep_their_beginning(ledger: Ledger) -> None:
+    table = ledger.timetable
+    table.begin({("a", "fast"): 10.0, ("a", "sweep"): 20.0})
+    table.begin({("a", "fast"): 99.0, ("b", "fast"): 30.0})
+    table.set({("a", "sweep"): 25.0})
+    assert table.due() == {("a", "fast"): 10.0, ("a", "sweep"): 25.0, ("b", "fast"): 30.0}
+    table.park("a", "locked", 5.0, 6.0)
+    table.park("a", "forbidden", 7.0, 8.0)
+    assert table.parked() == {"a": Parked("a", "forbidden", 5.0, 8.0)}
+    assert [table.unpark("a") for _ in range(2)] == [True, False]
 
 
 def test_reports_are_read_the_latest_first(ledger: Ledger) -> None:

@@ -2,16 +2,22 @@
 
 import asyncio
 import logging
+import os
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from hooktape.errors import AdminApiError
-from hooktape.local.shop.admin import Admin
+from hooktape.ledger.budgets import admin_scope
+from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop.cost import Plan
-from hooktape.local.shop.model import Shop
+from hooktape.local.shop.server import LocalShop
 from hooktape.reconciler.client import AdminClient, Answer
+from hooktape.reconciler.pacing import Pace, share
 from hooktape.settings import Secret, Settings
 
 SHOP = "one.myshopify.com"
@@ -41,7 +47,7 @@ def asked(*answers: httpx.Response | Exception) -> tuple[Answer | AdminApiError,
     async def run() -> Answer | AdminApiError:
         settings = Settings(shop_tokens={SHOP: Secret(TOKEN)})
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-            client = AdminClient(settings, SHOP, http, clock=lambda: 0.0, sleep=sleep, jitter=lambda: 1.0)
+            client = AdminClient(settings, SHOP, http, sleep=sleep, jitter=lambda: 1.0)
             try:
                 return await client.ask(COUNT, {}, 5)
             except AdminApiError as error:
@@ -114,35 +120,65 @@ def test_the_token_goes_into_the_header_and_into_no_log(caplog: pytest.LogCaptur
     assert all(TOKEN not in str(record.__dict__) for record in caplog.records if record.name.startswith("hooktape"))
 
 
-def test_it_never_takes_more_than_half_of_the_bucket_and_is_never_throttled() -> None:
-    now = [1_770_000_000.0]
-    shop = Shop(SHOP, 1, lambda: now[0])
-    for _ in range(20):
-        shop.change(now[0])
-    admin = Admin(shop, TOKEN, Plan("small", 1000, 50))
-    levels: list[float] = []
-    codes: list[bool] = []
+_ASKS = """
+import asyncio, sys
+import httpx
+from hooktape.ledger.ledger import Ledger
+from hooktape.reconciler.client import AdminClient
+from hooktape.reconciler.pacing import Pace
+from hooktape.settings import Secret, Settings
+shop, url, token, ledger_url, count = sys.argv[1:]
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        found = admin.answer("2026-04", request.headers["X-Shopify-Access-Token"], request.content)
-        levels.append(admin.bucket.available(now[0]))
-        codes.append(b"THROTTLED" in found.body)
-        return httpx.Response(found.status, headers=found.headers, content=found.body)
+async def main():
+    settings = Settings(shop_tokens={shop: Secret(token)}, admin_url=url)
+    with Ledger.open(ledger_url) as ledger:
+        async with httpx.AsyncClient() as http:
+            client = AdminClient(settings, shop, http, pace=Pace(ledger.budgets, shop))
+            for _ in range(int(count)):
+                await client.ask("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", {"ids": ["gid://shopify/Order/1"] * 100}, 110)
 
-    async def sleep(seconds: float) -> None:
-        now[0] += seconds
+asyncio.run(main())
+"""
 
-    async def run() -> int:
-        settings = Settings(shop_tokens={SHOP: Secret(TOKEN)})
-        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-            client = AdminClient(settings, SHOP, http, clock=lambda: now[0], sleep=sleep)
-            ids = [resource.gid for resource in shop.live("order")]
-            for _ in range(300):
-                await client.ask("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", {"ids": (ids * 100)[:100]}, 110)
-            return client.spent
 
-    spent = asyncio.run(run())
-    assert not any(codes)
-    assert min(levels) >= 500 - 1
-    assert spent > 1000
-    assert now[0] - 1_770_000_000.0 == pytest.approx((spent - 500) / 50, rel=0.1)
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_three_processes_share_half_of_what_comes_back_and_none_is_ever_throttled(tmp_path: Path) -> None:
+    rate, taken, refused = 500.0, [], []
+    async with LocalShop(plan=Plan("middling", 1000, rate)) as shop:
+        execute = shop.admin.execute
+
+        def watched(request: Any) -> dict[str, Any]:
+            answer = execute(request)
+            (refused if "errors" in answer else taken).append((time.monotonic(), answer.get("extensions", {}).get("cost", {})))
+            return answer
+
+        shop.admin.execute = watched  # type: ignore[method-assign]
+        url = f"sqlite:///{tmp_path / 'ledger.db'}"
+        Ledger.open(url).close()
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+        asks = (sys.executable, "-c", _ASKS, shop.domain, shop.admin_url, shop.token, url, "8")
+        processes = [await asyncio.create_subprocess_exec(*asks, env=env) for _ in range(3)]
+        assert [await process.wait() for process in processes] == [0, 0, 0]
+    spent = sum(cost["actualQueryCost"] for _, cost in taken)
+    assert refused == []
+    assert len(taken) == 24
+    # The bucket that a new shop is given at most, and then half of what comes back.
+    assert spent <= 1900 + rate / 2 * (taken[-1][0] - taken[0][0]) + 110
+
+
+@pytest.mark.parametrize(("level", "rate"), [(2000, 50.0), (1000, 50.0), (999, 10.0), (0, 10.0)])
+def test_the_share_is_half_of_what_comes_back_and_a_tenth_while_the_bucket_is_low(level: int, rate: float) -> None:
+    assert share({"maximumAvailable": 2000.0, "currentlyAvailable": level, "restoreRate": 100.0}) == (1000.0, rate)
+
+
+def test_a_cost_that_shopify_puts_at_nothing_is_reckoned_as_estimated(tmp_path: Path) -> None:
+    async def spent(actual: float) -> float:
+        now = 1_770_000_000.0
+        with Ledger.open(f"sqlite:///{tmp_path / f'{actual}.db'}") as ledger:
+            pace = Pace(ledger.budgets, SHOP, clock=lambda: now)
+            await pace.take(100)
+            await pace.answered(100, actual, None)
+            return 1900 - ledger.budgets.buckets([admin_scope(SHOP)])[admin_scope(SHOP)].held(now)
+
+    assert [asyncio.run(spent(actual)) for actual in (100, 30, 0)] == [100, 30, 100]

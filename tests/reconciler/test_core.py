@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hooktape.ledger.reconcile import Cursor, Pending
-from hooktape.reconciler import core
+from hooktape.reconciler import core, standing
 from hooktape.reconciler.coverage import Coverage
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.moves import (
@@ -27,10 +27,12 @@ from hooktape.reconciler.moves import (
     Remember,
     Row,
     Taped,
+    Window,
 )
+from hooktape.reconciler.standing import Standing
 from hooktape.schemas.event import Event
 
-S = core.SECOND
+S = standing.SECOND
 SHOP = "one.myshopify.com"
 ORDERS = FAMILIES["orders"]
 T0 = 1_767_225_600 * S
@@ -60,9 +62,9 @@ class World:
     windows: list[str] = field(default_factory=list)
     on_fetch: list[Event] = field(default_factory=list)
 
-    def passed(self, shop_now: int, grace: float = 0.0, now: float = 0.0, **options: int) -> core.State:
+    def passed(self, shop_now: int, grace: float = 0.0, now: float = 0.0, **options: int) -> standing.State:
         looked = Options(overlap=10, lag=0, grace=grace, retention=30 * 86400, **options)
-        state, actions = core.begin(SHOP, ORDERS, self.cursor, T0, list(self.pending.values()), looked, now=now, shop_now=shop_now)
+        state, actions = core.begin(Standing(SHOP, ORDERS, self.cursor, T0, looked, now, shop_now, list(self.pending.values())))
         for _ in range(10_000):
             found = None
             for action in actions:
@@ -72,24 +74,25 @@ class World:
             state, actions = core.step(state, found)
         raise AssertionError("the pass doesn't end")
 
-    def answer(self, action: object, state: core.State) -> object:
+    def answer(self, action: object, state: standing.State) -> object:
         listed = [r for r in self.rows.values() if state.window.start <= r.version < state.window.end]
         match action:
-            case Count(query):
+            case Count(query, _):
                 self.windows.append(query)
                 return Counted(self.counts.pop(0) if self.counts else len(listed), True)
-            case List(_, after):
+            case List(_, after, _):
                 start = int(after or 0)
                 end = start + self.page
                 # Wider than asked for: a filter of the API's that includes its bound.
                 shown = sorted([*listed, row(999, state.window.end)], key=lambda r: r.gid)
                 return Listed(tuple(shown[start:end]), str(end) if end < len(shown) else None)
             case ReadTape():
-                coverage = Coverage(marks={"log/0": len(self.tape)})
+                assert isinstance(action, ReadTape)
+                coverage = Coverage(marks={"log/0": len(self.tape)}, wanted=action.wanted)
                 for one in self.tape:
                     coverage.fold(one, ORDERS.delete)
                 return Taped(coverage)
-            case Fetch(gids):
+            case Fetch(gids, _):
                 by_gid = {r.gid: r for r in self.rows.values()}
                 self.tape += self.on_fetch
                 return Fetched({gid: (by_gid[gid], {}) if gid in by_gid else None for gid in gids})
@@ -99,7 +102,7 @@ class World:
                     self.topics[item.row.resource] = item.topic
                     self.tape.append(event(int(item.row.resource[6:]), item.row.version, "reconciler"))
                 return Recorded(frozenset(item.row.resource for item in items))
-            case Remember(rows):
+            case Remember(rows, False):
                 self.pending |= {r.resource: r for r in rows}
             case Forget(rows):
                 for r in rows:
@@ -197,12 +200,13 @@ def test_a_newer_state_waits_out_a_grace_of_its_own_and_keeps_when_it_was_first_
     assert world.recorded == ["order/1"]
 
 
-def test_what_the_api_no_longer_knows_is_gone_and_not_recorded() -> None:
+def test_what_the_api_no_longer_knows_is_perhaps_deleted_and_not_recorded_by_this_look() -> None:
     world, _ = play([(1, 5, "dropped")])
     world.passed(T0 + 10 * S, grace=30, now=10)
     del world.rows[1]
     state = world.passed(T0 + 60 * S, grace=30, now=60)
-    assert (core.tally(state).gone, world.recorded, world.pending) == (1, [], {})
+    assert (core.tally(state).gone, core.tally(state).pending, world.recorded) == (1, 0, [])
+    assert {(entry.kind, entry.nulled_at) for entry in world.pending.values()} == {("delete", None)}
 
 
 @pytest.mark.parametrize(
@@ -244,21 +248,26 @@ def test_the_search_quotes_utc_times_and_asks_for_whole_days_of_customers() -> N
     world.passed(T0 + 3600 * S)
     assert world.windows[0] == "updated_at:>='2026-01-01T00:00:00Z' updated_at:<'2026-01-01T01:00:00Z'"
     options = Options(overlap=10, lag=0, grace=0, retention=30 * 86400)
-    state, _ = core.begin(SHOP, FAMILIES["customers"], Cursor(T0), T0, [], options, now=0, shop_now=T0 + 3600 * S)
+    state, _ = core.begin(Standing(SHOP, FAMILIES["customers"], Cursor(T0), T0, options, 0, T0 + 3600 * S))
     assert core.search(state) == "updated_at:>='2025-12-31T00:00:00Z' updated_at:<'2026-01-03T00:00:00Z'"
 
 
 def test_a_window_never_reaches_beyond_coverage_retention_or_what_the_api_shows() -> None:
     options = Options(overlap=600, lag=60, grace=0, retention=30 * 86400)
-    now = T0 + 400 * core.DAY
-    assert core.window(Cursor(T0, now - core.DAY), T0, options, now, None).start == now - core.DAY - 600 * S
-    assert core.window(Cursor(T0), T0, options, now, None).start == now - 29 * core.DAY
-    assert core.window(Cursor(T0), T0, replace(options, retention=1e9), now, 60).start == now - 60 * core.DAY
-    assert core.window(Cursor(T0), now - 5 * S, options, now, None).empty
+    now = T0 + 400 * standing.DAY
+
+    def looked(cursor: Cursor, since: int, horizon: int | None = None, **changes: float) -> Window:
+        return core.window(Standing(SHOP, ORDERS, cursor, since, replace(options, **changes), 0, now), horizon)  # type: ignore[arg-type]
+
+    assert looked(Cursor(T0, now - standing.DAY), T0).start == now - standing.DAY - 600 * S
+    assert looked(Cursor(T0), T0).start == now - 29 * standing.DAY
+    assert looked(Cursor(T0), T0, 60, retention=1e9).start == now - 60 * standing.DAY
+    assert looked(Cursor(T0), now - 5 * S).empty
+    assert looked(Cursor(T0, now - 60 * S), T0, reach=93_600.0).start == now - 93_600 * S
 
 
 def test_an_input_that_nothing_asked_for_is_refused() -> None:
     options = Options(overlap=10, lag=0, grace=0, retention=30 * 86400)
-    state, _ = core.begin(SHOP, ORDERS, Cursor(T0), T0, [], options, now=0, shop_now=T0 + 60 * S)
+    state, _ = core.begin(Standing(SHOP, ORDERS, Cursor(T0), T0, options, 0, T0 + 60 * S))
     with pytest.raises(TypeError, match="Taped while counting"):
         core.step(state, Taped(Coverage()))

@@ -1,15 +1,9 @@
 """The reconciler against a real Kafka and a local shop's real HTTP."""
 
 import asyncio
-import os
-import pickle
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -272,49 +266,3 @@ async def test_an_unprovisioned_topic_is_read_from_and_recorded_on_the_log_of_ot
         await passed(settings, ledger, clock, shop.domain)
 
         assert {event.resource for event in on_tape(settings)} == missing
-
-
-_KILLED = """
-import asyncio, os, signal, sys
-from pathlib import Path
-import pickle
-settings, domain, now, ledger_url = pickle.loads(Path(sys.argv[1]).read_bytes())
-from hooktape.ledger.ledger import Ledger
-from hooktape.reconciler.service import Reconciler
-
-async def main():
-    ledger = Ledger.open(ledger_url)
-    ledger.reconcile.recorded = lambda ids, at: os.kill(os.getpid(), signal.SIGKILL)
-    async with Reconciler(settings, ledger, clock=lambda: now, lease_ttl=2.0) as reconciler:
-        await reconciler.pass_(domain)
-
-asyncio.run(main())
-"""
-
-
-async def test_a_kill_between_publishing_and_noting_it_adds_none(tape: Settings, ledger: Ledger, tmp_path: Path) -> None:
-    clock = begun()
-    async with opened(clock, seed=13) as shop:
-        settings = pointed_at(tape, shop)
-        await passed(settings, ledger, clock, shop.domain)
-        await deliver(settings, changes_of(shop, clock, 30)[:-1])
-        script, what = tmp_path / "killed.py", tmp_path / "what"
-        script.write_text(_KILLED)
-        what.write_bytes(pickle.dumps((settings, shop.domain, clock.now, f"sqlite:///{tmp_path / 'ledger.db'}")))
-        source = Path(__file__).parents[2] / "src"
-        killed = await asyncio.create_subprocess_exec(sys.executable, script, what, env={**os.environ, "PYTHONPATH": str(source)},
-                                                      stderr=subprocess.PIPE)  # fmt: skip
-        _, said = await killed.communicate()
-        assert killed.returncode == -signal.SIGKILL, said.decode()
-        assert len(on_tape(settings)) == 1
-        assert len(ledger.reconcile.intents()) == 1
-        assert (await passed(settings, ledger, clock, shop.domain))[0].reason == "busy"
-
-        clock.now += 3  # the dead one's lease ends
-        reports = await passed(settings, ledger, clock, shop.domain)
-
-        assert len(on_tape(settings)) == 1
-        assert ledger.reconcile.intents() == []
-        assert ledger.reconcile.pending() == []
-        assert sum(report.tally.recorded_before for report in reports) == 1
-        assert sum(report.tally.recorded + report.tally.late for report in reports) == 0

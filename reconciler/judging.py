@@ -1,0 +1,260 @@
+"""What becomes of a finding: covered, pending, late, gone, held, or to be recorded. Pure; `core` asks step by step."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hooktape.ledger.reconcile import Pending
+from hooktape.reconciler.coverage import Coverage, Known
+from hooktape.reconciler.family import NODES_AT_ONCE
+from hooktape.reconciler.moves import (
+    DELETE,
+    STATE,
+    Action,
+    Fence,
+    Fetch,
+    Forget,
+    Look,
+    Missing,
+    ReadTape,
+    Record,
+    Recorded,
+    Remember,
+    Row,
+)
+from hooktape.reconciler.report import Tally
+from hooktape.reconciler.standing import MARGIN, SECOND, State, in_window
+
+CHUNK = 100
+"""Confirmed and recorded at once: bounds the memory that bodies take, and what a crash leaves to look up."""
+FREE_DELETIONS, SHARE_OF_DELETIONS = 10, 100
+"""Deletions that one pass may record: ten, or one in a hundred of the family's resources. A fault of ours or of Shopify's looks like
+many deletions; a merchant who deletes many can say so."""
+_PATIENCE = 4
+"""Grace periods for which a resource may change again and again before its newest state is recorded without one of its own."""
+
+Judged = tuple[State, tuple[Action, ...]]
+
+
+# ── compared with the tape ──────────────────────────────────────────────────────────────────────────────────────────
+def compared(state: State, coverage: Coverage) -> Judged:
+    """The listed rows and what is pending against the tape: what came is forgotten, what lacks is pending, what is due is next."""
+    return _states(state, coverage) if state.look is Look.STATES else _deletions(state, coverage)
+
+
+def _states(state: State, coverage: Coverage) -> Judged:
+    rows, standing = in_window(state), state.standing
+    pending, tally = dict(state.pending), state.tally
+    came: list[Pending] = []
+    for resource, entry in state.pending.items():
+        if known := coverage.covering(resource, entry.version or 0):
+            came.append(pending.pop(resource))
+            tally = _came(tally, known, entry.version or 0)
+            # A change since then is a finding of its own, with a grace period of its own.
+            if resource in rows and coverage.covering(resource, rows[resource].version):
+                del rows[resource]
+    fresh: list[Pending] = []
+    for resource, row in rows.items():
+        earlier = pending.get(resource)
+        if earlier is None and coverage.covering(resource, row.version):
+            tally = replace(tally, covered=tally.covered + 1)
+        elif earlier is None or row.version > (earlier.version or 0):
+            entry = Pending(standing.shop, standing.family.name, resource, row.version, STATE, standing.family.update,
+                            earlier.first_seen if earlier else standing.now, coverage.marks)  # fmt: skip
+            pending[resource] = entry
+            fresh.append(entry)
+    due = sorted((p for p in pending.values() if p.first_seen <= standing.now - standing.options.grace), key=lambda p: p.first_seen)
+    state = state.but(pending=pending, tally=tally, due=tuple(due), pages=())
+    return state, tuple(_ledger(came, fresh))
+
+
+def _deletions(state: State, coverage: Coverage) -> Judged:
+    standing, pending = state.standing, dict(state.pending)
+    came = [pending.pop(resource) for resource in state.pending if coverage.deletion(resource)]
+    fresh = [
+        Pending(standing.shop, standing.family.name, resource, row.version, DELETE, standing.family.delete, standing.now, coverage.marks)
+        for resource, row in in_window(state).items()
+        if resource not in state.pending and not coverage.deletion(resource)
+    ]
+    pending |= {entry.resource: entry for entry in fresh}
+    # The first look by id comes at once: it clears up most of what a list has wrongly left out.
+    due = () if state.blind else tuple(entry for entry in pending.values() if entry.nulled_at is None or _ripe(state, entry))
+    return state.but(pending=pending, due=due, pages=()), tuple(_ledger(came, fresh))
+
+
+def _ripe(state: State, entry: Pending) -> bool:
+    """Whether a deletion has waited long enough for its webhook, and since the API first denied the resource."""
+    now, options = state.standing.now, state.standing.options
+    return entry.nulled_at is not None and now - entry.nulled_at >= options.apart and now - entry.first_seen >= options.grace
+
+
+def proposed(state: State) -> tuple[Pending, ...]:
+    """What a whole sweep lacks of what lives on the tape, as pending deletions."""
+    standing, shown = state.standing, frozenset().union(*state.shown)
+    # Their webhooks would have been on the tape when the sweep began; what comes later is looked for from then on.
+    since = standing.shop_now - round(standing.options.overlap * SECOND)
+    return tuple(
+        Pending(standing.shop, standing.family.name, resource, since, DELETE, standing.family.delete, standing.now, {})
+        for resource in state.living if resource not in shown and resource not in state.pending)  # fmt: skip
+
+
+# ── confirmed by id ─────────────────────────────────────────────────────────────────────────────────────────────────
+def chunk(state: State) -> int:
+    """How many are asked for at once."""
+    return CHUNK if state.look is Look.STATES else NODES_AT_ONCE
+
+
+def fetch(state: State) -> Fetch:
+    """The next of the due ones, to be asked for by id."""
+    asked = state.due[state.asked : state.asked + chunk(state)]
+    return Fetch(tuple(state.standing.family.gid(entry.resource) for entry in asked), state.look is Look.STATES)
+
+
+def recheck(state: State) -> tuple[Fence, ReadTape]:
+    """Nobody else may write for the shop from here on; then the tape is read to its end once more."""
+    asked = state.due[: state.asked]
+    # From the creation on, too: whether any record of it is there decides between `create` and `update`.
+    created = [entry[0].created for entry in state.fetched.values() if entry and entry[0].created >= state.standing.coverage_from]
+    since = min([entry.version or 0 for entry in asked] + (created if state.look is Look.STATES else [])) - MARGIN
+    return Fence(), ReadTape(since, frozenset(entry.resource for entry in asked))
+
+
+def rechecked(state: State, coverage: Coverage) -> tuple[State, tuple[Action, ...], bool]:
+    """Decides each that was asked for; True: so many deletions that they have to be weighed first."""
+    if state.look is Look.STATES:
+        return (*_rechecked_states(state, coverage), False)
+    return _rechecked_deletions(state, coverage)
+
+
+def _rechecked_states(state: State, coverage: Coverage) -> Judged:
+    """It came meanwhile, it's gone, it changed again too lately to judge, or it's missing."""
+    standing, family = state.standing, state.standing.family
+    pending, tally = dict(state.pending), state.tally
+    settled: list[Pending] = []
+    newer: list[Pending] = []
+    missing: list[Missing] = []
+    for entry in state.due[: state.asked]:
+        gid = family.gid(entry.resource)
+        if gid not in state.fetched:
+            continue
+        found = state.fetched[gid]
+        if found is None:
+            pending.pop(entry.resource)
+            tally = replace(tally, gone=tally.gone + 1)
+            if standing.deletes and coverage.deletion(entry.resource) is None:
+                # Perhaps deleted: that is another finding, believed on other terms.
+                newer.append(replace(entry, kind=DELETE, topic=family.delete, nulled_at=None, held=False))
+            else:
+                settled.append(entry)
+            continue
+        row, node = found
+        if known := coverage.covering(entry.resource, row.version):
+            settled.append(pending.pop(entry.resource))
+            tally = _came(tally, known, row.version)
+        elif _moving(state, entry, row):
+            # It was first seen long enough ago, but has changed again since: this state's webhook may be on its way.
+            if row.version != entry.version:
+                pending[entry.resource] = replace(entry, version=row.version, high_water=coverage.marks)
+                newer.append(pending[entry.resource])
+        else:
+            missing.append(Missing(row, node, _topic(state, row, coverage), entry))
+    state = state.but(pending=pending, tally=tally, due=state.due[state.asked :], asked=0, fetched={}, recording=tuple(missing))
+    return state, tuple(_ledger(settled, newer))
+
+
+def _moving(state: State, entry: Pending, row: Row) -> bool:
+    grace, standing = state.standing.options.grace, state.standing
+    return standing.shop_now - row.version < grace * SECOND and standing.now - entry.first_seen < _PATIENCE * grace
+
+
+def _topic(state: State, row: Row, coverage: Coverage) -> str:
+    first = row.created >= state.standing.coverage_from and not coverage.holds(row.resource)
+    return state.standing.family.create if first else state.standing.family.update
+
+
+def _rechecked_deletions(state: State, coverage: Coverage) -> tuple[State, tuple[Action, ...], bool]:
+    """Its webhook came meanwhile, the API shows it after all, or denies it for the first time, or long enough."""
+    standing, family = state.standing, state.standing.family
+    pending, tally = dict(state.pending), state.tally
+    settled: list[Pending] = []
+    nulled: list[Pending] = []
+    missing: list[Missing] = []
+    for entry in state.due[: state.asked]:
+        gid = family.gid(entry.resource)
+        if coverage.deletion(entry.resource):
+            settled.append(pending.pop(entry.resource))
+        elif gid not in state.fetched:
+            continue
+        elif state.fetched[gid] is not None:
+            settled.append(pending.pop(entry.resource))
+            tally = replace(tally, alive=tally.alive + 1)
+        elif entry.nulled_at is None:
+            pending[entry.resource] = replace(entry, nulled_at=standing.now)
+            nulled.append(pending[entry.resource])
+        else:
+            row = Row(entry.resource, gid, entry.version or 0, 0)
+            missing.append(Missing(row, None, family.delete, entry))
+    state = state.but(pending=pending, tally=tally, due=(), asked=0, fetched={}, recording=tuple(missing))
+    weigh = len(missing) > FREE_DELETIONS and not standing.options.accept and bool(family.count_query)
+    if len(missing) > FREE_DELETIONS and not standing.options.accept and not weigh:
+        state, held = weighed(state, 0)
+        return state, (*_ledger(settled, nulled), *held), False
+    return state, tuple(_ledger(settled, nulled)), weigh
+
+
+def weighed(state: State, count: int) -> Judged:
+    """Holds all of them where there are more than a pass may record, of `count` resources."""
+    if len(state.recording) <= max(FREE_DELETIONS, count // SHARE_OF_DELETIONS):
+        return state, ()
+    held = [replace(item.pending, held=True) for item in state.recording]
+    pending = {**state.pending, **{entry.resource: entry for entry in held}}
+    return state.but(pending=pending, recording=()), tuple(_ledger([], held))
+
+
+# ── recorded ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def next_record(state: State) -> Record | None:
+    """What is recorded next; None: all of it is."""
+    return Record(state.recording[:CHUNK]) if state.recording else None
+
+
+def recorded(state: State, done: Recorded) -> Judged:
+    """Settles what was recorded, now or by an earlier pass."""
+    part, rest = state.recording[:CHUNK], state.recording[CHUNK:]
+    both = done.now | done.before
+    settled = [item for item in part if item.row.resource in both]
+    pending = {name: entry for name, entry in state.pending.items() if name not in both}
+    tally = replace(state.tally, recorded_before=state.tally.recorded_before + len(done.before))
+    if state.look is Look.STATES:
+        tally = replace(tally, recorded=tally.recorded + len(done.now))
+    else:
+        tally = replace(tally, deleted=tally.deleted + len(done.now), recorded_before=state.tally.recorded_before)
+    names = tuple(item.row.resource for item in settled if item.row.resource in done.now)
+    state = state.but(pending=pending, tally=tally, recording=rest, missing=state.missing + names)
+    return state, tuple(_ledger([item.pending for item in settled], []))
+
+
+def tally(state: State) -> Tally:
+    """What became of the changes looked at so far; also of a run that was cut short."""
+    if state.look is not Look.STATES:
+        held = sum(entry.held for entry in state.pending.values())
+        return replace(state.tally, doubted=len(state.pending) - held + state.proposed, held=held)
+    standing = state.standing
+    suspected = sum(standing.now - entry.first_seen >= standing.options.suspect for entry in state.pending.values())
+    return replace(state.tally, pending=len(state.pending), suspected=suspected)
+
+
+def _ledger(forget: Sequence[Pending], remember: Sequence[Pending]) -> list[Action]:
+    actions: list[Action] = []
+    if forget:
+        actions.append(Forget(tuple(forget)))
+    if remember:
+        actions.append(Remember(tuple(remember)))
+    return actions
+
+
+def _came(tally: Tally, known: Known, version: int) -> Tally:
+    if known.synthetic:
+        # A pass that was killed after publishing, before it could note so.
+        return replace(tally, recorded_before=tally.recorded_before + 1)
+    delay = max(0, known.received - version)
+    return replace(tally, late=tally.late + 1, late_us_total=tally.late_us_total + delay,
+                   late_us_max=max(tally.late_us_max, delay))  # fmt: skip

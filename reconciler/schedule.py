@@ -1,0 +1,85 @@
+"""When which pass over which shop is due. Pure: `now` in epoch seconds."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from math import floor
+from zlib import crc32
+
+from hooktape.settings import Settings
+
+Due = Mapping[tuple[str, str], float]
+HOUR, DAY = 3600.0, 86400.0
+
+
+class Pass(StrEnum):
+    """How far a pass looks."""
+
+    FAST = "fast"
+    """From the last one's end to now, a little overlap before: what webhooks lost is found while it's fresh."""
+    LOOKBACK = "lookback"
+    """Over more than a day again: what search indexes showed late."""
+    SWEEP = "sweep"
+    """All ids: what was deleted and nothing told of. It only proposes; fast passes look into it."""
+
+    @property
+    def lane(self) -> str:
+        """Passes of one lane take turns. A sweep takes hours in a large shop, and must not hold up the others."""
+        return "sweep" if self is Pass.SWEEP else "states"
+
+
+_NAMES = frozenset(str(kind) for kind in Pass)
+PARKING = frozenset({"unauthorized", "payment_required", "forbidden", "locked", "shop_inactive"})
+"""Reasons why a shop's API is closed until a person does something: asking every five minutes helps nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A pass to make over a shop."""
+
+    shop: str
+    kind: Pass
+
+
+def intervals(settings: Settings) -> dict[Pass, float]:
+    """Seconds between two passes of a kind."""
+    return {Pass.FAST: settings.reconcile_interval, Pass.LOOKBACK: settings.reconcile_lookback_interval,
+            Pass.SWEEP: settings.reconcile_sweep_interval}  # fmt: skip
+
+
+def first(shops: Iterable[str], every: Mapping[Pass, float], now: float) -> dict[tuple[str, str], float]:
+    """When the passes over new shops are first due: the fast one at once, the others at a moment of the shop's own, so that
+    thousands of shops don't look back in one hour."""
+    return {(shop, kind): now if kind is Pass.FAST else now + every[kind] * (1 + crc32(f"{shop}/{kind}".encode()) / 2**32) / 2
+            for shop in shops for kind in Pass}  # fmt: skip
+
+
+def following(due: float, every: float, now: float) -> float:
+    """When the pass that was due at `due`, and has been made by `now`, is due again. What was slept through is made up for once."""
+    return due + every * (floor(max(0.0, now - due) / every) + 1)
+
+
+def again(every: float, now: float) -> float:
+    """When a pass that came to no end is due again: within the hour, though it be a weekly one."""
+    return now + min(every, HOUR)
+
+
+def probe(since: float, now: float) -> float:
+    """When a shop whose API has been closed since `since` is tried again: hourly for a day, then daily."""
+    return now + (HOUR if now - since < DAY else DAY)
+
+
+def ready(dues: Due, probes: Mapping[str, float], shops: Collection[str], busy: Collection[tuple[str, str]], now: float) -> list[Task]:
+    """What to begin now, the longest overdue first, so that every shop has its turn; one pass per shop and lane.
+
+    `probes`: when a shop that is closed is tried again; `busy`: (shop, lane) that are taken.
+    """
+    taken, tasks = set(busy), []
+    for (shop, name), _ in sorted(((key, due) for key, due in dues.items() if due <= now), key=lambda item: (item[1], item[0])):
+        if shop not in shops or name not in _NAMES or probes.get(shop, 0.0) > now:
+            continue
+        task = Task(shop, Pass(name))
+        if (shop, task.kind.lane) not in taken:
+            taken.add((shop, task.kind.lane))
+            tasks.append(task)
+    return tasks

@@ -1,0 +1,106 @@
+"""Where a run of the pure machine stands."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from hooktape.ledger.reconcile import Cursor, Pending
+from hooktape.reconciler.family import Family
+from hooktape.reconciler.moves import Action, Found, Look, Missing, Options, Row, Window
+from hooktape.reconciler.report import Tally
+
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+MARGIN = 300 * SECOND
+"""The tape is read from this long before a change on: Kafka's clock dates records, Shopify's dates changes."""
+
+
+class Phase(StrEnum):
+    COUNTING = "counting"
+    LISTING = "listing"
+    RECOUNTING = "recounting"
+    COMPARING = "comparing"
+    CONFIRMING = "confirming"
+    RECHECKING = "rechecking"
+    WEIGHING = "weighing"
+    RECORDING = "recording"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a run begins with. `now` is our clock (epoch seconds), `shop_now` Shopify's (microseconds).
+
+    `deletes`: deletions of the family are wanted on the tape.
+    """
+
+    shop: str
+    family: Family
+    cursor: Cursor
+    coverage_from: int
+    options: Options
+    now: float
+    shop_now: int
+    pending: Sequence[Pending] = ()
+    deletes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A run on its way. `blind`: what the API doesn't show may still be there."""
+
+    standing: Standing
+    look: Look
+    window: Window
+    blind: bool = False
+    phase: Phase = Phase.COUNTING
+    pages: tuple[tuple[Row, ...], ...] = ()
+    listed: int = 0
+    doubt: str = ""
+    """Why the list itself says that it proves nothing about what it doesn't show."""
+    part: int = 0
+    """Rows of the present list, of the several that a sweep may take."""
+    last: int = 0
+    """The highest id that a sweep has seen, and `base`, behind which its present list began."""
+    base: int = 0
+    counted: int = 0
+    exact: bool = True
+    halvings: int = 0
+    agreed: bool = False
+    pending: Mapping[str, Pending] = field(default_factory=dict)
+    living: Mapping[str, int] = field(default_factory=dict)
+    """What lives on the tape as a sweep begins: resource → when it last changed."""
+    shown: tuple[frozenset[str], ...] = ()
+    """What of it the lists of a sweep have shown, page by page."""
+    due: tuple[Pending, ...] = ()
+    asked: int = 0
+    """How many of the due ones were asked for."""
+    fetched: Mapping[str, Found | None] = field(default_factory=dict)
+    recording: tuple[Missing, ...] = ()
+    missing: tuple[str, ...] = ()
+    proposed: int = 0
+    tally: Tally = field(default_factory=Tally)
+    complete: bool = False
+
+    def but(self, **changes: Any) -> "State":
+        """The same but for these."""
+        return replace(self, **changes)
+
+
+Step = tuple[State, tuple[Action, ...]]
+
+
+def floor(us: int) -> int:
+    """The whole second that an instant lies in."""
+    return us // SECOND * SECOND
+
+
+def in_window(state: State) -> dict[str, Row]:
+    """The listed rows that are in the window: the API's filter may be wider than it says (PostHog/posthog#39687)."""
+    rows: dict[str, Row] = {}
+    for page in state.pages:
+        for row in page:
+            if state.window.start <= row.version < state.window.end:
+                rows[row.resource] = row
+    return rows
