@@ -89,7 +89,8 @@ def real(name: str) -> dict[str, Any]:
 
 REAL = {"orders": "orders.updated", "products": "products.update", "customers": "customers.update", "refunds": "refunds.create",
         "fulfillments": "fulfillments.create", "fulfillment_orders": "fulfillment_orders.placed_on_hold",
-        "collections": "collections.update", "draft_orders": "draft_orders.update", "inventory_levels": "inventory_levels.update"}  # fmt: skip
+        "collections": "collections.update", "draft_orders": "draft_orders.update",
+        "inventory_levels": "inventory_levels.update"}  # fmt: skip
 """Families of which there is a real webhook; the others are held against the local shop's."""
 
 

@@ -107,7 +107,7 @@ async def test_few_resources_are_listed_in_pages_and_a_list_that_grows_too_long_
     assert world.operations() == []
     items = FAMILIES["inventory_items"]
     narrow = replace(items, listing=replace(items.listing, size=10))
-    rows, _, why = await world.all(narrow, world.lister(estimate=5_000, paged_limit=50))
+    rows, _, why = await world.all(narrow, world.lister(estimate=5_000, paged_limit=20))
     assert (world.operations(), why) == (["COMPLETED"], "")
     assert {row.resource for row in rows} == world.names(items)
 
