@@ -82,9 +82,12 @@ def _deletions(state: State, coverage: Coverage) -> Judged:
 
 
 def _ripe(state: State, entry: Pending) -> bool:
-    """Whether a deletion has waited long enough for its webhook, and since the API first denied the resource."""
+    """Whether a deletion has waited long enough for its webhook, and between two looks by id.
+
+    From the first denial on: it was deleted by then, while what was first seen missing may have been a state of it, long before.
+    """
     now, options = state.standing.now, state.standing.options
-    return entry.nulled_at is not None and now - entry.nulled_at >= options.apart and now - entry.first_seen >= options.grace
+    return entry.nulled_at is not None and now - entry.nulled_at >= max(options.apart, options.grace)
 
 
 def proposed(state: State) -> tuple[Pending, ...]:

@@ -3,7 +3,7 @@ lags, and reconcilers that are killed between any two steps, all in virtual time
 
 from dataclasses import dataclass, field, replace
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hooktape.ledger.reconcile import Cursor, Pending
@@ -179,6 +179,8 @@ def lives(draw: st.DrawFn) -> list[Change]:
 
 
 @settings(max_examples=50, deadline=None)
+# Deleted while an earlier state of it is pending: the deletion's webhook has a grace period of its own.
+@example([Change(1, 1, False, None), Change(1, 792, True, 1309)], 0, [])
 @given(lives(), st.sampled_from([0, 5, 45, 8 * MINUTE, 25 * MINUTE]), st.lists(st.integers(1, 40), max_size=12))
 def test_whatever_is_dropped_late_or_killed_the_newest_state_is_recorded_once_and_nothing_is_invented(
     changes: list[Change], lag: int, kills: list[int]
