@@ -22,8 +22,10 @@ class Cursor:
 class Pending:
     """A change that the Admin API showed and the tape didn't have, waiting out its grace period.
 
-    `version` in microseconds: of the state, or when the deletion was told of; `kind` and `topic` are the reconciler's words for
-    what to record; `first_seen` epoch seconds; `high_water`: "Kafka topic/partition" → offset up to which the tape was searched.
+    `version` in microseconds: of the state, or when the deletion was told of; `digest`: tells states of one version apart; `kind` and
+    `topic` are the reconciler's words for what to record (`topic` is "" where only steps are missing); `steps`: (topic, microseconds)
+    of those; `gid`: its global id, "" where only the tape has told of it.
+    `first_seen` epoch seconds; `high_water`: "Kafka topic/partition" → offset up to which the tape was searched.
     A deletion's `nulled_at`: when the API first denied the resource (epoch seconds); `held`: an operator has to agree to it.
     """
 
@@ -37,6 +39,9 @@ class Pending:
     high_water: Mapping[str, int]
     nulled_at: float | None = None
     held: bool = False
+    gid: str = ""
+    digest: str = ""
+    steps: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,9 @@ class Report:
     shop: str
     family: str
     report: dict[str, Any]
+
+
+_PENDING = "shop, family, resource, version, kind, topic, first_seen, high_water, nulled_at, held, gid, digest, steps"
 
 
 class Reconcile:
@@ -106,25 +114,28 @@ class Reconcile:
         it stays as it is."""
         change = "NOTHING" if propose else (
             """UPDATE SET version = excluded.version, kind = excluded.kind, topic = excluded.topic,
-                   high_water = excluded.high_water, nulled_at = excluded.nulled_at, held = excluded.held""")  # fmt: skip
+                   high_water = excluded.high_water, nulled_at = excluded.nulled_at, held = excluded.held,
+                   gid = excluded.gid, digest = excluded.digest, steps = excluded.steps""")  # fmt: skip
         self._database.write(lambda t: t.many(
-            f"""INSERT INTO reconcile_pending (shop, family, resource, version, kind, topic, first_seen, high_water, nulled_at, held)
-               VALUES (:shop, :family, :resource, :version, :kind, :topic, :first_seen, :high_water, :nulled_at, :held)
+            f"""INSERT INTO reconcile_pending ({_PENDING})
+               VALUES (:{_PENDING.replace(", ", ", :")})
                ON CONFLICT (shop, family, resource) DO {change}""",
             [{"shop": r.shop, "family": r.family, "resource": clean(r.resource), "version": r.version, "kind": r.kind,
               "topic": r.topic, "first_seen": r.first_seen, "high_water": json.dumps(dict(r.high_water)),
-              "nulled_at": r.nulled_at, "held": int(r.held)} for r in rows]))  # fmt: skip
+              "nulled_at": r.nulled_at, "held": int(r.held), "gid": clean(r.gid), "digest": r.digest,
+              "steps": json.dumps(r.steps)} for r in rows]))  # fmt: skip
 
     def pending(self, shop: str | None = None, family: str | None = None, seen_before: float | None = None) -> list[Pending]:
         """What is pending, the oldest first; `seen_before`: first seen at or before (epoch seconds)."""
         terms = [term for value, term in ((shop, "shop = :shop"), (family, "family = :family"),
                                           (seen_before, "first_seen <= :seen")) if value is not None]  # fmt: skip
         rows = self._database.read(lambda t: t.rows(
-            f"""SELECT shop, family, resource, version, kind, topic, first_seen, high_water, nulled_at, held FROM reconcile_pending
+            f"""SELECT {_PENDING} FROM reconcile_pending
                 WHERE {" AND ".join(terms) or "1 = 1"} ORDER BY first_seen, shop, family, resource""",
             {"shop": shop, "family": family, "seen": seen_before}))  # fmt: skip
-        return [Pending(of, named, resource, version, kind, topic, first_seen, json.loads(high_water), nulled_at, bool(held))
-                for of, named, resource, version, kind, topic, first_seen, high_water, nulled_at, held in rows]
+        return [Pending(of, named, resource, version, kind, topic, first_seen, json.loads(high_water), nulled_at, bool(held), gid, digest,
+                        tuple((topic, at) for topic, at in json.loads(steps)))
+                for of, named, resource, version, kind, topic, first_seen, high_water, nulled_at, held, gid, digest, steps in rows]
 
     def pending_counts(self, suspected_before: float) -> tuple[int, int, int]:
         """Everything that is pending; how much of it was first seen before (epoch seconds); how many deletions are held."""

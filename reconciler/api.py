@@ -191,7 +191,7 @@ def row(family: Family, node: Mapping[str, Any]) -> Row:
     gid, created = str(node["id"]), reach(node, family.created) if family.created else None
     stamps = tuple((topic, _instant(node[name])) for topic, name in family.stamps.items() if node.get(name))
     return Row(family.resource(gid) if family.kind != "inventory_level" else _level(node), gid, _instant(reach(node, family.version)),
-               _instant(created) if created else 0, family.digest_of(family.brief(node, _UTC)), stamps)  # fmt: skip
+               _instant(created) if created else 0, family.digest_of(family.brief(node, _UTC)), stamps, family.topics_of(node))  # fmt: skip
 
 
 def _counted(found: Mapping[str, Any] | None) -> Counted:

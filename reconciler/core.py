@@ -32,7 +32,7 @@ from hooktape.reconciler.moves import (
     Window,
 )
 from hooktape.reconciler.report import Tally
-from hooktape.reconciler.standing import DAY, MARGIN, SECOND, Phase, Standing, State, Step, floor, in_window
+from hooktape.reconciler.standing import DAY, SECOND, Phase, Standing, State, Step, floor, in_window
 from hooktape.schemas.resources import gid_number
 from hooktape.times import from_micros
 
@@ -50,17 +50,22 @@ def window(standing: Standing, horizon_days: int | None) -> Window:
     Nothing is looked at that is older than the coverage, than what the tape keeps, or than what the API shows.
     """
     options, shop_now, position = standing.options, standing.shop_now, standing.cursor.position
+    oldest = _oldest(standing, horizon_days)
     end = options.until if options.until is not None else shop_now - round(options.lag * SECOND)
     start = standing.coverage_from if position is None else position - round(options.overlap * SECOND)
     if options.reach is not None:
         start = shop_now - round(options.reach * SECOND)
     if options.since is not None:
         start = options.since
+    return Window(floor(max(start, oldest)), floor(min(end, shop_now)))
+
+
+def _oldest(standing: Standing, horizon_days: int | None) -> int:
     # A day before retention ends: what is about to expire would look missing halfway through the pass.
-    oldest = [standing.coverage_from, shop_now - round(options.retention * SECOND) + DAY]
+    oldest = [standing.coverage_from, standing.shop_now - round(standing.options.retention * SECOND) + DAY]
     if horizon_days is not None:
-        oldest.append(shop_now - horizon_days * DAY)
-    return Window(floor(max(start, *oldest)), floor(min(end, shop_now)))
+        oldest.append(standing.shop_now - horizon_days * DAY)
+    return max(oldest)
 
 
 def begin(standing: Standing, look: Look = Look.STATES, horizon_days: int | None = None) -> Step:
@@ -69,7 +74,9 @@ def begin(standing: Standing, look: Look = Look.STATES, horizon_days: int | None
     pending = {entry.resource: entry for entry in standing.pending if entry.kind == kind}
     looked = window(standing, horizon_days)
     # Without a scope the API hides what is older: a null proves nothing then, and a list isn't whole.
-    state = State(standing, look, looked, pending=pending, blind=horizon_days is not None and look is not Look.STATES)
+    reach = standing.family.reach if look is Look.STATES else 0
+    low = max(looked.start - reach, min(looked.start, floor(_oldest(standing, horizon_days))))
+    state = State(standing, look, looked, low, pending=pending, blind=horizon_days is not None and look is not Look.STATES)
     if look is Look.SWEEP:
         return (_done(state) if state.blind else (_at(state, Phase.COMPARING), (ReadTape(0),)))
     if look is Look.DELETIONS and not standing.family.subject:
@@ -205,8 +212,7 @@ def _compare(state: State) -> Step:
     wanted = frozenset({*in_window(state), *state.pending})
     if not wanted:
         return _finish(state, ())
-    oldest = min([state.window.start, *(entry.version or 0 for entry in state.pending.values())])
-    return _at(state, Phase.COMPARING), (ReadTape(oldest - MARGIN, wanted),)
+    return _at(state, Phase.COMPARING), (ReadTape(judging.since(state), wanted),)
 
 
 def _confirm(state: State, before: tuple[Action, ...]) -> Step:

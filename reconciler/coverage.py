@@ -1,8 +1,9 @@
 """What the tape holds of one shop's resources: folded from records, asked by the comparison. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from hooktape.reconciler.family import Family
 from hooktape.schemas.event import Event
 
 DELETED = -1
@@ -11,8 +12,9 @@ DELETED = -1
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A resource on the tape: its newest version, and when the record of that version that came first was received
-    (microseconds). `synthetic`: no real webhook of that version is there, only a reconciler's event.
+    """A resource on the tape: its newest version (where bodies have none, when the newest record was triggered), and when the record of
+    that version that came first was received (microseconds). `synthetic`: no real webhook of that version is there, only a
+    reconciler's event. `digests`: of the bodies of that version; `topics`: of all of its records.
 
     `lived` and `died`: when the last change, and the last deletion, that the tape tells of was triggered; 0: it tells of none.
     """
@@ -22,6 +24,8 @@ class Known:
     synthetic: bool = False
     lived: int = 0
     died: int = 0
+    digests: frozenset[str] = frozenset()
+    topics: frozenset[str] = frozenset()
 
     @property
     def deleted(self) -> bool:
@@ -31,12 +35,13 @@ class Known:
 
 @dataclass(slots=True)
 class Coverage:
-    """The resources of one shop and family that the tape holds, from the times read so far to the marks.
+    """The resources of one shop and of `family` that the tape holds, from the times read so far to the marks.
 
     `wanted`: only these are taken in; None: all. `watched`: (resource, version) → id of a synthetic event whose webhook may come
     after it yet.
     """
 
+    family: Family
     known: dict[str, Known] = field(default_factory=dict)
     synthetic: set[str] = field(default_factory=set)
     """Ids of the reconciler's own events."""
@@ -47,14 +52,14 @@ class Coverage:
     twins: set[str] = field(default_factory=set)
     """Ids of synthetic events whose webhook came after all."""
 
-    def fold(self, event: Event, deletes: str) -> None:
-        """Takes one event in; `deletes` is the family's deletion topic. The order of events doesn't matter."""
+    def fold(self, event: Event) -> None:
+        """Takes one event in. The order of events doesn't matter."""
         if event.resource is None:
             return
         own = event.synthetic
         if own:
             self.synthetic.add(event.webhook_id)
-        deletion = event.topic == deletes
+        deletion = event.topic == self.family.delete
         twin = self.watched.get((event.resource, DELETED if deletion else event.version_us or 0))
         if twin is not None and not own:
             self.twins.add(twin)
@@ -62,26 +67,41 @@ class Coverage:
             return
         # Not when it came: a change that was delivered after the deletion didn't happen after it.
         at = event.triggered_us if event.triggered_us is not None else event.received_us
-        after = Known(died=at, received=event.received_us, synthetic=own) if deletion else (
-            Known(event.version_us, event.received_us, own, lived=at))  # fmt: skip
+        if deletion:
+            after = Known(died=at, received=event.received_us, synthetic=own)
+        else:
+            version = event.version_us if self.family.versioned else at
+            # A sweep takes all there is in, and asks only for what lives.
+            digest = self.family.digest_of_payload(event.payload) if self.wanted is not None else None
+            after = Known(version, event.received_us, own, lived=at, digests=frozenset(() if digest is None else (digest,)),
+                          topics=frozenset((event.topic,)))  # fmt: skip
         before = self.known.get(event.resource)
         self.known[event.resource] = after if before is None else _together(before, after)
 
-    def covering(self, resource: str, version: int) -> Known | None:
-        """What makes `version` of the resource no news to the tape: that state or a newer one, or its deletion."""
+    def covering(self, resource: str, version: int, digest: str = "") -> Known | None:
+        """What makes this state of the resource no news to the tape: the same or a newer one, or its deletion.
+
+        Versions are whole seconds: of two changes in one second the digest tells which is there. Where bodies have no version, the
+        newest record must have the digest. "": any has.
+        """
         found = self.known.get(resource)
         if found is None:
             return None
-        return found if found.deleted or (found.version is not None and found.version >= version) else None
+        same = not digest or digest in found.digests
+        if not self.family.versioned:
+            return found if found.deleted or (found.version is not None and same) else None
+        newer = found.version is not None and (found.version > version or (found.version == version and same))
+        return found if found.deleted or newer else None
 
     def deletion(self, resource: str) -> Known | None:
         """The resource, when the tape tells of its deletion, and of nothing after it."""
         found = self.known.get(resource)
         return found if found is not None and found.deleted else None
 
-    def holds(self, resource: str) -> bool:
-        """Whether any record of the resource is there, whatever its version."""
-        return resource in self.known
+    def holds(self, resource: str, topic: str = "") -> bool:
+        """Whether any record of the resource (and of that topic) is there, whatever its version."""
+        found = self.known.get(resource)
+        return found is not None and (not topic or topic in found.topics)
 
     def living(self, before: int) -> dict[str, int]:
         """Resource → when it last changed, of those that changed before `before` and weren't deleted as far as the tape knows."""
@@ -89,9 +109,9 @@ class Coverage:
 
 
 def _together(a: Known, b: Known) -> Known:
-    lived, died = max(a.lived, b.lived), max(a.died, b.died)
+    lived, died, topics = max(a.lived, b.lived), max(a.died, b.died), a.topics | b.topics
     versions = (-1 if a.version is None else a.version), (-1 if b.version is None else b.version)
     if versions[0] != versions[1]:
         newer = a if versions[0] > versions[1] else b
-        return Known(newer.version, newer.received, newer.synthetic, lived, died)
-    return Known(a.version, min(a.received, b.received), a.synthetic and b.synthetic, lived, died)
+        return replace(newer, lived=lived, died=died, topics=topics)
+    return Known(a.version, min(a.received, b.received), a.synthetic and b.synthetic, lived, died, a.digests | b.digests, topics)

@@ -26,6 +26,8 @@ NODES_AT_ONCE = 250
 REACH = DAY
 """How far before the window a part of an order may have been written that its order's change shows: the order shows only in
 the window of its last change, and whoever edits it again and again puts off that its parts are seen."""
+EVER = 10 * 365 * DAY
+"""The same where a part has no time of its own change: as far as the tape covers."""
 
 Node = Mapping[str, Any]
 
@@ -115,7 +117,9 @@ class Family:
     @property
     def reach(self) -> int:
         """Microseconds before the window within which a listed row is still to be judged."""
-        return REACH if self.parent else 0
+        if not self.parent:
+            return 0
+        return REACH if self.versioned else EVER
 
     @property
     def batch(self) -> int:
@@ -167,6 +171,11 @@ class Family:
         if self.state_topic is not None:
             return self.state_topic(node, first)
         return self.create if first else self.update
+
+    def topics_of(self, node: Node) -> frozenset[str]:
+        """The topics that may say this state; empty: Shopify has none that does. A stamped creation is a step, told by its stamp."""
+        said = {self.topic(node, False)} | (set() if self.create in self.stamps else {self.topic(node, True)})
+        return frozenset(topic for topic in said if topic is not None)
 
     def search(self, start: int, end: int) -> str:
         """The filter for [start, end) (microseconds), in Shopify's search syntax; "": all is listed.

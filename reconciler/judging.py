@@ -1,7 +1,8 @@
 """What becomes of a finding: covered, pending, late, gone, held, or to be recorded. Pure; `core` asks step by step."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from hooktape.ledger.reconcile import Pending
 from hooktape.reconciler.coverage import Coverage, Known
@@ -32,6 +33,7 @@ many deletions; a merchant who deletes many can say so."""
 _PATIENCE = 4
 """Grace periods for which a resource may change again and again before its newest state is recorded without one of its own."""
 
+Steps = tuple[tuple[str, int], ...]
 Judged = tuple[State, tuple[Action, ...]]
 
 
@@ -41,25 +43,63 @@ def compared(state: State, coverage: Coverage) -> Judged:
     return _states(state, coverage) if state.look is Look.STATES else _deletions(state, coverage)
 
 
+def since(state: State) -> int:
+    """From when on the tape says whether the listed rows, and what is pending, are covered."""
+    wanted = state.standing.wanted
+    rows = in_window(state).values()
+    steps = (at for row in rows for topic, at in row.stamps if topic in wanted and at >= state.low)
+    versions = (row.version for row in rows)
+    pending = (at for entry in state.pending.values() for at in (entry.version or 0, *(at for _, at in entry.steps)))
+    return min([state.window.start, *steps, *versions, *pending]) - MARGIN
+
+
+def _told(state: State, row: Row) -> bool:
+    """Whether a webhook that is wanted says this state: otherwise none was missed."""
+    wanted, update = state.standing.wanted, state.standing.family.update
+    return update in wanted if row.topics is None else not wanted.isdisjoint(row.topics)
+
+
+def _steps(state: State, row: Row, coverage: Coverage, noted: Steps = ()) -> Steps:
+    """The steps that the tape lacks, of those that were taken lately or are `noted`."""
+    if coverage.deletion(row.resource):
+        return ()
+    wanted = state.standing.wanted
+    return tuple(step for step in row.stamps if step[0] in wanted and (step[1] >= state.low or step in noted)
+                 and not coverage.holds(row.resource, step[0]))  # fmt: skip
+
+
+def _came_at_last(entry: Pending, coverage: Coverage) -> bool:
+    if coverage.deletion(entry.resource):
+        return True
+    stated = not entry.topic or coverage.covering(entry.resource, entry.version or 0, entry.digest)
+    return bool(stated) and all(coverage.holds(entry.resource, topic) for topic, _ in entry.steps)
+
+
 def _states(state: State, coverage: Coverage) -> Judged:
     rows, standing = in_window(state), state.standing
     pending, tally = dict(state.pending), state.tally
     came: list[Pending] = []
-    for resource, entry in state.pending.items():
-        if known := coverage.covering(resource, entry.version or 0):
-            came.append(pending.pop(resource))
-            tally = _came(tally, known, entry.version or 0)
-            # A change since then is a finding of its own, with a grace period of its own.
-            if resource in rows and coverage.covering(resource, rows[resource].version):
-                del rows[resource]
+    arrived = {resource for resource, entry in state.pending.items() if _came_at_last(entry, coverage)}
+    for resource in arrived:
+        entry = pending.pop(resource)
+        came.append(entry)
+        tally = _came(tally, coverage.known[resource], entry.version or 0)
     fresh: list[Pending] = []
     for resource, row in rows.items():
-        earlier = pending.get(resource)
-        if earlier is None and coverage.covering(resource, row.version):
-            tally = replace(tally, covered=tally.covered + 1)
-        elif earlier is None or row.version > (earlier.version or 0):
-            entry = Pending(standing.shop, standing.family.name, resource, row.version, STATE, standing.family.update,
-                            earlier.first_seen if earlier else standing.now, coverage.marks)  # fmt: skip
+        earlier, told = pending.get(resource), _told(state, row)
+        lacks = told and coverage.covering(resource, row.version, row.digest) is None
+        steps = _steps(state, row, coverage)
+        if earlier is None and not lacks and not steps:
+            # What was pending and came is one outcome.
+            new = Tally() if resource in arrived else Tally(covered=1) if told or row.stamps else Tally(untold=1)
+            tally = tally.plus(new)
+        elif earlier is None or (row.version, row.digest, steps) != (earlier.version, earlier.digest, earlier.steps):
+            if earlier is not None and row.version < (earlier.version or 0):
+                # Confirmed by id, it was newer already: the list lags.
+                continue
+            entry = Pending(standing.shop, standing.family.name, resource, row.version, STATE, standing.family.update if lacks else "",
+                            earlier.first_seen if earlier else standing.now, coverage.marks, gid=row.gid, digest=row.digest,
+                            steps=steps)  # fmt: skip
             pending[resource] = entry
             fresh.append(entry)
     due = sorted((p for p in pending.values() if p.first_seen <= standing.now - standing.options.grace), key=lambda p: p.first_seen)
@@ -71,7 +111,8 @@ def _deletions(state: State, coverage: Coverage) -> Judged:
     standing, pending = state.standing, dict(state.pending)
     came = [pending.pop(resource) for resource in state.pending if coverage.deletion(resource)]
     fresh = [
-        Pending(standing.shop, standing.family.name, resource, row.version, DELETE, standing.family.delete, standing.now, coverage.marks)
+        Pending(standing.shop, standing.family.name, resource, row.version, DELETE, standing.family.delete, standing.now, coverage.marks,
+                gid=row.gid)
         for resource, row in in_window(state).items()
         if resource not in state.pending and not coverage.deletion(resource)
     ]
@@ -96,7 +137,8 @@ def proposed(state: State) -> tuple[Pending, ...]:
     # Their webhooks would have been on the tape when the sweep began; what comes later is looked for from then on.
     since = standing.shop_now - round(standing.options.overlap * SECOND)
     return tuple(
-        Pending(standing.shop, standing.family.name, resource, since, DELETE, standing.family.delete, standing.now, {})
+        Pending(standing.shop, standing.family.name, resource, since, DELETE, standing.family.delete, standing.now, {},
+                gid=standing.family.gid(resource))
         for resource in state.living if resource not in shown and resource not in state.pending)  # fmt: skip
 
 
@@ -109,7 +151,11 @@ def chunk(state: State) -> int:
 def fetch(state: State) -> Fetch:
     """The next of the due ones, to be asked for by id."""
     asked = state.due[state.asked : state.asked + chunk(state)]
-    return Fetch(tuple(state.standing.family.gid(entry.resource) for entry in asked), state.look is Look.STATES)
+    return Fetch(tuple(_gid(state, entry) for entry in asked), state.look is Look.STATES)
+
+
+def _gid(state: State, entry: Pending) -> str:
+    return entry.gid or state.standing.family.gid(entry.resource)
 
 
 def recheck(state: State) -> tuple[Fence, ReadTape]:
@@ -117,8 +163,10 @@ def recheck(state: State) -> tuple[Fence, ReadTape]:
     asked = state.due[: state.asked]
     # From the creation on, too: whether any record of it is there decides between `create` and `update`.
     created = [entry[0].created for entry in state.fetched.values() if entry and entry[0].created >= state.standing.coverage_from]
-    since = min([entry.version or 0 for entry in asked] + (created if state.look is Look.STATES else [])) - MARGIN
-    return Fence(), ReadTape(since, frozenset(entry.resource for entry in asked))
+    steps = [at for entry in asked for _, at in entry.steps]
+    steps += [at for found in state.fetched.values() if found for _, at in found[0].stamps if at >= state.low]
+    oldest = min([entry.version or 0 for entry in asked] + (created + steps if state.look is Look.STATES else []))
+    return Fence(), ReadTape(oldest - MARGIN, frozenset(entry.resource for entry in asked))
 
 
 def rechecked(state: State, coverage: Coverage) -> tuple[State, tuple[Action, ...], bool]:
@@ -136,7 +184,7 @@ def _rechecked_states(state: State, coverage: Coverage) -> Judged:
     newer: list[Pending] = []
     missing: list[Missing] = []
     for entry in state.due[: state.asked]:
-        gid = family.gid(entry.resource)
+        gid = _gid(state, entry)
         if gid not in state.fetched:
             continue
         found = state.fetched[gid]
@@ -150,16 +198,22 @@ def _rechecked_states(state: State, coverage: Coverage) -> Judged:
                 settled.append(entry)
             continue
         row, node = found
-        if known := coverage.covering(entry.resource, row.version):
+        topic, steps = _missed(state, row, node, entry, coverage)
+        if not topic and not steps:
             settled.append(pending.pop(entry.resource))
-            tally = _came(tally, known, row.version)
+            known = coverage.known.get(entry.resource) if coverage.covering(entry.resource, row.version, row.digest) else None
+            tally = _came(tally, known, row.version) if known else replace(tally, untold=tally.untold + 1)
         elif _moving(state, entry, row):
             # It was first seen long enough ago, but has changed again since: this state's webhook may be on its way.
-            if row.version != entry.version:
-                pending[entry.resource] = replace(entry, version=row.version, high_water=coverage.marks)
+            moved = replace(entry, version=row.version, digest=row.digest, steps=steps, topic=topic and family.update)
+            if moved != entry:
+                pending[entry.resource] = replace(moved, high_water=coverage.marks)
                 newer.append(pending[entry.resource])
         else:
-            missing.append(Missing(row, node, _topic(state, row, coverage), entry))
+            missing += [Missing(row, node, told, entry, at, step=True) for told, at in steps]
+            if topic and topic not in dict(steps):
+                # Where a body has no version, records follow each other by when they were triggered: not before the pass began.
+                missing.append(Missing(row, node, topic, entry, row.version if family.versioned else standing.shop_now))
     state = state.but(pending=pending, tally=tally, due=state.due[state.asked :], asked=0, fetched={}, recording=tuple(missing))
     return state, tuple(_ledger(settled, newer))
 
@@ -169,9 +223,17 @@ def _moving(state: State, entry: Pending, row: Row) -> bool:
     return standing.shop_now - row.version < grace * SECOND and standing.now - entry.first_seen < _PATIENCE * grace
 
 
-def _topic(state: State, row: Row, coverage: Coverage) -> str:
-    first = row.created >= state.standing.coverage_from and not coverage.holds(row.resource)
-    return state.standing.family.create if first else state.standing.family.update
+def _missed(state: State, row: Row, node: Mapping[str, Any], entry: Pending, coverage: Coverage) -> tuple[str, Steps]:
+    """As which topic the newest state is missing, "" if it isn't; and the steps that are."""
+    standing = state.standing
+    # What was taken more lately may be on its way.
+    settled = standing.shop_now - standing.options.grace * SECOND
+    steps = tuple(step for step in _steps(state, row, coverage, entry.steps) if step in entry.steps or step[1] <= settled)
+    if not _told(state, row) or coverage.covering(row.resource, row.version, row.digest):
+        return "", steps
+    first = row.created >= standing.coverage_from and not coverage.holds(row.resource)
+    topic = standing.family.topic(node, first)
+    return (topic if topic in standing.wanted else "") or "", steps
 
 
 def _rechecked_deletions(state: State, coverage: Coverage) -> tuple[State, tuple[Action, ...], bool]:
@@ -182,7 +244,7 @@ def _rechecked_deletions(state: State, coverage: Coverage) -> tuple[State, tuple
     nulled: list[Pending] = []
     missing: list[Missing] = []
     for entry in state.due[: state.asked]:
-        gid = family.gid(entry.resource)
+        gid = _gid(state, entry)
         if coverage.deletion(entry.resource):
             settled.append(pending.pop(entry.resource))
         elif gid not in state.fetched:
@@ -195,7 +257,7 @@ def _rechecked_deletions(state: State, coverage: Coverage) -> tuple[State, tuple
             nulled.append(pending[entry.resource])
         else:
             row = Row(entry.resource, gid, entry.version or 0, 0)
-            missing.append(Missing(row, None, family.delete, entry))
+            missing.append(Missing(row, None, family.delete, entry, row.version))
     state = state.but(pending=pending, tally=tally, due=(), asked=0, fetched={}, recording=tuple(missing))
     weigh = len(missing) > FREE_DELETIONS and not standing.options.accept and bool(family.count_query)
     if len(missing) > FREE_DELETIONS and not standing.options.accept and not weigh:
@@ -222,17 +284,18 @@ def next_record(state: State) -> Record | None:
 def recorded(state: State, done: Recorded) -> Judged:
     """Settles what was recorded, now or by an earlier pass."""
     part, rest = state.recording[:CHUNK], state.recording[CHUNK:]
-    both = done.now | done.before
-    settled = [item for item in part if item.row.resource in both]
-    pending = {name: entry for name, entry in state.pending.items() if name not in both}
-    tally = replace(state.tally, recorded_before=state.tally.recorded_before + len(done.before))
+    both, later = done.now | done.before, {item.row.resource for item in rest}
+    # Several steps of a resource may be told one by one: it's settled with the last.
+    settled = {item.row.resource: item for item in part if item.row.resource in both and item.row.resource not in later}
+    pending = {name: entry for name, entry in state.pending.items() if name not in settled}
+    now = [name for name in settled if name in done.now]
+    tally = replace(state.tally, recorded_before=state.tally.recorded_before + len(settled) - len(now))
     if state.look is Look.STATES:
-        tally = replace(tally, recorded=tally.recorded + len(done.now))
+        tally = replace(tally, recorded=tally.recorded + len(now))
     else:
-        tally = replace(tally, deleted=tally.deleted + len(done.now), recorded_before=state.tally.recorded_before)
-    names = tuple(item.row.resource for item in settled if item.row.resource in done.now)
-    state = state.but(pending=pending, tally=tally, recording=rest, missing=state.missing + names)
-    return state, tuple(_ledger([item.pending for item in settled], []))
+        tally = replace(tally, deleted=tally.deleted + len(now), recorded_before=state.tally.recorded_before)
+    state = state.but(pending=pending, tally=tally, recording=rest, missing=state.missing + tuple(now))
+    return state, tuple(_ledger([item.pending for item in settled.values()], []))
 
 
 def tally(state: State) -> Tally:

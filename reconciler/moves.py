@@ -50,6 +50,8 @@ class Row:
     """`Family.digest_of` of what the list says: the same for the same state on the tape."""
     stamps: tuple[tuple[str, int], ...] = ()
     """(topic, microseconds) of each step that the API gives a time for."""
+    topics: frozenset[str] | None = None
+    """Any of these may say this state; empty: Shopify has no topic for it. None: the family's update."""
 
 
 Found = tuple[Row, Mapping[str, Any]]
@@ -78,12 +80,17 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """To be recorded, as which topic: the API's node, or None for a deletion."""
+    """To be recorded, as which topic: the API's node, or None for a deletion.
+
+    `at`: when it was triggered (microseconds), as far as the API tells; `step`: it's a step of that instant, told by the newest state.
+    """
 
     row: Row
     node: Mapping[str, Any] | None
     topic: str
     pending: Pending
+    at: int
+    step: bool = False
 
 
 # ── actions ─────────────────────────────────────────────────────────────────────────────────────────────────────────

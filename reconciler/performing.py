@@ -200,7 +200,7 @@ class Performer:
         version, home = run.client.version, run.gate.home
         built = [(item, synthetic.build(turn.shop, family, item, version, round(now * 1_000_000), home)) for item in items]
         states = memory.intend(turn.shop, family.name, [
-            Intent(event.webhook_id, item.row.resource, DELETED if item.node is None else item.row.version, turn.marks)
+            Intent(event.webhook_id, item.row.resource, _version(item), turn.marks)
             for item, event in built], now)  # fmt: skip
         crash.point("reconcile-intended")
         todo = [(item, event) for item, event in built if states[event.webhook_id] in ("new", "intended")]
@@ -229,3 +229,10 @@ class Performer:
         deletions = any(item.node is None for item, _ in done)
         why = "the Admin API denies it and the tape doesn't know" if deletions else "the Admin API shows it and the tape doesn't"
         self.ledger.audit.append(self.clock(), WHO, "reconcile.record", turn.shop, why, detail)
+
+
+def _version(item: Missing) -> int:
+    """The version that the webhook has which this one stands for, should it come after all."""
+    if item.node is None:
+        return DELETED
+    return item.at if item.step else item.row.version

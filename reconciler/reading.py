@@ -49,7 +49,7 @@ class TapeView:
 
         def read() -> Coverage:
             spans = self._back_to(self._bounds(family, since_us), intents, family)
-            coverage = Coverage(wanted=wanted, watched={(intent.resource, intent.version): intent.id for intent in watched})
+            coverage = Coverage(family, wanted=wanted, watched={(intent.resource, intent.version): intent.id for intent in watched})
             for records in self._reader.scan(spans):
                 for record in records:
                     self._take(record, shop, family, coverage)
@@ -119,7 +119,7 @@ class TapeView:
             _log.warning("a record on the tape isn't ours", at=str(record.at), error=str(error))
             return
         if event.shop == shop:
-            coverage.fold(event, family.delete)
+            coverage.fold(event)
 
     def _again(self, read: Callable[[], T]) -> T:
         with self._turn:

@@ -9,7 +9,7 @@ from hooktape.times import iso
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Every change that was looked at has exactly one outcome: `shown` is the sum of the others up to `gone`."""
+    """Every change that was looked at has exactly one outcome: `shown` is the sum of the others up to `untold`."""
 
     covered: int = 0
     """On the tape when it was compared."""
@@ -23,6 +23,8 @@ class Tally:
     """An earlier pass recorded it and couldn't note so, or noted it and the tape no longer shows it: not recorded twice."""
     gone: int = 0
     """Not on the tape, and no longer shown by the API: deleted or hidden."""
+    untold: int = 0
+    """States that Shopify has no webhook for, or none that is wanted."""
     late_us_total: int = 0
     late_us_max: int = 0
     suspected: int = 0
@@ -41,7 +43,7 @@ class Tally:
     @property
     def shown(self) -> int:
         """Changes that Shopify shows, each resource once."""
-        return self.covered + self.late + self.pending + self.recorded + self.recorded_before + self.gone
+        return self.covered + self.late + self.pending + self.recorded + self.recorded_before + self.gone + self.untold
 
     def plus(self, other: "Tally") -> "Tally":
         """Both together."""
@@ -117,6 +119,8 @@ def sentence(reports: Iterable[Report]) -> str:
     ]
     parts += [f"{before:,} had been recorded before"] if before else []
     parts += [f"{gone:,} are deleted or hidden"] if gone else []
+    untold = sum(t.untold for t in tallies)
+    parts += [f"{untold:,} have no webhook"] if untold else []
     deleted, held = sum(t.deleted for t in tallies), sum(t.held for t in tallies)
     parts += [f"{deleted:,} deletions {'would be' if dry else 'were'} recorded"] if deleted else []
     parts += [f"{held:,} deletions are held until --accept-deletes"] if held else []

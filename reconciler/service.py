@@ -44,8 +44,9 @@ T = TypeVar("T")
 class Reconciler:
     """Compares shops with the tape: `async with Reconciler(settings, ledger) as r: reports = await r.pass_(shop)`.
 
-    `clock` gives epoch seconds and serves grace periods and leases; windows go by Shopify's own clock. Made on a running
-    loop; may raise TapeUnavailable. The ledger, and `http` where given, stay the caller's to close.
+    `families`: None for all that have a topic among HOOKTAPE_TOPICS. `clock` gives epoch seconds and serves grace periods and leases;
+    windows go by Shopify's own clock. Made on a running loop; may raise TapeUnavailable. The ledger, and `http` where given, stay the
+    caller's to close.
     """
 
     def __init__(
@@ -55,12 +56,12 @@ class Reconciler:
         *,
         clock: Callable[[], float] = time.time,
         http: httpx.AsyncClient | None = None,
-        families: Iterable[Family] = (FAMILIES["orders"], FAMILIES["products"], FAMILIES["customers"]),
+        families: Iterable[Family] | None = None,
         lease_ttl: float = _LEASE_TTL,
     ) -> None:
         self._settings, self._ledger, self.clock = settings, ledger, clock
-        self._families = tuple(families)
         self._world = Performer(settings, ledger, clock)
+        self._families = tuple(self._wanted() if families is None else families)
         self._http = http or httpx.AsyncClient()
         self._owns_http = http is None
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -83,6 +84,10 @@ class Reconciler:
     def shops(self, chosen: Sequence[str] = ()) -> list[str]:
         """The shops to look at: `chosen`, or all that have a token. Raises SettingsError when none has."""
         return sorted(chosen or self._settings.require("shop_tokens", "it names the shops to reconcile and their tokens"))
+
+    def _wanted(self) -> list[Family]:
+        """The families whose topics have logs: of the others' webhooks nothing says that they are subscribed to."""
+        return [family for family in FAMILIES.values() if self._world.provisioned.intersection(family.topics) - family.unchecked.keys()]
 
     async def round(self, shops: Sequence[str] = (), **options: Any) -> list[Report]:
         """One pass over each of `shops` (all that have a token), with the options of `pass_`. A shop's fault is in its reports.
@@ -212,7 +217,7 @@ class Reconciler:
         unchecked = {topic: family.unchecked[topic] for topic in wanted if topic in family.unchecked}
         report = Report(turn.shop, family.name, kind=kind, unverifiable=unchecked, dry_run=turn.dry, epoch=turn.epoch, complete=True)
         if not family.readable(gate.scopes):
-            missing = f"the app has no scope read_{family.name}"
+            missing = "the app has no scope " + " or ".join(f"read_{scope}" for scope in family.scopes or (family.name,))
             return replace(report, reason="scope", error=missing, unverifiable=dict.fromkeys(wanted, missing), complete=False)
         deletes, blind = family.delete in wanted, self._horizon(gate, family)
         if blind is not None and deletes:
@@ -222,7 +227,7 @@ class Reconciler:
         try:
             for look in _looks(kind, family, deletes):
                 run = Run(turn, family, look, client, gate, lambda turn: self._renew(turn, _lease(turn.shop, kind)))
-                report = await self._run(run, report, deletes)
+                report = await self._run(run, report, frozenset(wanted))
         except Fenced:
             raise
         except HooktapeError as error:
@@ -235,9 +240,9 @@ class Reconciler:
         late_after = turn.late_after.pop(family.name, 0)
         return replace(report, points=client.spent - spent, tally=replace(report.tally, late_after=late_after))
 
-    async def _run(self, run: Run, report: Report, deletes: bool) -> Report:
+    async def _run(self, run: Run, report: Report, topics: frozenset[str]) -> Report:
         """One look at a family; the report with what it found."""
-        state, actions = core.begin(await self._standing(run, deletes), run.look, self._horizon(run.gate, run.family))
+        state, actions = core.begin(await self._standing(run, topics), run.look, self._horizon(run.gate, run.family))
         asked = state.window
         while actions:
             found: Input | None = None
@@ -257,14 +262,14 @@ class Reconciler:
         """How many days back the API shows the family; None: it shows all."""
         return family.horizon[1] if family.horizon and family.horizon[0] not in gate.scopes else None
 
-    async def _standing(self, run: Run, deletes: bool) -> Standing:
+    async def _standing(self, run: Run, topics: frozenset[str]) -> Standing:
         memory, turn, family = self._ledger.reconcile, run.turn, run.family
         begun = (await self._ask(lambda: memory.cursor(turn.shop, family.name))).coverage_from
         if begun is None:
             begun = await self._coverage_from(turn, run.gate, family)
         cursor = await self._ask(lambda: memory.cursor(turn.shop, cursor_of(family, run.look)))
         pending = await self._ask(lambda: memory.pending(turn.shop, family.name))
-        return Standing(turn.shop, family, cursor, begun, turn.options, self.clock(), run.gate.shop_now, pending, deletes)
+        return Standing(turn.shop, family, cursor, begun, turn.options, self.clock(), run.gate.shop_now, pending, topics)
 
     async def _coverage_from(self, turn: Turn, gate: api.Gate, family: Family) -> int:
         """When recording began: with the tape's oldest record of the shop, or now. Nothing older is ever missing."""

@@ -32,7 +32,7 @@ class Phase(StrEnum):
 class Standing:
     """What a run begins with. `now` is our clock (epoch seconds), `shop_now` Shopify's (microseconds).
 
-    `deletes`: deletions of the family are wanted on the tape.
+    `topics`: those of the family that are wanted on the tape; None: all.
     """
 
     shop: str
@@ -43,16 +43,28 @@ class Standing:
     now: float
     shop_now: int
     pending: Sequence[Pending] = ()
-    deletes: bool = True
+    topics: frozenset[str] | None = None
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The topics whose webhooks can be missed: those that are wanted and can be checked."""
+        topics = frozenset(self.family.topics) if self.topics is None else self.topics
+        return topics - self.family.unchecked.keys()
+
+    @property
+    def deletes(self) -> bool:
+        """Whether deletions are among them."""
+        return self.family.delete in self.wanted
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A run on its way. `blind`: what the API doesn't show may still be there."""
+    """A run on its way. `low`: nothing older is judged, microseconds; `blind`: what the API doesn't show may still be there."""
 
     standing: Standing
     look: Look
     window: Window
+    low: int
     blind: bool = False
     phase: Phase = Phase.COUNTING
     pages: tuple[tuple[Row, ...], ...] = ()
@@ -97,10 +109,10 @@ def floor(us: int) -> int:
 
 
 def in_window(state: State) -> dict[str, Row]:
-    """The listed rows that are in the window: the API's filter may be wider than it says (PostHog/posthog#39687)."""
+    """The listed rows that are to be judged: the API's filter may be wider than it says (PostHog/posthog#39687)."""
     rows: dict[str, Row] = {}
     for page in state.pages:
         for row in page:
-            if state.window.start <= row.version < state.window.end:
+            if state.low <= row.version < state.window.end:
                 rows[row.resource] = row
     return rows

@@ -27,7 +27,7 @@ def build(shop: str, family: Family, item: Missing, api_version: str, received_u
     return Event(
         webhook_id=webhook_id(shop, family, item, body), shop=shop, topic=item.topic, payload=payload, received_us=received_us,
         api_version=api_version, resource=found.name or item.row.resource, resource_root=found.root or item.row.resource,
-        version_us=found.version, triggered_us=item.row.version, source=RECONCILER,
+        version_us=found.version, triggered_us=item.at, source=RECONCILER,
     )  # fmt: skip
 
 
@@ -35,11 +35,13 @@ def webhook_id(shop: str, family: Family, item: Missing, body: Body) -> str:
     """One id for one state of one resource: shop, family, global id, version, and a digest of a few stable fields.
 
     The family's update topic stands for all of its topics: whether a state is told as a creation or as an update may
-    change between two tries, and both must not be recorded. A deletion has no version, and is once in an id's life: the
-    API tells of it in several ways, at several instants.
+    change between two tries, and both must not be recorded. A step is taken once, at its instant. A deletion has no version, and is
+    once in an id's life: the API tells of it in several ways, at several instants.
     """
     if item.node is None:
         told: list[Any] = [shop, family.delete, item.row.gid, "deleted"]
+    elif item.step:
+        told = [shop, item.topic, item.row.gid, item.at]
     else:
         told = [shop, family.update, item.row.gid, item.row.version, family.digest_of(body)]
     return str(uuid.uuid5(_NAMESPACE, msgspec.json.encode(told).decode()))

@@ -231,6 +231,9 @@ CREATE TABLE reconcile_pending (
     high_water TEXT NOT NULL,
     nulled_at DOUBLE PRECISION,
     held INTEGER NOT NULL DEFAULT 0,
+    gid TEXT NOT NULL DEFAULT '',
+    digest TEXT NOT NULL DEFAULT '',
+    steps TEXT NOT NULL DEFAULT '[]',
     PRIMARY KEY (shop, family, resource)
 ) {clustered};
 

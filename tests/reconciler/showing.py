@@ -57,10 +57,10 @@ class Showing:
 
     def listed(self, family: Family) -> list[Row]:
         """All rows of its list."""
-        return list(_finished(_all(_Direct(self), family)))
+        return list(_finished(_all(Direct(self), family)))
 
 
-class _Direct:
+class Direct:
     """Stands for the client: asks the admin itself."""
 
     shop = "one.myshopify.com"

@@ -88,9 +88,9 @@ class World:
                 return Listed(tuple(shown[start:end]), str(end) if end < len(shown) else None)
             case ReadTape():
                 assert isinstance(action, ReadTape)
-                coverage = Coverage(marks={"log/0": len(self.tape)}, wanted=action.wanted)
+                coverage = Coverage(ORDERS, marks={"log/0": len(self.tape)}, wanted=action.wanted)
                 for one in self.tape:
-                    coverage.fold(one, ORDERS.delete)
+                    coverage.fold(one)
                 return Taped(coverage)
             case Fetch(gids, _):
                 by_gid = {r.gid: r for r in self.rows.values()}
@@ -270,4 +270,4 @@ def test_an_input_that_nothing_asked_for_is_refused() -> None:
     options = Options(overlap=10, lag=0, grace=0, retention=30 * 86400)
     state, _ = core.begin(Standing(SHOP, ORDERS, Cursor(T0), T0, options, 0, T0 + 60 * S))
     with pytest.raises(TypeError, match="Taped while counting"):
-        core.step(state, Taped(Coverage()))
+        core.step(state, Taped(Coverage(ORDERS)))

@@ -114,7 +114,7 @@ def test_one_state_has_one_id_and_another_state_of_the_same_second_has_another(s
     pending = Pending("s", "products", "product/1", 1, "state", family.update, 0, {})
 
     def built(node: dict[str, Any], topic: str, shop: str = "s") -> str:
-        return synthetic.build(shop, family, Missing(row, node, topic, pending), "2026-04", 0).webhook_id
+        return synthetic.build(shop, family, Missing(row, node, topic, pending, row.version), "2026-04", 0).webhook_id
 
     assert built(node, family.create) == built(node, family.update)
     assert len({built(node, family.update), built({**node, "title": "x"}, family.update), built(node, family.update, "t")}) == 3

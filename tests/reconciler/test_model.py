@@ -128,9 +128,9 @@ class World:
             case List(_, _, look):
                 return Listed(tuple(self.listed(state, look)), None)
             case ReadTape(since, wanted):
-                coverage = Coverage(wanted=wanted)
+                coverage = Coverage(PRODUCTS, wanted=wanted)
                 for one in self.tape(since):
-                    coverage.fold(one, PRODUCTS.delete)
+                    coverage.fold(one)
                 return Taped(coverage)
             case Fetch(gids):
                 live = {one.gid: one for one in self.states(self.now)}

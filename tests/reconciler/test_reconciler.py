@@ -11,13 +11,14 @@ import pytest
 from hooktape import metrics
 from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop.cost import Plan
-from hooktape.local.shop.model import Change
+from hooktape.local.shop.model import WHOLE, Change
 from hooktape.local.shop.server import LocalShop
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.report import Report, sentence
 from hooktape.reconciler.service import Reconciler
 from hooktape.schemas import resources
 from hooktape.settings import Secret, Settings
+from hooktape.tape import topics
 
 from .conftest import Clock, deliver, on_tape, pointed_at
 
@@ -45,14 +46,16 @@ def changes_of(shop: LocalShop, clock: Clock, count: int) -> list[Change]:
 
 
 def dropped(changes: Sequence[Change], share: float, seed: int) -> tuple[list[Change], set[str]]:
-    """What arrives when `share` is dropped, and the resources whose newest state isn't among it."""
+    """What arrives when `share` is dropped, and the resources whose newest state isn't among it, or a step that has a time."""
     rng = Random(seed)
     arrived = [change for change in changes if rng.random() >= share]
+    stepped = {topic for family in FAMILIES.values() for topic in family.stamps}
+    steps = {change.resource for change in changes if change.topic in stepped and change not in arrived}
     newest = {change.resource: change.version for change in changes}
     held: dict[str, int] = {}
     for change in arrived:
         held[change.resource] = max(held.get(change.resource, 0), change.version or 0)
-    return arrived, {resource for resource, version in newest.items() if held.get(resource, 0) < (version or 0)}
+    return arrived, steps | {resource for resource, version in newest.items() if held.get(resource, 0) < (version or 0)}
 
 
 def begun() -> Clock:
@@ -78,14 +81,13 @@ async def test_exactly_the_dropped_ones_are_found_and_a_second_pass_adds_nothing
 
         reports = await passed(settings, ledger, clock, shop.domain)
 
-        assert received() - before == len(missing)
         assert [report.error for report in reports] == ["", "", ""]
         assert {resource for report in reports for resource in report.missing} == missing
         assert all(report.complete for report in reports)
         assert sum(report.tally.recorded for report in reports) == len(missing)
         recorded = on_tape(settings)
         assert {event.resource for event in recorded} == missing
-        assert len(recorded) == len(missing)
+        assert len({(event.resource, event.topic) for event in recorded}) == len(recorded) == received() - before
         for event in recorded:
             live = shop.shop.get(event.resource or "")
             assert live is not None
@@ -96,7 +98,7 @@ async def test_exactly_the_dropped_ones_are_found_and_a_second_pass_adds_nothing
         clock.now += 5
         again = await passed(settings, ledger, clock, shop.domain)
         assert sum(report.tally.recorded for report in again) == 0
-        assert len(on_tape(settings)) == len(missing)
+        assert len(on_tape(settings)) == len(recorded)
         assert ledger.reconcile.pending() == []
         assert len(ledger.audit.list()) == len([report for report in reports if report.tally.recorded])
         shown = sum(report.tally.shown for report in reports)
@@ -251,18 +253,43 @@ async def test_two_reconcilers_at_once_record_once(tape: Settings, ledger: Ledge
             both = await asyncio.gather(one.pass_(shop.domain), two.pass_(shop.domain))
 
         assert sorted(reports[0].reason for reports in both) == ["", "busy"]
-        assert sorted(event.resource or "" for event in on_tape(settings)) == sorted(missing)
+        recorded = [(event.resource, event.topic) for event in on_tape(settings)]
+        assert {resource for resource, _ in recorded} == missing
+        assert len(set(recorded)) == len(recorded)
 
 
-async def test_an_unprovisioned_topic_is_read_from_and_recorded_on_the_log_of_others(tape: Settings, ledger: Ledger) -> None:
+async def test_of_a_topic_that_is_not_wanted_nothing_is_recorded(tape: Settings, ledger: Ledger) -> None:
     clock = begun()
     narrow = replace(tape, topics=("orders/*", "products/create"))
     async with opened(clock, seed=12) as shop:
         settings = pointed_at(narrow, shop)
         await passed(settings, ledger, clock, shop.domain)
-        arrived, missing = dropped(changes_of(shop, clock, 80), 0.2, seed=12)
+        changes = changes_of(shop, clock, 80)
+        arrived, missing = dropped(changes, 0.2, seed=12)
         await deliver(settings, arrived)
 
-        await passed(settings, ledger, clock, shop.domain)
+        reports = await passed(settings, ledger, clock, shop.domain)
 
-        assert {event.resource for event in on_tape(settings)} == missing
+        created = {change.resource for change in changes if change.topic == "products/create" and change not in arrived}
+        assert created
+        assert [report.family for report in reports] == ["orders", "products"]
+        assert {event.resource for event in on_tape(settings)} == created | {name for name in missing if name.startswith("order/")}
+        assert {event.topic for event in on_tape(settings) if event.resource in created} == {"products/create"}
+
+
+async def test_all_families_of_a_whole_shop_are_compared_by_default(settings: Settings, ledger: Ledger) -> None:
+    clock = begun()
+    wide = replace(settings, topics=tuple(f"{name}/*" for name in FAMILIES))
+    topics.apply(wide)
+    async with opened(clock, seed=15, mix=WHOLE) as shop:
+        wide = pointed_at(wide, shop)
+        await passed(wide, ledger, clock, shop.domain)
+        changes = changes_of(shop, clock, 300)
+        await deliver(wide, [change for change in changes if change.topic != "refunds/create"])
+
+        reports = await passed(wide, ledger, clock, shop.domain)
+
+        assert [(report.family, report.error) for report in reports] == [(name, "") for name in FAMILIES]
+        refunds = {change.resource for change in changes if change.topic == "refunds/create"}
+        assert refunds
+        assert {event.resource for event in on_tape(wide)} == refunds
