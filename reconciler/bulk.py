@@ -11,7 +11,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, BinaryIO
 
@@ -166,20 +166,22 @@ class Lister:
         """
         if after is not None and after in self._readings:
             return await asyncio.to_thread(self._next, after, client.shop, family, search)
-        if after is None and await self._large(client, family, search):
+        if after is None and await self._large(client, family, search, window):
             return await self._bulk(client, family, search, window)
         count, _, place = (after or "0|").partition("|")
         if int(count) >= self._limit:
-            return await self._bulk(client, family, search, window)
+            # The pages so far were for nothing.
+            return replace(await self._bulk(client, family, search, window), anew=True)
         found = await api.page(client, family, search, place or None)
         if found.after is None:
             return found
         return Listed(found.rows, f"{int(count) + len(found.rows)}|{found.after}", found.roots, found.incomplete)
 
-    async def _large(self, client: AdminClient, family: Family, search: str) -> bool:
+    async def _large(self, client: AdminClient, family: Family, search: str, window: Window | None) -> bool:
         found = await asyncio.to_thread(self._ledger.bulk.open, client.shop, family.name)
         for other in found:
-            if other.search != search:
+            # A list of everything goes on beside those of windows: a sweep and a fast pass know nothing of each other.
+            if other.search != search and (other.window is None) == (window is None):
                 # Its window will never be asked for again: only what is ours is cancelled.
                 await self._give_up(client, family, other.search, other.gid)
         if any(other.search == search for other in found):

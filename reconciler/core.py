@@ -2,7 +2,9 @@
 
     counting ─▶ listing ─▶ recounting ─▶ comparing ─▶ confirming ─▶ rechecking ─▶ (weighing) ─▶ recording ─▶ done
         ▲                      │ counts differ,              ▲                                      │
-        └───── half the window ┘ too many                    └──────────── more is due ─────────────┘
+        └───── half the window ┘                             └──────────── more is due ─────────────┘
+
+A long list is sifted while it's listed: what the tape has already needn't be kept.
 
 Search proposes: what a list shows and the tape lacks is only pending. `nodes` disposes: after the grace period it is
 fetched by id, the tape is read again to its end *after* that fetch, and only what is missing still is recorded
@@ -33,11 +35,13 @@ from hooktape.reconciler.moves import (
 )
 from hooktape.reconciler.report import Tally
 from hooktape.reconciler.standing import DAY, SECOND, Phase, Standing, State, Step, floor, in_window
-from hooktape.schemas.resources import gid_number
 from hooktape.times import from_micros
 
-LIST_LIMIT = 20_000
-"""Rows of one list before the window is halved: Shopify pages through 25,000 objects at most (shopify.dev/docs/api/usage/limits)."""
+SIFTED = 100_000
+"""Listed rows at a time that the tape is searched for, before the next are listed: with what is around them about 140 MB. Each search reads the window's tape."""
+DELETIONS_LIMIT = 20_000
+"""Deletions of one list before the window is halved: Shopify pages through 25,000 objects at most
+(shopify.dev/docs/api/usage/limits), and has no bulk operation for its events."""
 _HALVINGS = 3
 """Tries with a smaller window when the counts differ; after that the index is behind, and the next pass asks again."""
 _INEXACT = 0.995
@@ -76,7 +80,7 @@ def begin(standing: Standing, look: Look = Look.STATES, horizon_days: int | None
     # Without a scope the API hides what is older: a null proves nothing then, and a list isn't whole.
     reach = standing.family.reach if look is Look.STATES else 0
     low = max(looked.start - reach, min(looked.start, floor(_oldest(standing, horizon_days))))
-    state = State(standing, look, looked, low, pending=pending, blind=horizon_days is not None and look is not Look.STATES)
+    state = State(standing, look, looked, low, standing.wanted, pending=pending, blind=horizon_days is not None and look is not Look.STATES)
     if look is Look.SWEEP:
         return (_done(state) if state.blind else (_at(state, Phase.COMPARING), (ReadTape(0),)))
     if look is Look.DELETIONS and not standing.family.subject:
@@ -90,7 +94,7 @@ def search(state: State) -> str:
     """The filter for the state's window, in Shopify's search syntax. Times quoted and in UTC: unquoted, their time is ignored."""
     start, end, family = state.window.start, state.window.end, state.standing.family
     if state.look is Look.SWEEP:
-        return f"id:>{state.base}" if state.base else ""
+        return ""
     if state.look is Look.DELETIONS:
         return f"subject_type:{family.subject} action:destroy created_at:>='{_utc(start)}' created_at:<'{_utc(end)}'"
     return family.search(start, end)
@@ -103,6 +107,9 @@ def step(state: State, found: Input) -> Step:
             return _list(state.but(counted=found.count, exact=found.exact))
         case Phase.LISTING, Listed():
             return _listed(state, found)
+        case Phase.SIFTING, Taped():
+            state = judging.sifted(state, found.coverage)
+            return _more(_at(state, Phase.LISTING), state.after)
         case Phase.RECOUNTING, Counted():
             return _recounted(state, found)
         case Phase.COMPARING, Taped() if state.look is Look.SWEEP:
@@ -136,37 +143,46 @@ def _counts(state: State) -> bool:
 
 
 def _list_anew(state: State) -> Step:
-    state = state.but(pages=(), listed=0, doubt="")
+    state = _forgotten(state)
     if _counts(state):
         return _at(state, Phase.COUNTING), (Count(search(state), state.look is Look.DELETIONS),)
     return _list(state)
 
 
 def _list(state: State) -> Step:
-    return _at(state, Phase.LISTING), (List(search(state), None, state.look),)
+    return _more(_at(state, Phase.LISTING), None)
+
+
+def _more(state: State, after: str | None) -> Step:
+    noted = (state.window.start, state.window.end) if state.look is Look.STATES else None
+    return state, (List(search(state), after, state.look, noted),)
+
+
+def _forgotten(state: State) -> State:
+    """As before anything was listed."""
+    return state.but(pages=(), unsifted=0, after=None, listed=0, doubt="", shown=(), tally=Tally())
 
 
 def _listed(state: State, page: Listed) -> Step:
-    sweep = state.look is Look.SWEEP
+    state = _forgotten(state) if page.anew else state
     roots = len(page.rows) if page.roots is None else page.roots
-    state = state.but(listed=state.listed + roots, part=state.part + roots, doubt=state.doubt or page.incomplete)
-    if sweep:
+    state = state.but(listed=state.listed + roots, doubt=state.doubt or page.incomplete)
+    if state.look is Look.SWEEP:
         shown = frozenset(row.resource for row in page.rows if row.resource in state.living)
-        last = max([state.last, *(int(gid_number(row.gid)) for row in page.rows)])
-        state = state.but(shown=(*state.shown, shown), last=last)
+        state = state.but(shown=(*state.shown, shown))
     else:
-        state = state.but(pages=(*state.pages, page.rows))
+        state = state.but(pages=(*state.pages, page.rows), unsifted=state.unsifted + len(page.rows))
     if page.after is None:
         if not _counts(state):
             return _whole(state.but(agreed=not state.doubt, exact=False))
-        return _at(state, Phase.RECOUNTING), (Count(search(state.but(base=0)), state.look is Look.DELETIONS),)
-    if state.part >= LIST_LIMIT:
-        if sweep:
-            # Sorted by id, a list of its own begins behind the last one: so none gets too long.
-            return _list(state.but(part=0, base=state.last))
+        return _at(state, Phase.RECOUNTING), (Count(search(state), state.look is Look.DELETIONS),)
+    if state.look is Look.DELETIONS and state.listed >= DELETIONS_LIMIT:
         smaller = _half(state)
         return smaller if smaller else _compare(state)
-    return state, (List(search(state), page.after, state.look),)
+    if state.look is Look.STATES and state.unsifted >= SIFTED:
+        wanted = frozenset(in_window(state)) - state.pending.keys()
+        return _at(state.but(after=page.after), Phase.SIFTING), (ReadTape(judging.since(state), wanted),)
+    return _more(state, page.after)
 
 
 def _recounted(state: State, count: Counted) -> Step:
@@ -195,7 +211,7 @@ def _half(state: State) -> Step | None:
     middle = floor(start + (state.window.end - start) // 2)
     if middle <= start:
         return None
-    return _list_anew(state.but(window=Window(start, middle), halvings=state.halvings + 1, part=0))
+    return _list_anew(state.but(window=Window(start, middle), halvings=state.halvings + 1))
 
 
 def _living(state: State, taped: Taped) -> Step:

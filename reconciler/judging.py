@@ -1,5 +1,6 @@
 """What becomes of a finding: covered, pending, late, gone, held, or to be recorded. Pure; `core` asks step by step."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -45,7 +46,7 @@ def compared(state: State, coverage: Coverage) -> Judged:
 
 def since(state: State) -> int:
     """From when on the tape says whether the listed rows, and what is pending, are covered."""
-    wanted = state.standing.wanted
+    wanted = state.wanted
     rows = in_window(state).values()
     steps = (at for row in rows for topic, at in row.stamps if topic in wanted and at >= state.low)
     versions = (row.version for row in rows)
@@ -55,17 +56,37 @@ def since(state: State) -> int:
 
 def _told(state: State, row: Row) -> bool:
     """Whether a webhook that is wanted says this state: otherwise none was missed."""
-    wanted, update = state.standing.wanted, state.standing.family.update
-    return update in wanted if row.topics is None else not wanted.isdisjoint(row.topics)
+    return state.standing.family.update in state.wanted if row.topics is None else not state.wanted.isdisjoint(row.topics)
 
 
 def _steps(state: State, row: Row, coverage: Coverage, noted: Steps = ()) -> Steps:
     """The steps that the tape lacks, of those that were taken lately or are `noted`."""
     if coverage.deletion(row.resource):
         return ()
-    wanted = state.standing.wanted
+    wanted = state.wanted
     return tuple(step for step in row.stamps if step[0] in wanted and (step[1] >= state.low or step in noted)
                  and not coverage.holds(row.resource, step[0]))  # fmt: skip
+
+
+def sifted(state: State, coverage: Coverage) -> State:
+    """Without the rows that the tape has already; what it lacks is looked for again once all is listed."""
+    kept: list[Row] = []
+    outcomes: Counter[str] = Counter()
+    for resource, row in in_window(state).items():
+        outcome = "" if resource in state.pending else _settled(state, row, coverage)
+        if outcome:
+            outcomes[outcome] += 1
+        else:
+            kept.append(row)
+    return state.but(pages=(tuple(kept),), unsifted=0, tally=state.tally.plus(Tally(**outcomes)))
+
+
+def _settled(state: State, row: Row, coverage: Coverage) -> str:
+    """The outcome of a row that isn't missing, by its name in the tally; "": it's missing as far as this coverage goes."""
+    told = _told(state, row)
+    if _steps(state, row, coverage) or (told and not coverage.covering(row.resource, row.version, row.digest)):
+        return ""
+    return "covered" if told or row.stamps else "untold"
 
 
 def _came_at_last(entry: Pending, coverage: Coverage) -> bool:
@@ -85,14 +106,13 @@ def _states(state: State, coverage: Coverage) -> Judged:
         came.append(entry)
         tally = _came(tally, coverage.known[resource], entry.version or 0)
     fresh: list[Pending] = []
+    outcomes: Counter[str] = Counter()
     for resource, row in rows.items():
-        earlier, told = pending.get(resource), _told(state, row)
-        lacks = told and coverage.covering(resource, row.version, row.digest) is None
-        steps = _steps(state, row, coverage)
-        if earlier is None and not lacks and not steps:
+        earlier, steps = pending.get(resource), _steps(state, row, coverage)
+        lacks = _told(state, row) and coverage.covering(resource, row.version, row.digest) is None
+        if earlier is None and (outcome := _settled(state, row, coverage)):
             # What was pending and came is one outcome.
-            new = Tally() if resource in arrived else Tally(covered=1) if told or row.stamps else Tally(untold=1)
-            tally = tally.plus(new)
+            outcomes[outcome] += resource not in arrived
         elif earlier is None or (row.version, row.digest, steps) != (earlier.version, earlier.digest, earlier.steps):
             if earlier is not None and row.version < (earlier.version or 0):
                 # Confirmed by id, it was newer already: the list lags.
@@ -103,7 +123,7 @@ def _states(state: State, coverage: Coverage) -> Judged:
             pending[resource] = entry
             fresh.append(entry)
     due = sorted((p for p in pending.values() if p.first_seen <= standing.now - standing.options.grace), key=lambda p: p.first_seen)
-    state = state.but(pending=pending, tally=tally, due=tuple(due), pages=())
+    state = state.but(pending=pending, tally=tally.plus(Tally(**outcomes)), due=tuple(due), pages=())
     return state, tuple(_ledger(came, fresh))
 
 
@@ -233,7 +253,7 @@ def _missed(state: State, row: Row, node: Mapping[str, Any], entry: Pending, cov
         return "", steps
     first = row.created >= standing.coverage_from and not coverage.holds(row.resource)
     topic = standing.family.topic(node, first)
-    return (topic if topic in standing.wanted else "") or "", steps
+    return (topic if topic in state.wanted else "") or "", steps
 
 
 def _rechecked_deletions(state: State, coverage: Coverage) -> tuple[State, tuple[Action, ...], bool]:

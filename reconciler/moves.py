@@ -104,11 +104,12 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """One page of what matches `query`; `look` says of what."""
+    """One page of what matches `query`; `look` says of what, `window` of when: a long list may outlive its process."""
 
     query: str
     after: str | None
     look: Look = Look.STATES
+    window: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,8 @@ class Listed:
     """How many the count is to be compared with, where rows are inside of them; None: as many as rows."""
     incomplete: str = ""
     """Why this list proves nothing about what it doesn't show; "": it's whole as far as it can tell."""
+    anew: bool = False
+    """This is the first portion of the whole list: what was listed before it's shown again."""
 
 
 @dataclass(frozen=True, slots=True)

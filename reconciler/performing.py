@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import httpx
+
 from hooktape import crash, log, metrics
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.reconcile import Intent
 from hooktape.reconciler import api, synthetic
+from hooktape.reconciler.bulk import Lister
 from hooktape.reconciler.client import AdminClient
 from hooktape.reconciler.coverage import DELETED
 from hooktape.reconciler.family import Family
@@ -90,7 +93,8 @@ def cursor_of(family: Family, look: Look) -> str:
 class Performer:
     """The outside world of a run. Made on a running loop; `close` it. `clock` gives epoch seconds."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, clock: Callable[[], float], http: httpx.AsyncClient) -> None:
+        self.lister = Lister(ledger, http)
         self.settings, self.ledger, self.clock = settings, ledger, clock
         self.provisioned = frozenset(shopify.expand(settings.topics))
         self.tape = TapeView(settings)
@@ -99,6 +103,7 @@ class Performer:
 
     async def close(self) -> None:
         """Ends the clients."""
+        self.lister.close()
         await asyncio.to_thread(self.tape.close)
 
     async def perform(self, action: Action, run: Run) -> Input | None:
@@ -128,8 +133,8 @@ class Performer:
                 return await api.count(client, family, query)
             case List(query, after, Look.DELETIONS):
                 found: Listed | Fetched = await api.deletions(client, family, query, after)
-            case List(query, after):
-                found = await api.page(client, family, query, after)
+            case List(query, after, _, window):
+                found = await self.lister.page(client, family, query, after, window)
             case Fetch(gids, False):
                 found = await api.existing(client, family, gids)
             case Fetch(gids):

@@ -60,10 +60,10 @@ class Reconciler:
         lease_ttl: float = _LEASE_TTL,
     ) -> None:
         self._settings, self._ledger, self.clock = settings, ledger, clock
-        self._world = Performer(settings, ledger, clock)
-        self._families = tuple(self._wanted() if families is None else families)
         self._http = http or httpx.AsyncClient()
+        self._world = Performer(settings, ledger, clock, self._http)
         self._owns_http = http is None
+        self._families = tuple(self._wanted() if families is None else families)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._ttl = lease_ttl
         self._beginnings: dict[str, tuple[frozenset[str], dict[str, int]]] = {}
@@ -242,7 +242,10 @@ class Reconciler:
 
     async def _run(self, run: Run, report: Report, topics: frozenset[str]) -> Report:
         """One look at a family; the report with what it found."""
-        state, actions = core.begin(await self._standing(run, topics), run.look, self._horizon(run.gate, run.family))
+        standing = await self._standing(run, topics)
+        if run.look is Look.STATES and (window := await self._left_open(run)):
+            standing = replace(standing, options=replace(standing.options, since=window[0], until=window[1]))
+        state, actions = core.begin(standing, run.look, self._horizon(run.gate, run.family))
         asked = state.window
         while actions:
             found: Input | None = None
@@ -256,6 +259,13 @@ class Reconciler:
         if run.look is not Look.STATES:
             return report
         return replace(report, window=(state.window.start, state.window.end), counted=None if state.window.empty else state.counted)
+
+    async def _left_open(self, run: Run) -> tuple[int, int] | None:
+        """The window of a bulk operation that an earlier process began, where nobody has named another by hand."""
+        options = run.turn.options
+        if run.turn.dry or options.since is not None or options.until is not None:
+            return None
+        return await self._world.lister.resumable(run.turn.shop, run.family)
 
     @staticmethod
     def _horizon(gate: api.Gate, family: Family) -> int | None:

@@ -19,6 +19,7 @@ MARGIN = 300 * SECOND
 class Phase(StrEnum):
     COUNTING = "counting"
     LISTING = "listing"
+    SIFTING = "sifting"
     RECOUNTING = "recounting"
     COMPARING = "comparing"
     CONFIRMING = "confirming"
@@ -65,17 +66,19 @@ class State:
     look: Look
     window: Window
     low: int
+    wanted: frozenset[str]
+    """As the standing's; worked out once, not for each row."""
     blind: bool = False
     phase: Phase = Phase.COUNTING
     pages: tuple[tuple[Row, ...], ...] = ()
+    """The listed rows but for those that have been found on the tape already."""
+    unsifted: int = 0
+    """How many of them haven't been looked for yet."""
+    after: str | None = None
+    """Where the list goes on once they have been."""
     listed: int = 0
     doubt: str = ""
     """Why the list itself says that it proves nothing about what it doesn't show."""
-    part: int = 0
-    """Rows of the present list, of the several that a sweep may take."""
-    last: int = 0
-    """The highest id that a sweep has seen, and `base`, behind which its present list began."""
-    base: int = 0
     counted: int = 0
     exact: bool = True
     halvings: int = 0

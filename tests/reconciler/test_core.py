@@ -271,3 +271,38 @@ def test_an_input_that_nothing_asked_for_is_refused() -> None:
     state, _ = core.begin(Standing(SHOP, ORDERS, Cursor(T0), T0, options, 0, T0 + 60 * S))
     with pytest.raises(TypeError, match="Taped while counting"):
         core.step(state, Taped(Coverage(ORDERS)))
+
+
+@given(changes)
+def test_a_list_that_is_sifted_in_portions_keeps_what_is_missing_and_comes_to_the_same(steps: list[tuple[int, int, str]]) -> None:
+    (whole, _), (sifted, _) = play(steps), play(steps)
+    at_once = whole.passed(T0 + 60 * S)
+    kept: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(core, "SIFTED", 3)
+        answer = sifted.answer
+
+        def watched(action: object, state: standing.State) -> object:
+            kept.append(sum(map(len, state.pages)) - len(whole.recorded))
+            return answer(action, state)
+
+        sifted.answer = watched  # type: ignore[method-assign]
+        state = sifted.passed(T0 + 60 * S)
+    assert (sifted.recorded, core.tally(state)) == (whole.recorded, core.tally(at_once))
+    assert max(kept) <= 6  # the portion, and a page that went beyond it
+
+
+def test_a_list_that_begins_anew_counts_nothing_twice() -> None:
+    world, _ = play([(number, 5, "arrives") for number in range(1, 8)])
+    answer, given_up = world.answer, []
+
+    def switching(action: object, state: standing.State) -> object:
+        found = answer(action, state)
+        if isinstance(action, List) and action.after == "3" and not given_up:
+            given_up.append(action)
+            return replace(answer(List(action.query, None), state), anew=True)  # type: ignore[type-var]
+        return found
+
+    world.answer = switching  # type: ignore[method-assign]
+    state = world.passed(T0 + 60 * S)
+    assert (state.listed, core.tally(state).covered, state.complete) == (8, 7, True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
+import httpx
 import pytest
 
 from hooktape import metrics
@@ -13,6 +14,7 @@ from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop.cost import Plan
 from hooktape.local.shop.model import WHOLE, Change
 from hooktape.local.shop.server import LocalShop
+from hooktape.reconciler.bulk import Lister, Pace
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.report import Report, sentence
 from hooktape.reconciler.service import Reconciler
@@ -293,3 +295,21 @@ async def test_all_families_of_a_whole_shop_are_compared_by_default(settings: Se
         refunds = {change.resource for change in changes if change.topic == "refunds/create"}
         assert refunds
         assert {event.resource for event in on_tape(wide)} == refunds
+
+
+async def test_a_window_whose_list_comes_from_a_bulk_operation_is_compared_alike(tape: Settings, ledger: Ledger) -> None:
+    clock = begun()
+    async with opened(clock, seed=16) as shop, httpx.AsyncClient() as http:
+        settings = pointed_at(tape, shop)
+        await passed(settings, ledger, clock, shop.domain)
+        arrived, missing = dropped(changes_of(shop, clock, 80), 0.2, seed=16)
+        await deliver(settings, arrived)
+        async with Reconciler(settings, ledger, clock=clock, http=http) as reconciler:
+            reconciler._world.lister = Lister(ledger, http, pace=Pace(0.01, 0.01), estimate=1, portion=7, clock=clock)
+
+            reports = await reconciler.pass_(shop.domain)
+
+        assert [(report.error, report.complete) for report in reports] == [("", True)] * 3
+        assert shop.admin.bulk.operations
+        assert {event.resource for event in on_tape(settings)} == missing
+        assert ledger.bulk.open(shop.domain) == []
