@@ -38,7 +38,8 @@ from hooktape.reconciler.standing import DAY, SECOND, Phase, Standing, State, St
 from hooktape.times import from_micros
 
 SIFTED = 100_000
-"""Listed rows at a time that the tape is searched for, before the next are listed: with what is around them about 140 MB. Each search reads the window's tape."""
+"""Listed rows at a time that the tape is searched for, before the next are listed: about 140 MB with what the tape tells of them. Each
+search reads the window's tape."""
 DELETIONS_LIMIT = 20_000
 """Deletions of one list before the window is halved: Shopify pages through 25,000 objects at most
 (shopify.dev/docs/api/usage/limits), and has no bulk operation for its events."""

@@ -216,6 +216,9 @@ class Reconciler:
         wanted = [topic for topic in family.topics if topic in self._world.provisioned]
         unchecked = {topic: family.unchecked[topic] for topic in wanted if topic in family.unchecked}
         report = Report(turn.shop, family.name, kind=kind, unverifiable=unchecked, dry_run=turn.dry, epoch=turn.epoch, complete=True)
+        if not wanted:
+            why = f"none of {family.name}/* is among HOOKTAPE_TOPICS, so that no webhook of it is expected"
+            return replace(report, reason="unwanted", error=why, complete=False)
         if not family.readable(gate.scopes):
             missing = "the app has no scope " + " or ".join(f"read_{scope}" for scope in family.scopes or (family.name,))
             return replace(report, reason="scope", error=missing, unverifiable=dict.fromkeys(wanted, missing), complete=False)

@@ -277,6 +277,8 @@ async def test_of_a_topic_that_is_not_wanted_nothing_is_recorded(tape: Settings,
         assert [report.family for report in reports] == ["orders", "products"]
         assert {event.resource for event in on_tape(settings)} == created | {name for name in missing if name.startswith("order/")}
         assert {event.topic for event in on_tape(settings) if event.resource in created} == {"products/create"}
+        (customers,) = await passed(settings, ledger, clock, shop.domain, families=[FAMILIES["customers"]])
+        assert (customers.reason, customers.tally.shown) == ("unwanted", 0)
 
 
 async def test_all_families_of_a_whole_shop_are_compared_by_default(settings: Settings, ledger: Ledger) -> None:
