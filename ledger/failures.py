@@ -1,12 +1,10 @@
 """What failed in a group: lists and causes, read by the partial index on `failed_at`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hooktape.ledger.audit import append
 from hooktape.ledger.checks import State
 from hooktape.ledger.database import Transaction
-from hooktape.ledger.keys import EventKey, shown
+from hooktape.ledger.keys import EventKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +83,3 @@ def error_groups(t: Transaction, group: str) -> list[ErrorGroup]:
             max(row[4] for row in of_name), tuple(sorted(row[1] for row in of_name)), shops[name], latest.key,
         ))  # fmt: skip
     return sorted(found, key=lambda g: (-g.count, g.error_group))
-
-
-def discard(t: Transaction, group: str, keys: Sequence[EventKey], who: str, reason: str, now: float) -> list[EventKey]:
-    gone = [key for key in dict.fromkeys(keys) if t.run(
-        f"""UPDATE outcomes SET state = {State.DISCARDED:d}, failed_at = NULL, updated_at = :now
-            WHERE day = :day AND grp = :grp AND id = :id AND state = {State.DEAD:d}""",
-        {"now": now, "day": key.day, "grp": group, "id": key.id})]  # fmt: skip
-    if gone:
-        append(t, now, who, "dlq discard", group, reason, {"count": len(gone), "events": [shown(key) for key in gone[:100]]})
-    return gone

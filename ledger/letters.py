@@ -82,7 +82,7 @@ class After(NamedTuple):
         return cls(letter.died_at, letter.key.id)
 
 
-_NEWEST = """NOT EXISTS (SELECT 1 FROM letters n WHERE n.grp = l.grp AND n.id = l.id
+NEWEST = """NOT EXISTS (SELECT 1 FROM letters n WHERE n.grp = l.grp AND n.id = l.id
     AND (n.died_at, n.kafka_partition, n.kafka_offset) > (l.died_at, l.kafka_partition, l.kafka_offset))"""
 _MOST = "(SELECT MAX(m.redrives) FROM letters m WHERE m.grp = l.grp AND m.id = l.id)"
 _PLACE = "l.kafka_topic, l.kafka_partition, l.kafka_offset"
@@ -99,7 +99,7 @@ _BOTH = f"""o.day, o.id, {_PLACE}, {{moment}}, o.first_failed_at, l.disposition,
 # The catalogue is asked only where no letter is left.
 _OR_EVENT = "LEFT JOIN events e ON l.id IS NULL AND e.day = o.day AND e.id = o.id"
 # What is dead is found by the outcomes' partial index, with its letter or without.
-_OF_DEAD = f"outcomes o LEFT JOIN letters l ON l.grp = o.grp AND l.id = o.id AND {_NEWEST} {_OR_EVENT}"
+_OF_DEAD = f"outcomes o LEFT JOIN letters l ON l.grp = o.grp AND l.id = o.id AND {NEWEST} {_OR_EVENT}"
 # What was dead is found by its letter. A copy's day may be the one beside (see `outcomes`).
 _OF_LETTERS = f"letters l JOIN outcomes o ON o.grp = l.grp AND o.id = l.id AND o.day IN (l.day - 1, l.day, l.day + 1) {_OR_EVENT}"
 _POISON = f"grp, {_PLACE}, died_at, origin_topic, origin_partition, origin_offset, error_message, size, discarded_at"
@@ -137,7 +137,7 @@ class Letters:
         if not keys:
             return {}
         rows = self._database.read(lambda t: t.rows(
-            f"SELECT {_ALONE}, {_MOST} FROM letters l WHERE l.grp = :grp AND l.id IN :ids AND {_NEWEST}",
+            f"SELECT {_ALONE}, {_MOST} FROM letters l WHERE l.grp = :grp AND l.id IN :ids AND {NEWEST}",
             {"grp": group, "ids": sorted({key.id for key in keys})}))  # fmt: skip
         found = {letter.key.id: letter for letter in (_letter(group, row) for row in rows)}
         return {key: found[key.id] for key in keys if key.id in found}
@@ -155,7 +155,7 @@ class Letters:
         if shop is not None:
             terms += " AND l.shop = :shop"
         return self._read(group, f"""SELECT {_ALONE}, {_MOST} FROM letters l WHERE l.grp = :grp
-            AND substr(l.webhook_id, 1, {BEGINNING}) = :beginning AND {terms} AND {_NEWEST} ORDER BY l.webhook_id, l.shop LIMIT 10""",
+            AND substr(l.webhook_id, 1, {BEGINNING}) = :beginning AND {terms} AND {NEWEST} ORDER BY l.webhook_id, l.shop LIMIT 10""",
             {"wanted": wanted, "beginning": wanted[:BEGINNING], "shop": shop and clean(shop)})  # fmt: skip
 
     def find(self, group: str, selection: Selection, state: State = State.DEAD, *, after: After | None = None, limit: int = 100,
@@ -167,7 +167,7 @@ class Letters:
         """
         dead = state is State.DEAD
         moment = "o.failed_at" if dead else "l.died_at"
-        terms = [f"{'o' if dead else 'l'}.grp = :grp", f"o.state = {state:d}", "o.failed_at IS NOT NULL" if dead else _NEWEST]
+        terms = [f"{'o' if dead else 'l'}.grp = :grp", f"o.state = {state:d}", "o.failed_at IS NOT NULL" if dead else NEWEST]
         params: dict[str, Any] = {"limit": limit}
         if after is not None:
             terms.append(f"({moment}, o.id) {'<' if newest_first else '>'} (:after_moment, :after_id)")
@@ -202,7 +202,7 @@ class Letters:
         """When the oldest letter was written that somebody still needs: of an event that's dead, or poison. None: there is none."""
         row = self._database.read(lambda t: t.row(
             f"""SELECT MIN(died_at) FROM (
-                    SELECT l.died_at FROM outcomes o JOIN letters l ON l.grp = o.grp AND l.id = o.id AND {_NEWEST}
+                    SELECT l.died_at FROM outcomes o JOIN letters l ON l.grp = o.grp AND l.id = o.id AND {NEWEST}
                     WHERE o.grp = :grp AND o.failed_at IS NOT NULL AND o.state = {State.DEAD:d}
                     UNION ALL SELECT died_at FROM letters WHERE grp = :grp AND id IS NULL AND discarded_at IS NULL) needed""",
             {"grp": group}))  # fmt: skip

@@ -21,7 +21,8 @@ def entry(name: str, at: int = 0, **how: object) -> Entry:
     values: dict[str, object] = {
         "key": EventKey(DAY, event_id16(SHOP, name)), "shop": SHOP, "topic": "orders/create", "webhook_id": name,
         "resource": f"order/{name}", "root": f"customer/{name}", "version": None, "triggered_at": (at + 5) * MICROS,
-        "received_at": at * MICROS, "source": "webhook", "kafka_topic": "hooktape.log.orders.create", "partition": 0, "offset": at, "size": 9, "attempts": 3,
+        "received_at": at * MICROS, "source": "webhook", "kafka_topic": "hooktape.log.orders.create", "partition": 0, "offset": at,
+        "size": 9, "attempts": 3,
         "error_type": "KeyError", "error_group": "cause", "error_message": "no such key"}  # fmt: skip
     return Entry(**(values | how))  # type: ignore[arg-type]
 
