@@ -22,8 +22,6 @@ _LANE_SECONDS = 7 * 86_400.0
 # A runner learns that its job was cancelled between two batches: what it sends in the meantime isn't counted as sent yet. Its
 # producer gives a batch up after seconds; this is many times that.
 _LAST_BATCH_SECONDS = 60.0
-# As many as a person reads; the count says the rest.
-_AUDITED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +31,16 @@ class Changed:
     done: tuple[EventKey, ...] = ()
     held: Mapping[EventKey, str] = field(default_factory=dict)
     lost: tuple[EventKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """What a person did to an event: `action` is `dlq discard` or `dlq restore`. `at` is epoch seconds."""
+
+    at: float
+    who: str
+    action: str
+    reason: str
 
 
 def discard(t: Transaction, group: str, keys: Sequence[EventKey], who: str, reason: str, now: float) -> Changed:
@@ -67,6 +75,13 @@ def restore(t: Transaction, group: str, keys: Sequence[EventKey], who: str, reas
     return Changed(tuple(done), held, tuple(EventKey(row[0], row[1]) for row in rows if row[2] is None))
 
 
+def deeds(t: Transaction, group: str, key: EventKey) -> list[Deed]:
+    # The event is named by its day and id; the id alone is unique, and hexadecimal: nothing in it is a wildcard.
+    return [Deed(*row) for row in t.rows(
+        "SELECT at, who, action, reason FROM audit WHERE action IN :actions AND target = :grp AND detail LIKE :named ORDER BY seq",
+        {"actions": ["dlq discard", "dlq restore"], "grp": group, "named": f'%/{key.id.hex()}"%'})]  # fmt: skip
+
+
 def _keys(keys: Sequence[EventKey]) -> dict[str, list[int] | list[bytes]]:
     return {"days": sorted({key.day for key in keys}), "ids": [key.id for key in keys]}
 
@@ -91,4 +106,4 @@ def _held(t: Transaction, group: str, keys: Sequence[EventKey], now: float) -> d
 
 def _write(t: Transaction, action: str, group: str, done: Sequence[EventKey], who: str, reason: str, now: float) -> None:
     if done:
-        append(t, now, who, action, group, reason, {"count": len(done), "events": [shown(key) for key in done[:_AUDITED]]})
+        append(t, now, who, action, group, reason, {"count": len(done), "events": [shown(key) for key in done]})

@@ -1,12 +1,22 @@
 import base64
 import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
 
 import pytest
 
+from hooktape.errors import UsageError
 from hooktape.ledger.checks import State
+from hooktape.ledger.items import Item
+from hooktape.ledger.jobs import Job, JobState, Kind
 from hooktape.ledger.ledger import Ledger
-from hooktape.ledger.selection import Clock, Selection, Status
-from hooktape.replayer.dlq import DeadLetters, Letter, matches
+from hooktape.ledger.selection import Selection, Status
+from hooktape.replayer.catalogue import Cataloguer
+from hooktape.replayer.dlq import DeadLetters
+from hooktape.replayer.figures import figures
+from hooktape.replayer.letters import LetterIndex
 from hooktape.settings import Settings
 from hooktape.tape import headers
 from hooktape.tape.names import Names
@@ -126,20 +136,3 @@ def test_an_export_holds_every_dead_event_and_binary_bodies_as_base64(tape: Sett
     assert rows[0]["error_stack"] == "line 1\nline 2"
 
 
-def test_letters_are_selected_by_the_same_words_as_events(dead: Settings, ledger: Ledger) -> None:
-    letters = [x for x in DeadLetters(dead, ledger, GROUP).read() if isinstance(x, Letter)]
-    one = min(letters, key=lambda x: x.entry.webhook_id)
-    moment = one.entry.received_at
-    for selection, selected in (
-        (Selection(), True),
-        (Selection(ids=("w000000",)), True),
-        (Selection(shops=("other",)), False),
-        (Selection(resources=("order/0",)), True),
-        (Selection(sources=("reconciler",)), False),
-        (Selection(statuses=(Status.SUCCEEDED,)), False),
-        (Selection(since=moment, until=moment + 1), True),
-        (Selection(until=moment), False),
-        (Selection(since=moment + 1, clock=Clock.TRIGGERED), False),
-        (Selection(topics=("orders/[cu]reate",)), False),
-    ):
-        assert matches(selection, one) is selected, selection
