@@ -199,14 +199,13 @@ class Letters:
         return int(row[0]) if row else 0
 
     def oldest(self, group: str) -> float | None:
-        """When the oldest letter was written that somebody still needs: of an event that's dead, or poison. None: there is none."""
-        row = self._database.read(lambda t: t.row(
-            f"""SELECT MIN(died_at) FROM (
-                    SELECT l.died_at FROM outcomes o JOIN letters l ON l.grp = o.grp AND l.id = o.id AND {NEWEST}
-                    WHERE o.grp = :grp AND o.failed_at IS NOT NULL AND o.state = {State.DEAD:d}
-                    UNION ALL SELECT died_at FROM letters WHERE grp = :grp AND id IS NULL AND discarded_at IS NULL) needed""",
-            {"grp": group}))  # fmt: skip
-        return row[0] if row else None
+        """When the first of those died that somebody still has to look at: dead events, and poison. None: there are none."""
+        died, met = self._database.read(lambda t: (
+            t.row(f"""SELECT failed_at FROM outcomes WHERE grp = :grp AND failed_at IS NOT NULL AND state = {State.DEAD:d}
+                      ORDER BY failed_at LIMIT 1""", {"grp": group}),
+            t.row("SELECT MIN(died_at) FROM letters WHERE grp = :grp AND id IS NULL AND discarded_at IS NULL",
+                  {"grp": group})))  # fmt: skip
+        return min((row[0] for row in (died, met) if row and row[0] is not None), default=None)
 
     def prune(self, kafka_topic: str, partition: int, low_offset: int) -> int:
         """Forgets what retention has deleted: letters below `low_offset`, the partition's low watermark; how many."""

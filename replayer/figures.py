@@ -33,8 +33,8 @@ class Lag:
 @dataclass(frozen=True, slots=True)
 class GroupFigures:
     """One group. `lag`, `waiting` and `dead` are by Shopify topic, and what of the dead holds no event is `unreadable`;
-    `dlq_oldest_seconds` is the age of the oldest letter that somebody still needs (None: there's none); `held` are the topics that a
-    flood breaker holds or an operator has spoken on, `in_order` what resources wait for a retry."""
+    `dlq_oldest_seconds` is how long the oldest of these has been there (None: there's none); `held` are the topics that a flood breaker
+    holds or an operator has spoken on, `in_order` what resources wait for a retry."""
 
     name: str
     state: str

@@ -112,7 +112,7 @@ FLOOD_OPEN = Gauge("hooktape_flood_breaker_open",
 DLQ_DEPTH = Gauge("hooktape_dlq_depth",
     "Dead events and unreadable records that nobody has redriven or discarded. Do: fix the cause, then `hooktape dlq redrive`.", ["group"])
 DLQ_OLDEST = Gauge("hooktape_dlq_oldest_seconds",
-    "Age of the oldest dead letter that is still needed. Do: act before the topic's retention (90 days) ends.", ["group"])
+    "Age of the oldest dead letter that nobody has redriven or discarded. Do: act before the topic's retention (90 days) ends.", ["group"])
 CATALOG_LAG = Gauge("hooktape_catalog_lag_events",
     "Records on the tape that the catalogue hasn't read. Do: while it grows, searches and figures are behind.")
 
