@@ -255,12 +255,12 @@ def _letter(group: str, row: tuple[Any, ...]) -> Letter:
     (day, id_, topic, partition, offset, died_at, first_failed_at, disposition, job_id, shop, shopify_topic, webhook_id, resource, root,
      version, triggered_at, received_at, source, origin_topic, origin_partition, origin_offset, size, state, attempts, error_type,
      error_group, message, redrives) = row  # fmt: skip
-    known = received_at is not None
     entry = Entry(
-        EventKey(day, id_), shop or "", shopify_topic, webhook_id or "", resource, root, version, triggered_at,
-        received_at if known else int(died_at * 1_000_000), source or "", origin_topic or "", origin_partition or 0,
-        origin_offset or 0, size or 0, 1, None if state is None else Status[State(state).name], attempts, error_type or "",
-        error_group or "", message or "",
+        key=EventKey(day, id_), shop=shop or "", topic=shopify_topic, webhook_id=webhook_id or "", resource=resource, root=root,
+        version=version, triggered_at=triggered_at, received_at=int(died_at * 1_000_000) if received_at is None else received_at,
+        source=source or "", kafka_topic=origin_topic or "", partition=origin_partition or 0, offset=origin_offset or 0, size=size or 0,
+        status=None if state is None else Status[State(state).name], attempts=attempts, error_type=error_type or "",
+        error_group=error_group or "", error_message=message or "",
     )  # fmt: skip
     at = None if topic is None else Coordinates(topic, partition, offset)
     return Letter(group, entry, at, died_at, first_failed_at or died_at, disposition or "", redrives or 0, job_id or "")
