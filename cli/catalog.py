@@ -55,6 +55,7 @@ def command(once: bool, metrics_port: int | None, metrics_host: str, as_json: bo
 def _once(settings: Settings, ledger: Ledger, cataloguer: Cataloguer, as_json: bool) -> None:
     with Progress() as progress:
         ends = cataloguer.catch_up(progress=lambda done, of: progress.show("reading the tape", done, of))
+    cataloguer.letters.catch_up()
     cataloguer.prune(time.time())
     found = figures.figures(settings, ledger, time.time())
     if as_json:

@@ -26,7 +26,7 @@ COMMANDS = {
     "events": ("events", "Search the tape; show one event with its history."),
     "replay": ("replay", "Plan a replay, run it, account for it."),
     "reset": ("reset", "Reset a group's offsets; a dry run unless told otherwise."),
-    "dlq": ("dlq", "Dead letters: list, show, group, redrive, discard, export."),
+    "dlq": ("dlq", "Dead letters: group, list, show, redrive, discard, restore, export."),
     "breaker": ("breaker", "Flood breakers: what is held and why; hold a topic, let it through."),
     "status": ("status", "One screen: lag, failures, dead letters, reconciliation."),
     "soak": ("soak", "Kill and freeze everything at random; prove that nothing is lost."),

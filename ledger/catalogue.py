@@ -8,11 +8,9 @@ from hooktape.ledger import search
 from hooktape.ledger.checks import State
 from hooktape.ledger.database import Database, Transaction
 from hooktape.ledger.keys import EventKey, event_id16
+from hooktape.ledger.positions import Overtaken, Place, move
 from hooktape.ledger.selection import Selection, Status
 from hooktape.ledger.texts import clean
-
-Place = tuple[str, int]
-"""A Kafka topic and partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +73,7 @@ class Catalogue:
         """
 
         def work(t: Transaction) -> bool:
-            for place in sorted(positions):
-                values = {"topic": place[0], "partition": place[1], "next": positions[place], "seen": expected.get(place)}
-                if not t.run(_FIRST_POSITION if values["seen"] is None else _MOVE_POSITION, values):
-                    raise _Overtaken
+            move(t, positions, expected)
             t.many("INSERT INTO event_days (day) VALUES (:day) ON CONFLICT (day) DO NOTHING",
                    [{"day": day} for day in sorted({row.key.day for row in rows})])  # fmt: skip
             t.many("INSERT INTO event_topics (topic) VALUES (:topic) ON CONFLICT (topic) DO NOTHING",
@@ -88,7 +83,7 @@ class Catalogue:
 
         try:
             return self._database.write(work, days={row.key.day for row in rows})
-        except _Overtaken:
+        except Overtaken:
             return False
 
     def positions(self) -> dict[Place, int]:
@@ -159,16 +154,6 @@ class Catalogue:
         return self._database.read(work)
 
 
-class _Overtaken(Exception):
-    """Rolls back: another process has moved a position."""
-
-
-_FIRST_POSITION = """
-    INSERT INTO positions (kafka_topic, kafka_partition, next_offset) VALUES (:topic, :partition, :next)
-    ON CONFLICT (kafka_topic, kafka_partition) DO NOTHING"""
-_MOVE_POSITION = """
-    UPDATE positions SET next_offset = :next
-    WHERE kafka_topic = :topic AND kafka_partition = :partition AND next_offset = :seen"""
 _ADD = f"""
     INSERT INTO events ({_COLUMNS}) VALUES (:day, :id, :shop, :topic, :webhook_id, :resource, :root, :version, :triggered_at,
         :received_at, :source, :kafka_topic, :partition, :offset, :size, :copies)

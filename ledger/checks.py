@@ -3,7 +3,7 @@
     no row ──▶ SUCCEEDED   handled                       ┌──▶ any of the left
       │ ├────▶ STALE       skipped: a newer version of   │
       │ │                  the resource had been applied │
-      │ ├────▶ DEAD ──discard──▶ DISCARDED               │
+      │ ├────▶ DEAD ◀─discard, restore─▶ DISCARDED       │
       │ ├────▶ WAITING ──its retry record───────────────▶┤
       │ └────▶ BEHIND ───its retry record───────────────▶┘
       └─ DEAD, and what's finished, run again for a record of a new generation (a redrive, a replay, a reset)

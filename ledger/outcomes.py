@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hooktape.ledger import failures, windows
+from hooktape.ledger import discards, failures, windows
 from hooktape.ledger.checks import FAILED, IN_RETRY, Applied, Check, Checked, Finish, Row, State, Waiting, decide
 from hooktape.ledger.database import Database, Transaction
+from hooktape.ledger.discards import Changed, Deed
 from hooktape.ledger.failures import ErrorGroup, Failure
 from hooktape.ledger.items import FAILED_AGAIN, SETTLE, SUCCEEDED, outcome_of, settle, settled
 from hooktape.ledger.keys import EventKey
@@ -124,9 +125,21 @@ class Outcomes:
         """Dead events by cause, the most frequent first."""
         return self._database.read(lambda t: failures.error_groups(t, group))
 
-    def discard(self, group: str, keys: Sequence[EventKey], who: str, reason: str, now: float) -> list[EventKey]:
-        """Gives up dead events for good and writes so in the audit trail; the keys that were dead."""
-        return self._database.write(lambda t: failures.discard(t, group, keys, who, reason, now))
+    def affected(self, group: str, error_group: str, limit: int = 5) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+        """The topics and the shops that died most often of a cause, each with its number of dead events."""
+        return self._database.read(lambda t: failures.affected(t, group, error_group, limit))
+
+    def discard(self, group: str, keys: Sequence[EventKey], who: str, reason: str, now: float) -> Changed:
+        """Gives up dead events and writes so in the audit trail. Those in a job's hands are left as they are, and said."""
+        return self._database.write(lambda t: discards.discard(t, group, keys, who, reason, now))
+
+    def restore(self, group: str, keys: Sequence[EventKey], who: str, reason: str, now: float) -> Changed:
+        """Makes discarded events dead again while their letter is retained, and writes so in the audit trail."""
+        return self._database.write(lambda t: discards.restore(t, group, keys, who, reason, now))
+
+    def deeds(self, group: str, key: EventKey) -> list[Deed]:
+        """When this event was discarded and restored, by whom and why, the first first."""
+        return self._database.read(lambda t: discards.deeds(t, group, key))
 
     def add_reprocess(self, group: str, generation: str, ranges: Sequence[tuple[str, int, int, int]]) -> None:
         """Marks offset ranges (Kafka topic, partition, from, to; `to` excluded) to be run again, done or not.

@@ -13,6 +13,7 @@ from hooktape import log
 from hooktape.errors import LedgerUnavailable, NothingMatched, NotOurs, TapeUnavailable
 from hooktape.ledger import catalogue
 from hooktape.ledger.ledger import Ledger
+from hooktape.replayer.letters import LetterIndex
 from hooktape.settings import Settings
 from hooktape.tape.follower import Follower
 from hooktape.tape.names import Kind, Names
@@ -47,13 +48,18 @@ def log_topics(settings: Settings, reader: Reader) -> list[str]:
 
 
 class Cataloguer(AbstractContextManager["Cataloguer"]):
-    """Reads the tape into the catalogue. `foreign` counts the records that it met and that aren't events."""
+    """Reads the tape into the catalogue. `foreign` counts the records that it met and that aren't events.
+
+    `letters` is the index of the dead-letter topics, kept by the way: `follow` reads on in it every few seconds, and whoever asks
+    about dead letters before that reads on by himself.
+    """
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
         self._wire = Wire(settings)
         self.reader = Reader(settings)
+        self.letters = LetterIndex(settings, ledger, self.reader)
         self._pruned: dict[Partition, int] = {}
         self.foreign = 0
 
@@ -113,12 +119,13 @@ class Cataloguer(AbstractContextManager["Cataloguer"]):
         return sum(max(0, end - max(positions.get(p, 0), lows.get(p, 0))) for p, end in self.reader.ends(topics).items())
 
     def prune(self, now: float) -> int:
-        """Forgets what retention removed from the tape, and outcomes too old to matter; how many events that was."""
+        """Forgets what retention removed from the tape and the dead-letter topics, and outcomes too old to matter; how many records."""
         gone = 0
         for partition, low in self.reader.lows(log_topics(self._settings, self.reader)).items():
             if low > self._pruned.get(partition, 0):
                 gone += self._ledger.catalogue.prune(*partition, low)
                 self._pruned[partition] = low
+        gone += self.letters.prune()
         self._ledger.prune(int(now // _DAY) - max(_KEPT_DAYS, self._settings.retention_days + 2))
         return gone
 
@@ -136,6 +143,7 @@ class Cataloguer(AbstractContextManager["Cataloguer"]):
         with Follower(self._settings) as follower:
             seen: dict[Partition, int | None] = {}
             while not stop.is_set():
+                self.letters.catch_up()
                 lows = self.reader.lows(log_topics(self._settings, self.reader))
                 if new := lows.keys() - seen.keys():
                     positions = self._ledger.catalogue.positions()

@@ -142,6 +142,45 @@ CREATE INDEX events_place ON events (kafka_topic, kafka_partition, kafka_offset)
 CREATE TABLE event_days (day INTEGER PRIMARY KEY);
 CREATE TABLE event_topics (topic TEXT PRIMARY KEY) {clustered};
 
+-- The records of the groups' dead-letter topics, without their bodies: one row a record, so that reading a topic again gives
+-- the same rows. Of an event's letters the last (by `died_at`) counts. A record that holds no event (poison) has no `id`, and only
+-- such a one is discarded here: an event is in `outcomes`.
+CREATE TABLE letters (
+    kafka_topic TEXT NOT NULL,
+    kafka_partition INTEGER NOT NULL,
+    kafka_offset BIGINT NOT NULL,
+    grp TEXT NOT NULL,
+    died_at DOUBLE PRECISION NOT NULL,
+    size INTEGER NOT NULL,
+    origin_topic TEXT NOT NULL,
+    origin_partition INTEGER NOT NULL,
+    origin_offset BIGINT NOT NULL,
+    attempts INTEGER NOT NULL,
+    redrives INTEGER NOT NULL,
+    disposition TEXT NOT NULL,
+    error_type TEXT NOT NULL,
+    error_group TEXT NOT NULL,
+    error_message TEXT NOT NULL,
+    first_failed_at DOUBLE PRECISION NOT NULL,
+    job_id TEXT NOT NULL,
+    day INTEGER,
+    id {bytes},
+    shop TEXT,
+    topic TEXT,
+    webhook_id TEXT,
+    resource TEXT,
+    root TEXT,
+    version BIGINT,
+    triggered_at BIGINT,
+    received_at BIGINT,
+    source TEXT,
+    discarded_at DOUBLE PRECISION,
+    PRIMARY KEY (kafka_topic, kafka_partition, kafka_offset)
+) {clustered};
+CREATE INDEX letters_event ON letters (grp, id, died_at);
+-- Eight characters are what a person has to type of an id.
+CREATE INDEX letters_webhook ON letters (grp, substr(webhook_id, 1, 8));
+
 CREATE TABLE positions (
     kafka_topic TEXT NOT NULL,
     kafka_partition INTEGER NOT NULL,

@@ -110,9 +110,9 @@ FLOOD_OPEN = Gauge("hooktape_flood_breaker_open",
     "1 while workers hold a topic, since most of its events fail with one cause. Do: mend it; `hooktape breaker list` names it.",
     ["group", "topic"])
 DLQ_DEPTH = Gauge("hooktape_dlq_depth",
-    "Dead events that nobody has redriven or discarded. Do: fix the cause, then `hooktape dlq redrive`.", ["group"])
+    "Dead events and unreadable records that nobody has redriven or discarded. Do: fix the cause, then `hooktape dlq redrive`.", ["group"])
 DLQ_OLDEST = Gauge("hooktape_dlq_oldest_seconds",
-    "Age of the oldest record in the dead-letter topic. Do: act before its retention (90 days) ends.", ["group"])
+    "Age of the oldest dead letter that nobody has redriven or discarded. Do: act before the topic's retention (90 days) ends.", ["group"])
 CATALOG_LAG = Gauge("hooktape_catalog_lag_events",
     "Records on the tape that the catalogue hasn't read. Do: while it grows, searches and figures are behind.")
 

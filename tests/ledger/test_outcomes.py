@@ -346,8 +346,8 @@ def test_an_event_that_recovers_is_no_failure_any_more(ledger: Ledger, me: Owner
 def test_discarding_gives_up_dead_events_and_is_audited(ledger: Ledger, me: Owner) -> None:
     for name, state in (("a", State.DEAD), ("b", State.WAITING), ("c", State.DEAD)):
         me.finish(name, state)
-    gone = ledger.outcomes.discard(G, [key("a"), key("b"), key("unknown")], "ada", "test orders", 9)
-    assert gone == [key("a")]
+    gone = ledger.outcomes.discard(G, [key("a"), key("b"), key("unknown")], "ada", "test orders", 9).done
+    assert gone == (key("a"),)
     assert ledger.outcomes.states(G, [key("a"), key("b")]) == {key("a"): State.DISCARDED, key("b"): State.WAITING}
     assert me.check("a", generation="job").verdict is DONE
     (entry,) = ledger.audit.list()
