@@ -28,6 +28,8 @@ class Raced(Exception):
 class Transaction(ABC):
     """What a method of the ledger does its work with. Rows are plain tuples."""
 
+    lateral: ClassVar[bool]
+    """Whether a query in FROM may refer to what stands before it there."""
     share_lock: ClassVar[str]
     """What makes a query keep its rows as they are until the transaction ends."""
 

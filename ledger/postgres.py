@@ -21,6 +21,7 @@ _PARTITIONED = ("events", "outcomes")
 
 
 class PostgresTransaction(Transaction):
+    lateral: ClassVar[bool] = True
     share_lock: ClassVar[str] = " FOR SHARE"
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from msgspec import structs
@@ -27,7 +26,7 @@ def entry(number: int, **other: object) -> Entry:
     made = Entry(
         EventKey(DAY, event_id16(shop, webhook)), shop, "orders/create", webhook, f"order/{number}", f"order/{number}", 5,
         received - 1000, received, "webhook", LOG, 0, number, 900)  # fmt: skip
-    return replace(made, **other)  # type: ignore[arg-type]
+    return structs.replace(made, **other)  # type: ignore[arg-type]
 
 
 def record(ledger: Ledger, *rows: Entry) -> None:
