@@ -85,10 +85,10 @@ class After(NamedTuple):
         return self.received_at if triggered is None else triggered, self.id
 
 
-_COLUMNS = ("day, id, shop, topic, webhook_id, resource, root, version, triggered_at, received_at, source, kafka_topic, "
+COLUMNS = ("day, id, shop, topic, webhook_id, resource, root, version, triggered_at, received_at, source, kafka_topic, "
             "kafka_partition, kafka_offset, size, copies, proof")  # fmt: skip
-_WIDTH = _COLUMNS.count(",") + 1
-_TYPES = ("integer", "bytes", "text", "text", "text", "text", "text", "bigint", "bigint", "bigint", "text", "text", "integer",
+_WIDTH = COLUMNS.count(",") + 1
+TYPES = ("integer", "bytes", "text", "text", "text", "text", "text", "bigint", "bigint", "bigint", "text", "text", "integer",
           "bigint", "integer", "integer", "text")  # fmt: skip
 
 
@@ -115,7 +115,7 @@ class Catalogue:
                    [{"day": day} for day in sorted({row.key.day for row in rows})])  # fmt: skip
             t.many("INSERT INTO event_topics (topic) VALUES (:topic) ON CONFLICT (topic) DO NOTHING",
                    [{"topic": topic} for topic in sorted({clean(row.topic) for row in rows})])  # fmt: skip
-            t.insert(_ADD, _TYPES, ready, _AGAIN)
+            t.insert(ADD, TYPES, ready, _AGAIN)
             return True
 
         # Sorted by key, so that two transactions can't wait for each other and neighbours in an index come one after another.
@@ -159,10 +159,11 @@ class Catalogue:
         """
 
         def work(t: Transaction) -> list[Entry]:
+            t.step_by_index()
             query = search.compile(t, selection, group)
             if query is None:
                 return []
-            sql, params = query.page(_COLUMNS, after.by(query.clock) if after else None, limit, newest_first)
+            sql, params = query.page(COLUMNS, after.by(query.clock) if after else None, limit, newest_first)
             return [_entry(row, group) for row in t.rows(sql, params)]
 
         return self._database.read(work)
@@ -174,6 +175,7 @@ class Catalogue:
         """
 
         def work(t: Transaction) -> int:
+            t.step_by_index()
             query = search.compile(t, selection, group)
             row = None if query is None else t.row(*query.count(limit))
             return int(row[0]) if row else 0
@@ -190,10 +192,11 @@ class Catalogue:
         """The event with this key's `id`, on whatever day it lies."""
 
         def work(t: Transaction) -> list[Entry]:
+            t.step_by_index()
             query = search.of_ids(t, [id_], group)
             if query is None:
                 return []
-            return [_entry(row, group) for row in t.rows(*query.page(_COLUMNS, None, 100, False))]
+            return [_entry(row, group) for row in t.rows(*query.page(COLUMNS, None, 100, False))]
 
         return self._database.read(work)
 
@@ -208,7 +211,7 @@ _FIRST_POSITION = """
 _MOVE_POSITION = """
     UPDATE positions SET next_offset = :next
     WHERE kafka_topic = :topic AND kafka_partition = :partition AND next_offset = :seen"""
-_ADD = f"INSERT INTO events ({_COLUMNS})"
+ADD = f"INSERT INTO events ({COLUMNS})"
 _AGAIN = "ON CONFLICT (day, id) DO UPDATE SET copies = events.copies + excluded.copies"
 
 

@@ -52,6 +52,10 @@ class Transaction(ABC):
     def many(self, sql: str, params: Sequence[Params]) -> int:
         """A statement for each of `params`, in one round trip; the number of rows changed by all of them."""
 
+    @abstractmethod
+    def step_by_index(self) -> None:
+        """Until the transaction ends, joins look rows up one by one, by an index, whatever the planner believes to be cheaper."""
+
     def row(self, sql: str, params: Params | None = None) -> tuple[Any, ...] | None:
         """The first row, or None."""
         found = self.rows(sql, params)

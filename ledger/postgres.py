@@ -41,6 +41,11 @@ class PostgresTransaction(Transaction):
         columns = [list(column) for column in zip(*rows, strict=True)]
         return self._cursor.execute(f"{head} SELECT * FROM unnest({arrays}) {tail}", columns).rowcount
 
+    def step_by_index(self) -> None:
+        # Its estimates for thirty partitions together make it read all of them for a page of a hundred: 250 ms with 300,000 events.
+        self._cursor.execute("SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), "
+                             "set_config('max_parallel_workers_per_gather', '0', true)")  # fmt: skip
+
     def many(self, sql: str, params: Sequence[Params]) -> int:
         if not params:
             return 0

@@ -25,12 +25,14 @@ from hooktape.ledger.selection import Clock, Selection, Status
 _DAY = 86_400_000_000  # microseconds
 # Neither ended nor failed: no row, or waiting for another one.
 _STATES = {s: State.BEHIND if s is Status.PENDING else State[s.name] for s in Status}
-# A plain OR makes SQLite walk whole days. The terms on `resource` are those of its partial index.
-_OF_RESOURCES = """ JOIN (
-    SELECT day, id FROM events WHERE day IN :days AND resource IN :resources AND resource <> COALESCE(root, '')
-    UNION SELECT day, id FROM events WHERE day IN :days AND root IN :resources) r ON r.day = e.day AND r.id = e.id"""
+# A plain OR makes SQLite walk whole days. The first term on `resource` is that of its partial index.
+_PART = "resource <> COALESCE(root, '') AND resource IN :resources"
+_OF_RESOURCES = f"""(SELECT * FROM events WHERE day IN :days AND {_PART}
+    UNION ALL SELECT * FROM events WHERE day IN :days AND root IN :resources AND NOT COALESCE({_PART}, FALSE)) AS e"""
 _ERROR = "o.error_type, o.error_group, o.error_message"
 _OUTCOME = "outcomes o ON o.day = e.day AND o.grp = :grp AND o.id = e.id"
+# Ids and resources name few events. The sum keeps the planner from walking along all events in the order that's wanted instead.
+_FEW = "({} + 0)"
 _TIMES = {Clock.RECEIVED: "e.received_at", Clock.TRIGGERED: "COALESCE(e.triggered_at, e.received_at)"}
 # Walks that are merged into one page: each costs a look-up, some twenty microseconds, and reads up to a page. Beyond that a walk
 # along all events passes so many that match that it needn't go far.
@@ -118,18 +120,20 @@ def compile(t: Transaction, selection: Selection, group: str | None) -> Query | 
     """The search for a selection; None when nothing can match. Raises UsageError when it needs a group."""
     if selection.needs_group and group is None:
         raise UsageError("A status or an error group is a consumer group's: name the group too.")
+    few = bool(selection.ids or selection.resources)
+    by_outcome = _is_by_outcome(selection) and not few
     query = Query(_tables(selection, group), outcomes=group is not None, clock=selection.clock, time=_TIMES[selection.clock], lateral=t.lateral)
     query.params["grp"] = group
-    by_outcome = _is_by_outcome(selection)
-    if by_outcome:
+    if few:
+        query.time = _FEW.format(query.time)
+    elif by_outcome:
         query.clock, query.time, query.id = Clock.RECEIVED, "o.received_at", "o.id"
-    narrow = by_outcome or bool(selection.ids or selection.resources)
     _text(query, "source", selection.sources)
     topics = _matching(t, selection.topics)
     if selection.topics and not topics:
         return None
-    _walk(query, {"shop": selection.shops, "topic": topics}, one=narrow)
-    if selection.ids or selection.resources:
+    _walk(query, {"shop": selection.shops, "topic": topics}, one=few or by_outcome)
+    if few:
         days = _days(t)
         if not days:
             return None
@@ -138,11 +142,12 @@ def compile(t: Transaction, selection: Selection, group: str | None) -> Query | 
         query.terms.append("e.day IN :days")
         _text(query, "webhook_id", selection.ids)
     if selection.resources:
-        query.tables += _OF_RESOURCES
         query.params["resources"] = list(selection.resources)
     _period(query, selection)
     if selection.needs_group:
         _status(query, selection)
+    if by_outcome:
+        _along_outcomes(query, selection, topics)
     return query
 
 
@@ -156,11 +161,12 @@ def of_ids(t: Transaction, ids: Sequence[bytes], group: str | None) -> Query | N
 
 
 def _tables(selection: Selection, group: str | None) -> str:
+    events = _OF_RESOURCES if selection.resources else "events e"
     if group is None:
-        return "events e"
+        return events
     # Only an event without an outcome needs the outer join; without it a search by status starts from the failures' index.
     join = "JOIN" if _has_outcome(selection) else "LEFT JOIN"
-    return f"events e {join} {_OUTCOME}"
+    return f"{events} {join} {_OUTCOME}"
 
 
 def _has_outcome(selection: Selection) -> bool:
@@ -226,10 +232,15 @@ def _status(query: Query, selection: Selection) -> None:
     if selection.error_group:
         query.terms.append("o.error_group = :error_group")
         query.params["error_group"] = selection.error_group
-    if _is_by_outcome(selection):
-        # Redundant, and what lets the planner take the partial index.
-        query.terms.append("o.received_at IS NOT NULL")
-        if selection.shops and (selection.error_group or {_STATES[s] for s in selection.statuses} <= FAILED):
-            # The shop of a failure stands in the index too: one look there spares the event's row.
-            query.terms.append("o.shop IN :failed_shops")
-            query.params["failed_shops"] = list(selection.shops)
+
+
+def _along_outcomes(query: Query, selection: Selection, topics: Sequence[str]) -> None:
+    """Redundant terms: the first lets the planner take the partial index, the others look there and spare the events' rows."""
+    query.terms.append("o.received_at IS NOT NULL")
+    if topics:
+        query.terms.append("o.topic IN :outcome_topics")
+        query.params["outcome_topics"] = list(topics)
+    # Only a failure's row tells its shop.
+    if selection.shops and (selection.error_group or {_STATES[s] for s in selection.statuses} <= FAILED):
+        query.terms.append("o.shop IN :outcome_shops")
+        query.params["outcome_shops"] = list(selection.shops)

@@ -42,6 +42,9 @@ class SqliteTransaction(Transaction):
             return 0
         return self._connection.executemany(f"{head} VALUES ({', '.join('?' * len(types))}) {tail}", rows).rowcount
 
+    def step_by_index(self) -> None:
+        pass  # it knows no other joins
+
     def many(self, sql: str, params: Sequence[Params]) -> int:
         return self._connection.executemany(sql, params).rowcount if params else 0
 

@@ -24,9 +24,9 @@ CREATE TABLE outcomes (
     PRIMARY KEY (day, grp, id)
 ) {by_day};
 CREATE INDEX outcomes_failed ON outcomes (grp, failed_at) WHERE failed_at IS NOT NULL;
--- A page of events by status, in the order of pages. What follows the id is for looking at, so that a rare shop or error is
+-- A page of events by status, in the order of pages. What follows the id is for looking at, so that a rare topic, shop or error is
 -- found among a hundred thousand failures without reading their rows.
-CREATE INDEX outcomes_received ON outcomes (grp, received_at, id, state, shop, error_group) WHERE received_at IS NOT NULL;
+CREATE INDEX outcomes_received ON outcomes (grp, received_at, id, state, topic, shop, error_group) WHERE received_at IS NOT NULL;
 
 -- Workers: who is alive until when, by the clock that they all share.
 CREATE TABLE owners (
