@@ -156,9 +156,8 @@ def _once(url: str, rows: Rows) -> None:
         database = ledger._database
         if not database.read(lambda t: t.row("SELECT 1 FROM event_days LIMIT 1")):
             fill(database, rows)
-            return
         (rows.first_day,) = database.read(lambda t: t.row("SELECT MIN(day) FROM event_days")) or (0,)
-        found = database.read(lambda t: t.rows("SELECT webhook_id, root FROM events WHERE day = :day LIMIT 500", {"day": rows.first_day + 9}))
+        found = database.read(lambda t: t.rows("SELECT webhook_id, root FROM events WHERE day = :day LIMIT 1000", {"day": rows.first_day + 9}))
         rows.webhooks, rows.resources = [row[0] for row in found], [row[1] for row in found]
 
 

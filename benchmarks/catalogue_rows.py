@@ -1,31 +1,23 @@
 """A catalogue of millions of events, written past the cataloguer: tables first, indexes afterwards."""
 
-import itertools
-import os
-import random
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from hooktape.ledger.catalogue import ADD, TYPES
+from hooktape.ledger.catalogue import COLUMNS
 from hooktape.ledger.checks import State
 from hooktape.ledger.database import Database, Transaction
 
 GROUP = "bench"
 DAYS = 30  # the tape's retention, and so the catalogue's
 DAY = 86_400_000_000  # microseconds
-SHOPS = [f"shop-{number:04}.myshopify.com" for number in range(2_000)]
-# Eight families of five, so that a wildcard stands for some.
-TOPICS = [f"{family}/{what}" for what in ("updated", "create", "delete", "paid", "cancelled")
-          for family in ("orders", "products", "customers", "inventory_levels", "fulfillments", "refunds", "carts", "checkouts")]  # fmt: skip
+SHOPS = [f"shop-{10_000 + number}.myshopify.com" for number in range(2_000)]
+FAMILIES = 8
+TOPICS = [f"family{number % FAMILIES}/what{number // FAMILIES}" for number in range(40)]
 ERRORS = 97
 # A fifth of the events is of so many resources, about seventy events of each with ten million in all.
 SHARED = 30_000
-BATCH = 10_000
-KEPT = 500
 INDEXES = {
     "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name IN ('events', 'outcomes') AND sql IS NOT NULL",
     "postgresql": """SELECT indexname, replace(indexdef, ' ON ONLY ', ' ON ') FROM pg_indexes
@@ -45,64 +37,56 @@ OUTCOMES = f"""
     FROM events WHERE day = :day AND substr(id, 1, 1) < :waiting"""
 
 
-class Rows:
-    """The events, in the order in which they were received; the same ones for the same numbers, but for their ids."""
+NUMBERS = {"sqlite": "RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < :count - 1)",
+           "postgresql": "n(i) AS (SELECT generate_series(0, :count - 1))"}  # fmt: skip
+BETWEEN_0_AND_1 = {"sqlite": "(random() / 18446744073709551616.0 + 0.5)", "postgresql": "random()"}
+RANDOM_ID = {"sqlite": "randomblob(16)", "postgresql": "uuid_send(gen_random_uuid())"}
+RANDOM_TEXT = {"sqlite": "lower(hex(randomblob(16)))", "postgresql": "CAST(gen_random_uuid() AS text)"}
+# Each number is drawn once and used in several columns, hence the tables in between. That a power of an even number follows Zipf's law
+# is its definition turned round.
+EVENTS = """
+    INSERT INTO events ({columns})
+    WITH {numbers}, drawn AS MATERIALIZED (
+        SELECT i, :first + i AS seq, :start + CAST(i AS bigint) * :step AS at, CAST(floor(power({shops}, {random})) AS integer) - 1 AS shop,
+            CAST(floor(power({topics}, {random})) AS integer) - 1 AS topic, CAST(floor({random} * {shared}) AS integer) AS shared FROM n
+    ), named AS MATERIALIZED (
+        SELECT seq, at, 'shop-' || (10000 + shop) || '.myshopify.com' AS shop, 'family' || (topic % {families}) || '/what' || (topic / {families}) AS topic,
+            'order/' || (5000000000000 + CASE WHEN seq % 5 = 0 THEN shared ELSE seq END) AS root FROM drawn
+    )
+    SELECT :day, {id}, shop, topic, {text}, CASE WHEN seq % 50 = 1 THEN 'refund/' || seq ELSE root END, root, at - 900000, at - 500000, at,
+        'webhook', 'hooktape.log.' || topic, seq % 12, seq / 12, 4000, CASE WHEN seq % 100 = 0 THEN 2 ELSE 1 END, 'verified' FROM named"""
 
-    def __init__(self, count: int, seed: int = 20_261_122) -> None:
-        self.count = count
-        self._random = random.Random(seed)
+
+class Rows:
+    """So many events of the thirty days before today. `webhooks` and `resources`: some of them, to search for."""
+
+    def __init__(self, count: int) -> None:
+        self.per_day = count // DAYS
         self.first_day = int(time.time() // 86_400) - DAYS
-        self.step = DAYS * DAY // count
         self.webhooks: list[str] = []
         self.resources: list[str] = []
-
-    def batches(self) -> Iterator[tuple[int, list[tuple[Any, ...]]]]:
-        """(day, rows as the catalogue inserts them); a batch is of one day and sorted by key, as the cataloguer's are."""
-        shops = list(itertools.accumulate(1 / (n + 1) for n in range(len(SHOPS))))
-        topics = list(itertools.accumulate(1 / (n + 1) for n in range(len(TOPICS))))
-        offsets: dict[str, int] = {}
-        per_day = self.count // DAYS
-        for day in range(DAYS):
-            for start in range(0, per_day, BATCH):
-                size = min(BATCH, per_day - start)
-                rows = []
-                for number, shop, topic in zip(range(size), self._random.choices(SHOPS, cum_weights=shops, k=size),
-                                               self._random.choices(TOPICS, cum_weights=topics, k=size), strict=True):  # fmt: skip
-                    order = day * per_day + start + number
-                    at = self.first_day * DAY + order * self.step
-                    own = order if order % 5 else self._random.randrange(SHARED)
-                    resource = f"order/{5_000_000_000_000 + own}"
-                    webhook, offset = str(uuid.UUID(bytes=os.urandom(16))), offsets.get(topic, 0)
-                    offsets[topic] = offset + 1
-                    # One in fifty is of a part of its order; one in a hundred came twice.
-                    part = f"refund/{order}" if order % 50 == 1 else resource
-                    rows.append((at // DAY, os.urandom(16), shop, topic, webhook, part, resource, at - 900_000, at - 500_000, at, "webhook",
-                                 f"hooktape.log.{topic.replace('/', '.')}", offset % 12, offset, 4_000, 1 + (order % 100 == 0),
-                                 "verified"))  # fmt: skip
-                    if order % (self.count // KEPT) == 0:
-                        self.webhooks.append(webhook)
-                        self.resources.append(resource)
-                rows.sort()
-                yield self.first_day + day, rows
 
 
 def fill(database: Database, rows: Rows) -> None:
     """Makes the catalogue hold the rows, and the outcomes of one group for them. What a server would do for itself in those
     thirty days is done too: PostgreSQL's autovacuum analyses partitions, and not what they're partitions of; SQLite does nothing."""
     started = time.perf_counter()
+    dialect = database.dialect
+    sql = EVENTS.format(columns=COLUMNS, numbers=NUMBERS[dialect], random=BETWEEN_0_AND_1[dialect], id=RANDOM_ID[dialect], text=RANDOM_TEXT[dialect],
+                        shops=len(SHOPS), topics=len(TOPICS), families=FAMILIES, shared=SHARED)  # fmt: skip
     with _without_indexes(database):
-        for number, (day, batch) in enumerate(rows.batches()):
-            database.write(lambda t, batch=batch: t.insert(ADD, TYPES, batch, ""), durable=False, days={day})
-            if number % 100 == 0:
-                print(f"{number * BATCH:,} events, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+        for number in range(DAYS):
+            day = rows.first_day + number
+            given = {"day": day, "count": rows.per_day, "first": number * rows.per_day, "start": day * DAY, "step": DAY // rows.per_day}
+            database.write(lambda t, given=given: t.run(sql, given), durable=False, days={day})
         days = range(rows.first_day, rows.first_day + DAYS)
         for day in days:
             given = {"day": day, "dead": DEAD, "waiting": WAITING}
             database.write(lambda t, given=given: t.run(OUTCOMES, given), durable=False, days={day})
-        print(f"the rows, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+        print(f"{dialect}: the rows, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     database.write(lambda t: t.many("INSERT INTO event_days (day) VALUES (:day)", [{"day": day} for day in days]))
     database.write(lambda t: t.many("INSERT INTO event_topics (topic) VALUES (:topic)", [{"topic": topic} for topic in TOPICS]))
-    print(f"the indexes, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    print(f"{dialect}: the indexes, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
 
 
 @contextmanager

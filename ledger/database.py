@@ -54,7 +54,7 @@ class Transaction(ABC):
 
     @abstractmethod
     def step_by_index(self) -> None:
-        """Until the transaction ends, joins look rows up one by one, by an index, whatever the planner believes to be cheaper."""
+        """Until the transaction ends, queries walk indexes in order and look rows up one by one, whatever the planner believes to be cheaper."""
 
     def row(self, sql: str, params: Params | None = None) -> tuple[Any, ...] | None:
         """The first row, or None."""

@@ -17,6 +17,8 @@ from hooktape.ledger.sessions import LOCK_TIMEOUT, Sessions, brief, translated
 _LOCK = 0x686F6F6B
 _MIGRATION, _PARTITIONS = 1, 2
 _CONNECT_SECONDS = 5
+_STEPS = "SELECT " + ", ".join(f"set_config('enable_{how}', 'off', true)" for how in ("hashjoin", "mergejoin", "seqscan", "sort"))
+_STEPS += ", set_config('max_parallel_workers_per_gather', '0', true)"
 _PARTITIONED = ("events", "outcomes")
 
 
@@ -42,9 +44,9 @@ class PostgresTransaction(Transaction):
         return self._cursor.execute(f"{head} SELECT * FROM unnest({arrays}) {tail}", columns).rowcount
 
     def step_by_index(self) -> None:
-        # Its estimates for thirty partitions together make it read all of them for a page of a hundred: 250 ms with 300,000 events.
-        self._cursor.execute("SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), "
-                             "set_config('max_parallel_workers_per_gather', '0', true)")  # fmt: skip
+        # It underestimates joins over thirty partitions, and would rather read or sort all that matches than walk an index to the end
+        # of a page: 250 ms instead of 7 with 300,000 events. What has no other way is still done, a sort of a page for instance.
+        self._cursor.execute(_STEPS)
 
     def many(self, sql: str, params: Sequence[Params]) -> int:
         if not params:
