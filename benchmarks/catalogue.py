@@ -10,7 +10,8 @@ resources that have many; a group that handled all of them, with about 1 % dead 
 the first page, and one that begins somewhere inside; fifty of each kind of search, with parameters drawn at random from a fixed seed.
 Milliseconds on the wall; the plan of one of each goes to `results/catalogue-plans-DATABASE.txt`.
 
-`--rows 0` leaves out the searches, `--rounds 0` the writing. With `--keep FOLDER` SQLite's ledger of so many rows is made there once and used again.
+`--rows 0` leaves out the searches, `--rounds 0` the writing. With `--keep FOLDER` SQLite's ledger of so many rows is made there once
+and used again.
 """
 
 import random
@@ -157,7 +158,8 @@ def _once(url: str, rows: Rows) -> None:
         if not database.read(lambda t: t.row("SELECT 1 FROM event_days LIMIT 1")):
             fill(database, rows)
         (rows.first_day,) = database.read(lambda t: t.row("SELECT MIN(day) FROM event_days")) or (0,)
-        found = database.read(lambda t: t.rows("SELECT webhook_id, root FROM events WHERE day = :day LIMIT 1000", {"day": rows.first_day + 9}))
+        sample = "SELECT webhook_id, root FROM events WHERE day = :day LIMIT 1000"
+        found = database.read(lambda t: t.rows(sample, {"day": rows.first_day + 9}))
         rows.webhooks, rows.resources = [row[0] for row in found], [row[1] for row in found]
 
 
@@ -194,7 +196,7 @@ def searches(dialect: str, count: int, keep: str | None) -> list[Result]:
                     times.append((time.perf_counter() - start) * 1e3)
                 p50, p95, most = statistics.median(times), sorted(times)[int(DRAWS * 0.95)], max(times)
                 worst = max(worst, p95)
-                print(f"{kind:26} {where:10} p50 {p50:7.1f}   p95 {p95:7.1f}   max {most:7.1f}   events a page {statistics.mean(lengths):5.1f}"
+                print(f"{kind:26} {where:10} p50 {p50:7.1f}   p95 {p95:7.1f}   max {most:7.1f}   events {statistics.mean(lengths):5.1f}"
                       f"{'' if p95 < WANTED_MS else '   MISSED'}", flush=True)  # fmt: skip
                 results.append(Result(bench="catalogue", case=f"page of {PAGE} of {count}, {kind}, {where}, p95",
                                       system=f"hooktape ({dialect})", value=round(p95, 1), unit="ms"))  # fmt: skip

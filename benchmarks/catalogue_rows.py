@@ -50,7 +50,8 @@ EVENTS = """
         SELECT i, :first + i AS seq, :start + CAST(i AS bigint) * :step AS at, CAST(floor(power({shops}, {random})) AS integer) - 1 AS shop,
             CAST(floor(power({topics}, {random})) AS integer) - 1 AS topic, CAST(floor({random} * {shared}) AS integer) AS shared FROM n
     ), named AS MATERIALIZED (
-        SELECT seq, at, 'shop-' || (10000 + shop) || '.myshopify.com' AS shop, 'family' || (topic % {families}) || '/what' || (topic / {families}) AS topic,
+        SELECT seq, at, 'shop-' || (10000 + shop) || '.myshopify.com' AS shop,
+            'family' || (topic % {families}) || '/what' || (topic / {families}) AS topic,
             'order/' || (5000000000000 + CASE WHEN seq % 5 = 0 THEN shared ELSE seq END) AS root FROM drawn
     )
     SELECT :day, {id}, shop, topic, {text}, CASE WHEN seq % 50 = 1 THEN 'refund/' || seq ELSE root END, root, at - 900000, at - 500000, at,
@@ -72,8 +73,8 @@ def fill(database: Database, rows: Rows) -> None:
     thirty days is done too: PostgreSQL's autovacuum analyses partitions, and not what they're partitions of; SQLite does nothing."""
     started = time.perf_counter()
     dialect = database.dialect
-    sql = EVENTS.format(columns=COLUMNS, numbers=NUMBERS[dialect], random=BETWEEN_0_AND_1[dialect], id=RANDOM_ID[dialect], text=RANDOM_TEXT[dialect],
-                        shops=len(SHOPS), topics=len(TOPICS), families=FAMILIES, shared=SHARED)  # fmt: skip
+    sql = EVENTS.format(columns=COLUMNS, numbers=NUMBERS[dialect], random=BETWEEN_0_AND_1[dialect], id=RANDOM_ID[dialect],
+                        text=RANDOM_TEXT[dialect], shops=len(SHOPS), topics=len(TOPICS), families=FAMILIES, shared=SHARED)  # fmt: skip
     with _without_indexes(database):
         for number in range(DAYS):
             day = rows.first_day + number

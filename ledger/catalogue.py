@@ -88,7 +88,7 @@ class After(NamedTuple):
 COLUMNS = ("day, id, shop, topic, webhook_id, resource, root, version, triggered_at, received_at, source, kafka_topic, "
             "kafka_partition, kafka_offset, size, copies, proof")  # fmt: skip
 _WIDTH = COLUMNS.count(",") + 1
-TYPES = ("integer", "bytes", "text", "text", "text", "text", "text", "bigint", "bigint", "bigint", "text", "text", "integer",
+_TYPES = ("integer", "bytes", "text", "text", "text", "text", "text", "bigint", "bigint", "bigint", "text", "text", "integer",
           "bigint", "integer", "integer", "text")  # fmt: skip
 
 
@@ -115,7 +115,7 @@ class Catalogue:
                    [{"day": day} for day in sorted({row.key.day for row in rows})])  # fmt: skip
             t.many("INSERT INTO event_topics (topic) VALUES (:topic) ON CONFLICT (topic) DO NOTHING",
                    [{"topic": topic} for topic in sorted({clean(row.topic) for row in rows})])  # fmt: skip
-            t.insert(ADD, TYPES, ready, _AGAIN)
+            t.insert(_ADD, _TYPES, ready, _AGAIN)
             return True
 
         # Sorted by key, so that two transactions can't wait for each other and neighbours in an index come one after another.
@@ -136,7 +136,7 @@ class Catalogue:
 
         def work(t: Transaction) -> None:
             for table in ("events", "event_days", "event_topics", "positions"):
-                t.run(f"DELETE FROM {table}")
+                t.empty(table)
 
         self._database.write(work)
 
@@ -211,7 +211,7 @@ _FIRST_POSITION = """
 _MOVE_POSITION = """
     UPDATE positions SET next_offset = :next
     WHERE kafka_topic = :topic AND kafka_partition = :partition AND next_offset = :seen"""
-ADD = f"INSERT INTO events ({COLUMNS})"
+_ADD = f"INSERT INTO events ({COLUMNS})"
 _AGAIN = "ON CONFLICT (day, id) DO UPDATE SET copies = events.copies + excluded.copies"
 
 
@@ -234,8 +234,9 @@ def _values(row: Entry) -> tuple[Any, ...]:
 
 
 def _entry(row: tuple[Any, ...], group: str | None) -> Entry:
-    day, id_, *event, proof = row[:_WIDTH]
-    entry = Entry(EventKey(day, id_), *event, Proof(proof))
+    day, id_, *event = row[:_WIDTH]
+    event[-1] = Proof(event[-1])
+    entry = Entry(EventKey(day, id_), *event)
     if group is None:
         return entry
     state, attempts, error_type, error_group, error_message = row[_WIDTH:]

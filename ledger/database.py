@@ -53,8 +53,12 @@ class Transaction(ABC):
         """A statement for each of `params`, in one round trip; the number of rows changed by all of them."""
 
     @abstractmethod
+    def empty(self, table: str) -> None:
+        """Deletes all rows of a table, as fast as that goes."""
+
+    @abstractmethod
     def step_by_index(self) -> None:
-        """Until the transaction ends, queries walk indexes in order and look rows up one by one, whatever the planner believes to be cheaper."""
+        """Until the transaction ends, queries walk indexes in order and look rows up one by one, whatever the planner prefers."""
 
     def row(self, sql: str, params: Params | None = None) -> tuple[Any, ...] | None:
         """The first row, or None."""

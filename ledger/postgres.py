@@ -43,6 +43,9 @@ class PostgresTransaction(Transaction):
         columns = [list(column) for column in zip(*rows, strict=True)]
         return self._cursor.execute(f"{head} SELECT * FROM unnest({arrays}) {tail}", columns).rowcount
 
+    def empty(self, table: str) -> None:
+        self._cursor.execute(f"TRUNCATE {table}".encode())
+
     def step_by_index(self) -> None:
         # It underestimates joins over thirty partitions, and would rather read or sort all that matches than walk an index to the end
         # of a page: 250 ms instead of 7 with 300,000 events. What has no other way is still done, a sort of a page for instance.

@@ -76,7 +76,8 @@ class Query:
         merged = _lateral(walk, self.walks, terms, params) if self.lateral else _union(walk, self.walks, terms, params)
         joined = f" LEFT JOIN {_OUTCOME}" if self.outcomes else ""
         # The merged places first, the events of one page after that.
-        return (f"SELECT {wanted}, {state} FROM (SELECT at, day, id FROM ({merged}) AS w ORDER BY at {order}, id {order} LIMIT :limit) AS m "
+        page = f"SELECT at, day, id FROM ({merged}) AS w ORDER BY at {order}, id {order} LIMIT :limit"
+        return (f"SELECT {wanted}, {state} FROM ({page}) AS m "
                 f"JOIN events e ON e.day = m.day AND e.id = m.id{joined} ORDER BY m.at {order}, m.id {order}"), params  # fmt: skip
 
     def count(self, limit: int | None = None) -> tuple[str, Mapping[str, Any]]:
@@ -122,7 +123,8 @@ def compile(t: Transaction, selection: Selection, group: str | None) -> Query | 
         raise UsageError("A status or an error group is a consumer group's: name the group too.")
     few = bool(selection.ids or selection.resources)
     by_outcome = _is_by_outcome(selection) and not few
-    query = Query(_tables(selection, group), outcomes=group is not None, clock=selection.clock, time=_TIMES[selection.clock], lateral=t.lateral)
+    query = Query(_tables(selection, group), outcomes=group is not None, clock=selection.clock, time=_TIMES[selection.clock],
+                  lateral=t.lateral)  # fmt: skip
     query.params["grp"] = group
     if few:
         query.time = _FEW.format(query.time)

@@ -42,6 +42,9 @@ class SqliteTransaction(Transaction):
             return 0
         return self._connection.executemany(f"{head} VALUES ({', '.join('?' * len(types))}) {tail}", rows).rowcount
 
+    def empty(self, table: str) -> None:
+        self._connection.execute(f"DELETE FROM {table}")  # without WHERE it drops the pages whole
+
     def step_by_index(self) -> None:
         pass  # it knows no other joins
 

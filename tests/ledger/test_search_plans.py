@@ -91,12 +91,13 @@ def _fill(ledger: Ledger) -> None:
     for n in range(EVENTS):
         at = START + n * (DAYS * MICROS // EVENTS)
         shop, root = f"s{n % 5}", f"order/{n % 700}"
-        rows.append(Entry(EventKey(at // MICROS, event_id16(shop, f"w{n}")), shop, TOPICS[n % 4], f"w{n}",
-                          f"refund/{n}" if n % 4 == 3 else root, root, 5, at - 1000, at, "webhook", f"log.{n % 4}", n % 2, n, 900))  # fmt: skip
+        key, resource = EventKey(at // MICROS, event_id16(shop, f"w{n}")), f"refund/{n}" if n % 4 == 3 else root
+        rows.append(Entry(key, shop, TOPICS[n % 4], f"w{n}", resource, root, 5, at - 1000, at, "webhook", "log", n % 2, n, 900))
     assert ledger.catalogue.record(rows, {("log", 0): EVENTS}, {("log", 0): None})
     me = Owner(ledger)
-    ends = [Finish(r.key, State.DEAD if n % 20 == 1 else State.WAITING if n % 50 == 2 else State.SUCCEEDED, 1, 0, me.epoch, r.topic,
-                   error_group=f"e{n % 9}", error_type="KeyError", shop=r.shop, received_us=r.received_at) for n, r in enumerate(rows)]  # fmt: skip
+    states = [State.DEAD if n % 20 == 1 else State.WAITING if n % 50 == 2 else State.SUCCEEDED for n in range(EVENTS)]
+    ends = [Finish(r.key, state, 1, 0, me.epoch, r.topic, error_group=f"e{r.offset % 9}", error_type="KeyError", shop=r.shop,
+                   received_us=r.received_at) for r, state in zip(rows, states, strict=True)]  # fmt: skip
     assert all(me.record(ends))
 
 
@@ -135,8 +136,8 @@ def _sorts_tables(lines: list[str]) -> list[str]:
     found = []
     for number, line in enumerate(lines):
         if "->  Sort" in line or line.startswith("Sort"):
-            inner = line.index("Sort")
-            below = takewhile(lambda other: len(other) - len(other.lstrip()) > inner - 4, lines[number + 1 :])
+            depth = line.index("Sort") - 4
+            below = takewhile(lambda other, depth=depth: len(other) - len(other.lstrip()) > depth, lines[number + 1 :])  # type: ignore[misc]
             if not any("Limit" in other for other in below):
                 found.append(line)
     return found
