@@ -15,6 +15,7 @@ and used again.
 """
 
 import random
+import re
 import shutil
 import statistics
 import sys
@@ -44,6 +45,7 @@ WANTED_MS = 100
 WANTED_RATE = 20_000
 # SQLite's file took 1,100 for an event and its outcome; PostgreSQL's tables take as much.
 BYTES_A_ROW = 1_200
+PARTITION = re.compile(r"-> .* on (events|outcomes)_d\d+")
 Draw = Callable[[random.Random, Rows], Selection]
 
 
@@ -221,13 +223,35 @@ def plan(database: Database, selection: Selection, group: str | None, after: Aft
 
     found = database.read(asked)
     if database.dialect == "postgresql":
-        return "\n".join(str(line) for (line,) in found)
+        return "\n".join(shortened([str(line) for (line,) in found]))
     depth: dict[object, int] = {0: -1}
     lines = []
     for number, parent, _, text in found:
         depth[number] = depth.get(parent, -1) + 1
         lines.append("  " * depth[number] + str(text))
     return "\n".join(lines)
+
+
+def shortened(lines: list[str]) -> list[str]:
+    """A plan of which each Append shows the first of its partitions that was read, and how many more there are."""
+    kept: list[str] = []
+    more: dict[int, int] = {}  # indent of a partition's node → how many there were at that place
+    dropping: int | None = None
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if dropping is not None and indent > dropping:
+            continue
+        dropping = None
+        for deeper in sorted((depth for depth in more if depth > indent), reverse=True):
+            if (hidden := more.pop(deeper) - 1) > 0:
+                kept.append(f"{' ' * deeper}(and {hidden} more partitions)")
+        if PARTITION.search(line):
+            more[indent] = more.get(indent, 0) + 1
+            if more[indent] > 1:
+                dropping = indent
+                continue
+        kept.append(line)
+    return kept
 
 
 def main() -> None:
