@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import msgspec
+
 from hooktape.errors import NothingMatched, NotOurs, UsageError
 from hooktape.ledger.checks import State
 from hooktape.ledger.discards import Changed
@@ -307,7 +309,7 @@ class DeadLetters:
                 e, at = x.entry, x.at or x.origin
                 kept = x.at is not None or at.offset >= lows.get((at.topic, at.partition), 2**62)
                 candidate = Candidate(State.DEAD, kept, e.version, newest.get((e.shop, e.topic, e.resource or "")), x.redrives)
-                e = replace(e, kafka_topic=at.topic, partition=at.partition, offset=at.offset)
+                e = msgspec.structs.replace(e, kafka_topic=at.topic, partition=at.partition, offset=at.offset)
                 items.append(item(e, decide(candidate, forced=forced, again=again), plan.selected + len(items) + 1))
             write(self._ledger, plan, items)
             if progress:
