@@ -1,10 +1,13 @@
 """Where on the tape an event lies, and the searches over that."""
 
+import base64
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from hooktape.ledger import search
+from hooktape.errors import UsageError
+from hooktape.ledger import lookups, search
 from hooktape.ledger.checks import State
 from hooktape.ledger.database import Database, Transaction
 from hooktape.ledger.keys import EventKey, event_id16
@@ -54,6 +57,21 @@ class After(NamedTuple):
     def of(cls, entry: Entry) -> "After":
         return cls(entry.received_at, entry.key.id)
 
+    def encode(self) -> str:
+        """As commands and the API hand it out: opaque, fit for an address, and fit for nothing but `decode`."""
+        return base64.urlsafe_b64encode(_CURSOR.pack(*self)).decode()
+
+    @classmethod
+    def decode(cls, text: str) -> "After":
+        """Raises UsageError for what `encode` didn't write."""
+        try:
+            return cls(*_CURSOR.unpack(base64.b64decode(text, b"-_", validate=True)))
+        except (ValueError, struct.error):
+            raise UsageError(f"{text[:60]!r} isn't a cursor: take the one that the page before ended with.") from None
+
+
+# 24 bytes: no padding in base64.
+_CURSOR = struct.Struct(">q16s")
 
 _COLUMNS = ("day, id, shop, topic, webhook_id, resource, root, version, triggered_at, received_at, source, kafka_topic, "
             "kafka_partition, kafka_offset, size, copies")  # fmt: skip
@@ -66,11 +84,13 @@ class Catalogue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def record(self, rows: Sequence[Entry], positions: Mapping[Place, int], expected: Mapping[Place, int | None]) -> bool:
+    def record(self, rows: Sequence[Entry], positions: Mapping[Place, int], expected: Mapping[Place, int | None],
+               names: Sequence[lookups.Row] = ()) -> bool:  # fmt: skip
         """Adds records read from the tape and moves the positions, both or neither. False: another was faster.
 
-        `positions`: the next offset to read; `expected`: what `positions()` said for each of them before the batch was
-        read, None where it said nothing. An event that is known already (one more copy) keeps its first coordinates.
+        `positions`: the next offset to read; `expected`: what `positions()` said for each of them before the batch was read, None where
+        it said nothing; `names`: what `ledger.lookups` finds the events' resources by. An event that is known already (one more copy)
+        keeps its first coordinates.
         After False read `positions()` again and go on from there.
         """
 
@@ -84,6 +104,7 @@ class Catalogue:
             t.many("INSERT INTO event_topics (topic) VALUES (:topic) ON CONFLICT (topic) DO NOTHING",
                    [{"topic": topic} for topic in sorted({clean(row.topic) for row in rows})])  # fmt: skip
             t.many(_ADD, [_values(row) for row in sorted(rows, key=lambda r: r.key)])
+            lookups.add(t, names)
             return True
 
         try:
@@ -100,7 +121,7 @@ class Catalogue:
         """Forgets all events and positions; outcomes stay."""
 
         def work(t: Transaction) -> None:
-            for table in ("events", "event_days", "event_topics", "positions"):
+            for table in ("events", "lookups", "event_days", "event_topics", "positions"):
                 t.run(f"DELETE FROM {table}")
 
         self._database.write(work)
@@ -116,14 +137,17 @@ class Catalogue:
         return self._database.read(search.known_topics)
 
     def find(self, selection: Selection, group: str | None = None, *, after: After | None = None, limit: int = 100,
-             newest_first: bool = False) -> list[Entry]:  # fmt: skip
+             newest_first: bool = False, beyond: Mapping[Place, int] | None = None) -> list[Entry]:  # fmt: skip
         """A page of the selected events by time received, with their status in `group` where one is given.
 
-        Raises UsageError when the selection needs a group and there is none.
+        What SQL alone can't say (`Selection.needs_tape`) it doesn't: `where` is left out, an event without an outcome is PENDING, and
+        both of the statuses that say so select it. `replayer.finding.Finder` says the rest. `beyond`: only events at or behind these
+        offsets of the tape's partitions, found by their places, for few of them. Raises UsageError when the selection needs a group and
+        there is none.
         """
 
         def work(t: Transaction) -> list[Entry]:
-            query = search.compile(t, selection, group)
+            query = search.compile(t, selection, group, beyond)
             if query is None:
                 return []
             sql, params = query.page(_COLUMNS, after, limit, newest_first)
@@ -146,6 +170,15 @@ class Catalogue:
         if shop is None:
             return self.find(Selection(ids=(webhook_id,)), group)
         return self.by_id(event_id16(shop, webhook_id), group)
+
+    def starting(self, prefix: str, limit: int = 100) -> list[Entry]:
+        """Events whose webhook id begins so, in plain ASCII."""
+
+        def work(t: Transaction) -> list[Entry]:
+            query = search.of_prefix(t, prefix)
+            return [] if query is None else [_entry(row, None) for row in t.rows(*query.page(_COLUMNS, None, limit, False))]
+
+        return self._database.read(work)
 
     def by_id(self, id_: bytes, group: str | None = None) -> list[Entry]:
         """The event with this key's `id`, on whatever day it lies."""
@@ -189,6 +222,6 @@ def _entry(row: tuple[Any, ...], group: str | None) -> Entry:
     if group is None:
         return entry
     state, attempts, error_type, error_group, error_message = row[_WIDTH:]
-    status = Status.PENDING if state in (None, State.BEHIND) else Status[State(state).name]
+    status = Status.PENDING if state is None else search.STATUSES[State(state)]
     return replace(entry, status=status, attempts=attempts or 0, error_type=error_type or "", error_group=error_group or "",
                    error_message=error_message or "")  # fmt: skip

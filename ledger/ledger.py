@@ -13,6 +13,7 @@ from hooktape.ledger.catalogue import Catalogue
 from hooktape.ledger.database import Database
 from hooktape.ledger.jobs import Jobs
 from hooktape.ledger.leases import Leases
+from hooktape.ledger.lookups import Lookups
 from hooktape.ledger.migrations import migrate
 from hooktape.ledger.outcomes import Outcomes
 from hooktape.ledger.ownership import Ownership
@@ -35,6 +36,7 @@ class Ledger:
     stranded: Stranded
     ownership: Ownership
     catalogue: Catalogue
+    lookups: Lookups
     jobs: Jobs
     reconcile: Reconcile
     audit: Audit
@@ -48,6 +50,7 @@ class Ledger:
         self.stranded = Stranded(database)
         self.ownership = Ownership(database)
         self.catalogue = Catalogue(database)
+        self.lookups = Lookups(database)
         self.jobs = Jobs(database)
         self.reconcile = Reconcile(database)
         self.audit = Audit(database)

@@ -1,4 +1,4 @@
-"""PostgreSQL: many machines. Events and outcomes are partitioned by day."""
+"""PostgreSQL: many machines. Events, outcomes and lookups are partitioned by day."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from hooktape.ledger.sessions import LOCK_TIMEOUT, Sessions, brief, translated
 _LOCK = 0x686F6F6B
 _MIGRATION, _PARTITIONS = 1, 2
 _CONNECT_SECONDS = 5
-_PARTITIONED = ("events", "outcomes")
+_PARTITIONED = ("events", "outcomes", "lookups")
 
 
 class PostgresTransaction(Transaction):
@@ -51,7 +51,7 @@ class PostgresDatabase(Database):
     dialect = "postgresql"
     words: ClassVar[Mapping[str, str]] = {
         "bytes": "BYTEA", "serial": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-        "by_day": "PARTITION BY RANGE (day)", "clustered": ""}  # fmt: skip
+        "by_day": "PARTITION BY RANGE (day)", "clustered": "", "bytewise": ' COLLATE "C"'}  # fmt: skip
 
     def __init__(self, url: str) -> None:
         super().__init__()

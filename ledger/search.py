@@ -11,8 +11,11 @@ from hooktape.ledger.database import Transaction
 from hooktape.ledger.selection import Clock, Selection, Status
 
 _DAY = 86_400_000_000  # microseconds
-# Neither ended nor failed: no row, or waiting for another one.
-_STATES = {s: State.BEHIND if s is Status.PENDING else State[s.name] for s in Status}
+NO_ROW = frozenset({Status.PENDING, Status.NEVER_SEEN})
+"""What SQL can't tell apart: the group has no outcome. Its committed offsets say which of the two it is."""
+STATES = {Status.FAILED: State.WAITING, Status.HELD: State.BEHIND, Status.SUCCEEDED: State.SUCCEEDED, Status.STALE: State.STALE,
+          Status.DEAD: State.DEAD, Status.DISCARDED: State.DISCARDED}  # fmt: skip
+STATUSES = {state: status for status, state in STATES.items()}
 # A plain OR makes SQLite walk whole days.
 _OF_RESOURCES = """ JOIN (
     SELECT day, id FROM events WHERE day IN :days AND resource IN :resources
@@ -55,12 +58,20 @@ def known_topics(t: Transaction) -> list[str]:
     return [topic for (topic,) in t.rows("SELECT topic FROM event_topics ORDER BY topic")]
 
 
-def compile(t: Transaction, selection: Selection, group: str | None) -> Query | None:
-    """The search for a selection; None when nothing can match. Raises UsageError when it needs a group."""
+def compile(t: Transaction, selection: Selection, group: str | None,
+            beyond: Mapping[tuple[str, int], int] | None = None) -> Query | None:  # fmt: skip
+    """The search for a selection; None when nothing can match. Raises UsageError when it needs a group.
+
+    `beyond`: only events at or behind these offsets of the tape's partitions, found by their places; for few of them.
+    """
     if selection.needs_group and group is None:
-        raise UsageError("A status or an error group is a consumer group's: name the group too.")
+        raise UsageError("A status, attempts and an error group are a consumer group's: name the group too.")
     query = Query(_tables(selection, group), outcomes=group is not None)
     query.params["grp"] = group
+    if beyond is not None:
+        if not beyond:
+            return None
+        _beyond(query, beyond)
     _text(query, "shop", selection.shops)
     _text(query, "source", selection.sources)
     if selection.topics:
@@ -85,6 +96,16 @@ def compile(t: Transaction, selection: Selection, group: str | None) -> Query | 
     return query
 
 
+def of_prefix(t: Transaction, prefix: str) -> Query | None:
+    """The search for events by the beginning of their webhook id."""
+    days = _days(t)
+    if not days:
+        return None
+    # Not LIKE: SQLite takes no index for it, since there it doesn't tell small letters from capitals.
+    return Query("events e", ["e.day IN :days", "e.webhook_id >= :prefix", "e.webhook_id < :end"],
+                 {"days": days, "prefix": prefix, "end": prefix[:-1] + chr(ord(prefix[-1]) + 1)})  # fmt: skip
+
+
 def of_ids(t: Transaction, ids: Sequence[bytes], group: str | None) -> Query | None:
     """The search for events by their 16-byte ids."""
     days = _days(t)
@@ -103,7 +124,17 @@ def _tables(selection: Selection, group: str | None) -> str:
 
 
 def _has_outcome(selection: Selection) -> bool:
-    return bool(selection.error_group) or (bool(selection.statuses) and Status.PENDING not in selection.statuses)
+    return bool(selection.error_groups or selection.attempts) or (bool(selection.statuses) and NO_ROW.isdisjoint(selection.statuses))
+
+
+def _beyond(query: Query, places: Mapping[tuple[str, int], int]) -> None:
+    rows = []
+    for i, ((topic, partition), offset) in enumerate(places.items()):
+        rows.append(f"(:topic_{i}, CAST(:part_{i} AS INTEGER), CAST(:from_{i} AS BIGINT))")
+        query.params |= {f"topic_{i}": topic, f"part_{i}": partition, f"from_{i}": offset}
+    # CROSS JOIN: SQLite then begins with the places; PostgreSQL knows how few they are.
+    query.tables = f"(VALUES {', '.join(rows)}) b CROSS JOIN {query.tables}"
+    query.terms.append("e.kafka_topic = b.column1 AND e.kafka_partition = b.column2 AND e.kafka_offset >= b.column3")
 
 
 def _text(query: Query, column: str, values: Sequence[str]) -> None:
@@ -135,17 +166,21 @@ def _period(query: Query, selection: Selection) -> None:
 
 
 def _status(query: Query, selection: Selection) -> None:
-    states = [_STATES[status].value for status in selection.statuses]
-    if not _has_outcome(selection):
-        query.terms.append("(o.state IS NULL OR o.state IN :states)")
-        query.params["states"] = states
-        return
+    states = [STATES[status].value for status in selection.statuses if status not in NO_ROW]
+    terms = []
     if states:
-        query.terms.append("o.state IN :states")
+        terms.append("o.state IN :states")
         query.params["states"] = states
-    if selection.error_group:
-        query.terms.append("o.error_group = :error_group")
-        query.params["error_group"] = selection.error_group
-    if selection.error_group or set(selection.statuses) <= {Status.WAITING, Status.DEAD}:
+    if not NO_ROW.isdisjoint(selection.statuses):
+        terms.append("o.state IS NULL")
+    if terms:
+        query.terms.append(f"({' OR '.join(terms)})")
+    if selection.attempts is not None:
+        query.terms.append("o.attempts >= :attempts")
+        query.params["attempts"] = selection.attempts
+    if selection.error_groups:
+        query.terms.append("o.error_group IN :error_groups")
+        query.params["error_groups"] = list(selection.error_groups)
+    if selection.error_groups or (selection.statuses and set(selection.statuses) <= {Status.FAILED, Status.DEAD}):
         # Redundant, and what lets the planner take the partial index.
         query.terms.append("o.failed_at IS NOT NULL")

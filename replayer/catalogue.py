@@ -11,8 +11,9 @@ from contextlib import AbstractContextManager
 
 from hooktape import log
 from hooktape.errors import LedgerUnavailable, NothingMatched, NotOurs, TapeUnavailable
-from hooktape.ledger import catalogue
+from hooktape.ledger import catalogue, lookups
 from hooktape.ledger.ledger import Ledger
+from hooktape.schemas.event import Event
 from hooktape.settings import Settings
 from hooktape.tape.follower import Follower
 from hooktape.tape.names import Kind, Names
@@ -33,7 +34,10 @@ _DAY = 86_400
 
 def entry(wire: Wire, record: Record) -> catalogue.Entry:
     """The catalogue's row for a record of the log. Raises NotOurs."""
-    event = wire.decode(record.value)
+    return _entry(wire.decode(record.value), record)
+
+
+def _entry(event: Event, record: Record) -> catalogue.Entry:
     return catalogue.Entry(
         event.key, event.shop, event.topic, event.webhook_id, event.resource, event.resource_root, event.version_us,
         event.triggered_us, event.received_us, event.source, *record.at, len(event.payload),
@@ -91,16 +95,20 @@ class Cataloguer(AbstractContextManager["Cataloguer"]):
                 continue  # retention took the beginning of a span meanwhile: the new low watermarks tell
 
     def _record(self, records: Iterable[Record], positions: Mapping[Partition, int], seen: dict[Partition, int | None]) -> bool:
-        rows = []
+        rows: list[catalogue.Entry] = []
+        names: list[lookups.Row] = []
+        namer = self._ledger.lookups.namer
         for record in records:
             try:
-                rows.append(entry(self._wire, record))
+                event = self._wire.decode(record.value)
+                rows.append(_entry(event, record))
+                names += namer.rows(event)
             except NotOurs as error:
                 self.foreign += 1
                 _log.warning("a record on the tape isn't an event; it's left where it is", at=record.at, error=str(error))
         if not positions:
             return True
-        if not self._ledger.catalogue.record(rows, positions, {p: seen.get(p) for p in positions}):
+        if not self._ledger.catalogue.record(rows, positions, {p: seen.get(p) for p in positions}, names):
             return False
         seen |= positions
         return True

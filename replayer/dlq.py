@@ -18,6 +18,7 @@ from hooktape.ledger.jobs import Kind
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Clock, Selection, Status
+from hooktape.ledger.where import Where, compiled
 from hooktape.replayer.catalogue import entry as catalogue_entry
 from hooktape.replayer.plan import (
     Candidate,
@@ -82,7 +83,8 @@ def matches(selection: Selection, letter: Letter) -> bool:
         and (not selection.resources or e.resource in selection.resources or e.root in selection.resources)
         and (not selection.sources or e.source in selection.sources)
         and (not selection.statuses or Status.DEAD in selection.statuses)
-        and (not selection.error_group or group == selection.error_group)
+        and (not selection.error_groups or group in selection.error_groups)
+        and (selection.attempts is None or (letter.failure is not None and letter.failure.attempts >= selection.attempts))
         and (selection.since is None or moment >= selection.since)
         and (selection.until is None or moment < selection.until)
     )
@@ -125,8 +127,14 @@ class DeadLetters:
             if isinstance(letter, Letter):
                 last[letter.key] = letter
         chosen = [letter for letter in last.values() if matches(selection, letter)]
+        if selection.where:
+            chosen = [letter for batch in _batches(chosen) for letter in self._where(batch, compiled(selection.where))]
         chosen = [letter for batch in _batches(chosen) for letter in self._still_dead(batch)]
         return sorted(chosen, key=lambda letter: (letter.entry.received_at, letter.key))
+
+    def _where(self, letters: list[Letter], where: Where) -> list[Letter]:
+        records = self.records(letters)
+        return [x for x in letters if x.at in records and where.matches(self._wire.decode(records[x.at].value).payload)]
 
     def _still_dead(self, letters: list[Letter]) -> list[Letter]:
         states = self._ledger.outcomes.states(self.group, [letter.key for letter in letters])
