@@ -4,6 +4,8 @@ The name leads to the resource and not to the event that bore it: a refund or a 
 the same; and an order that is updated a hundred times a day is one row. Kept are names, numbers and tokens that identify one resource
 and that somebody reads off a screen, a mail or an address: few for each event. Not kept are e-mails, names of people and addresses
 (personal data), and SKUs (hundreds in one body). Numbers that are ids need no row: `resource` holds them.
+
+It costs 10 µs of CPU an event (three in five an order of 6.7 KB, 2.4 rows an event, SQLite), 8 of them for looking into bodies.
 """
 
 import hashlib
