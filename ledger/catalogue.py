@@ -140,10 +140,9 @@ class Catalogue:
              newest_first: bool = False, beyond: Mapping[Place, int] | None = None) -> list[Entry]:  # fmt: skip
         """A page of the selected events by time received, with their status in `group` where one is given.
 
-        What SQL alone can't say (`Selection.needs_tape`) it doesn't: `where` is left out, an event without an outcome is PENDING, and
-        both of the statuses that say so select it. `replayer.finding.Finder` says the rest. `beyond`: only events at or behind these
-        offsets of the tape's partitions, found by their places, for few of them. Raises UsageError when the selection needs a group and
-        there is none.
+        An event without an outcome is PENDING, also where its group has gone past it. `beyond`: only events at or behind these offsets
+        of the tape's partitions, found by their places, for few of them. Raises UsageError when the selection needs a group and there
+        is none, or what SQL alone can't say (`Selection.needs_tape`): that is `replayer.finding.Finder`'s.
         """
 
         def work(t: Transaction) -> list[Entry]:

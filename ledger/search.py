@@ -60,12 +60,14 @@ def known_topics(t: Transaction) -> list[str]:
 
 def compile(t: Transaction, selection: Selection, group: str | None,
             beyond: Mapping[tuple[str, int], int] | None = None) -> Query | None:  # fmt: skip
-    """The search for a selection; None when nothing can match. Raises UsageError when it needs a group.
+    """The search for a selection; None when nothing can match. Raises UsageError when it needs a group, or the tape.
 
     `beyond`: only events at or behind these offsets of the tape's partitions, found by their places; for few of them.
     """
     if selection.needs_group and group is None:
         raise UsageError("A status, attempts and an error group are a consumer group's: name the group too.")
+    if selection.needs_tape:
+        raise UsageError("Bodies and committed offsets aren't in the catalogue: `replayer.finding.Finder` selects by them.")
     query = Query(_tables(selection, group), outcomes=group is not None)
     query.params["grp"] = group
     if beyond is not None:

@@ -6,7 +6,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -127,7 +127,12 @@ class Selection:
     @property
     def needs_tape(self) -> bool:
         """Whether SQL alone can't say what is selected: bodies and committed offsets lie on Kafka (`replayer.finding.Finder`)."""
-        return bool(self.where) or len({Status.PENDING, Status.NEVER_SEEN}.intersection(self.statuses)) == 1
+        return bool(self.where) or len(set(_NO_ROW).intersection(self.statuses)) == 1
+
+    def in_sql(self) -> "Selection":
+        """What SQL can say of it: as much or more is selected, and whoever asks so sorts out the rest."""
+        without = tuple(dict.fromkeys(s for given in self.statuses for s in (_NO_ROW if given in _NO_ROW else (given,))))
+        return replace(self, where="", statuses=without)
 
     def to_json(self) -> str:
         """The fields that are set, as JSON; `from_json` reads it back."""
@@ -203,6 +208,8 @@ def shop_domain(word: str) -> str:
     return word if "." in word else f"{word}.myshopify.com"
 
 
+# Both have no outcome.
+_NO_ROW = (Status.PENDING, Status.NEVER_SEEN)
 _NAMES = {name: field for field in FIELDS for name in (field.name, field.attribute)}
 # What lies in retry topics, in one word.
 _ALIASES = {"waiting": (Status.FAILED, Status.HELD)}

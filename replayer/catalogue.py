@@ -54,7 +54,7 @@ class Cataloguer(AbstractContextManager["Cataloguer"]):
     """Reads the tape into the catalogue. `foreign` counts the records that it met and that aren't events."""
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
-        self._settings = settings
+        self.settings = settings
         self._ledger = ledger
         self._wire = Wire(settings)
         self.reader = Reader(settings)
@@ -70,7 +70,7 @@ class Cataloguer(AbstractContextManager["Cataloguer"]):
 
         `progress` gets (records read, records to read). Raises TapeUnavailable, LedgerUnavailable.
         """
-        ends = dict(until if until is not None else self.reader.ends(log_topics(self._settings, self.reader)))
+        ends = dict(until if until is not None else self.reader.ends(log_topics(self.settings, self.reader)))
         read = 0
         while True:
             seen: dict[Partition, int | None] = {p: None for p in ends} | dict(self._ledger.catalogue.positions())
@@ -115,7 +115,7 @@ class Cataloguer(AbstractContextManager["Cataloguer"]):
 
     def lag(self) -> int:
         """Records on the tape that the catalogue hasn't read."""
-        topics = log_topics(self._settings, self.reader)
+        topics = log_topics(self.settings, self.reader)
         positions = self._ledger.catalogue.positions()
         lows = self.reader.lows(topics)
         return sum(max(0, end - max(positions.get(p, 0), lows.get(p, 0))) for p, end in self.reader.ends(topics).items())
@@ -123,11 +123,11 @@ class Cataloguer(AbstractContextManager["Cataloguer"]):
     def prune(self, now: float) -> int:
         """Forgets what retention removed from the tape, and outcomes too old to matter; how many events that was."""
         gone = 0
-        for partition, low in self.reader.lows(log_topics(self._settings, self.reader)).items():
+        for partition, low in self.reader.lows(log_topics(self.settings, self.reader)).items():
             if low > self._pruned.get(partition, 0):
                 gone += self._ledger.catalogue.prune(*partition, low)
                 self._pruned[partition] = low
-        self._ledger.prune(int(now // _DAY) - max(_KEPT_DAYS, self._settings.retention_days + 2))
+        self._ledger.prune(int(now // _DAY) - max(_KEPT_DAYS, self.settings.retention_days + 2))
         return gone
 
     def follow(self, stop: threading.Event) -> None:
@@ -141,10 +141,10 @@ class Cataloguer(AbstractContextManager["Cataloguer"]):
                 stop.wait(_PAUSE)
 
     def _follow(self, stop: threading.Event) -> None:
-        with Follower(self._settings) as follower:
+        with Follower(self.settings) as follower:
             seen: dict[Partition, int | None] = {}
             while not stop.is_set():
-                lows = self.reader.lows(log_topics(self._settings, self.reader))
+                lows = self.reader.lows(log_topics(self.settings, self.reader))
                 if new := lows.keys() - seen.keys():
                     positions = self._ledger.catalogue.positions()
                     seen |= {p: positions.get(p) for p in new}

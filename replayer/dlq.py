@@ -19,7 +19,9 @@ from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Clock, Selection, Status
 from hooktape.ledger.where import Where, compiled
+from hooktape.replayer.catalogue import Cataloguer
 from hooktape.replayer.catalogue import entry as catalogue_entry
+from hooktape.replayer.finding import Finder
 from hooktape.replayer.plan import (
     Candidate,
     Plan,
@@ -29,7 +31,6 @@ from hooktape.replayer.plan import (
     item,
     new_job,
     newest_succeeded,
-    pages,
     write,
 )
 from hooktape.schemas.event import Coordinates, Event
@@ -194,8 +195,9 @@ class DeadLetters:
         letters = self.find(selection)
         have = {letter.key for letter in letters}
         sources = [(letter.entry, letter.redrives, True) for letter in letters]
-        with Reader(self._settings) as reader:
-            for page in pages(self._ledger, replace(selection, statuses=(Status.DEAD,)), self.group):
+        with Cataloguer(self._settings, self._ledger) as cataloguer:
+            finder, reader = Finder(self._settings, self._ledger, cataloguer), cataloguer.reader
+            for page in finder.pages(replace(selection, statuses=(Status.DEAD,)), self.group):
                 rest = [e for e in page if EventKey(*e.key) not in have]
                 lows = reader.lows({e.kafka_topic for e in rest})
                 sources += [(e, 0, e.offset >= lows.get((e.kafka_topic, e.partition), 2**62)) for e in rest]

@@ -152,7 +152,7 @@ class Finder:
         beyond = None
         if passed is not None and set(selection.statuses) == {Status.PENDING}:
             beyond = self._little_behind(passed)
-        for page in self._catalogue(selection, group, after, limit, newest_first, beyond):
+        for page in self._catalogue(selection.in_sql(), group, after, limit, newest_first, beyond):
             kept = [e for e in page if ends is None or e.offset < ends.get((e.kafka_topic, e.partition), 0)]
             if passed is not None:
                 told = [replace(e, status=passed.status(*_place(e))) if e.status is Status.PENDING else e for e in kept]

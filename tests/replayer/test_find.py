@@ -88,3 +88,9 @@ def test_a_list_goes_on_after_its_cursor_and_takes_ids_from_a_file(tape: Setting
     assert (wrong.exit_code, "Line 2" in str(wrong.exception)) == (2, True)
     assert cli(tape, url, "events", "list", "--where", "id == `3`", "--count").stdout == "1\n"
     assert cli(tape, url, "events", "list", "--where", "id ==").exit_code == 2
+
+
+def test_a_plan_holds_only_what_the_bodies_select(tape: Settings, url: str) -> None:
+    record(tape, [event(n) for n in range(6)])
+    planned = cli(tape, url, "replay", "plan", "--group", GROUP, "--where", "id >= `4`", "--json")
+    assert json.loads(planned.stdout)["decisions"] == {"run": 2}
