@@ -15,12 +15,11 @@ from hooktape.errors import NotAllowed
 from hooktape.ledger.items import Account
 from hooktape.ledger.jobs import Job
 from hooktape.ledger.ledger import Ledger
-from hooktape.ledger.selection import Selection
+from hooktape.ledger.selection import FIELDS, Selection, read_ids
 from hooktape.settings import Settings
 from hooktape.times import from_micros
 
 F = TypeVar("F", bound=Callable[..., Any])
-_SELECTING = ("topic", "shop", "resource", "id", "since", "until", "clock", "status", "source", "error_group")
 # A line of progress where there's no terminal: often enough to see life, seldom enough for a log.
 _LINE_SECONDS = 5.0
 
@@ -31,26 +30,27 @@ rate_option = click.option("--rate", type=float, help="At most so many events a 
 
 
 def selecting(function: F) -> F:
-    """Adds the options of a selection; `taken` turns them into one."""
-    for option in reversed((
-        click.option("--topic", multiple=True, help="Shopify topic, as in orders/create or orders/*; repeatable."),
-        click.option("--shop", multiple=True, help="The shop's domain; repeatable."),
-        click.option("--resource", multiple=True, help="type/id, as in order/1001, or what belongs to it; repeatable."),
-        click.option("--id", multiple=True, help="Webhook id; repeatable."),
-        click.option("--since", help="From this time on: ISO 8601, or a time ago (2h, 3d)."),
-        click.option("--until", help="Before this time."),
-        click.option("--clock", type=click.Choice(["received", "triggered"]), help="Whose time: ours (the default), or Shopify's."),
-        click.option("--status", multiple=True, help="pending, waiting, succeeded, dead, stale or discarded in --group; repeatable."),
-        click.option("--source", multiple=True, help="webhook, reconciler or import; repeatable."),
-        click.option("--error-group", help="Events that died of this cause (`hooktape dlq groups`)."),
-    )):  # fmt: skip
+    """Adds the options of a selection, from its table of fields; `taken` turns them into one."""
+    for field in reversed(FIELDS):
+        # Statuses aren't a click.Choice: they may stand with commas between, as in the API, and `Selection.parse` names the words.
+        kind = click.Choice(list(field.choices)) if field.choices and not field.repeatable else None
+        option = click.option(f"--{field.name.replace('_', '-')}", field.name, type=kind, multiple=field.repeatable, help=field.help)
         function = option(function)
+        if field.attribute == "ids":
+            function = id_file_option(function)
     return function
 
 
+id_file_option = click.option("--id-file", type=click.File("rb"), help="A file of webhook ids, one a line; - is standard input.")
+
+
 def taken(options: dict[str, Any]) -> Selection:
-    """The selection in a command's options, which are taken out of `options`."""
-    return Selection.parse({name: options.pop(name) for name in _SELECTING if name in options})
+    """The selection in a command's options, which are taken out of `options`. Raises UsageError."""
+    file = options.pop("id_file", None)
+    given = {field.name: options.pop(field.name) for field in FIELDS if field.name in options}
+    if file is not None:
+        given["id"] = [*given["id"], *read_ids(file, "standard input" if file.name in ("-", "<stdin>") else str(file.name))]
+    return Selection.parse(given)
 
 
 @contextmanager

@@ -1,12 +1,15 @@
 """Where on the tape an event lies, and the searches over that."""
 
+import base64
+import struct
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 import msgspec
 
-from hooktape.ledger import search
+from hooktape.errors import UsageError
+from hooktape.ledger import lookups, search
 from hooktape.ledger.checks import State
 from hooktape.ledger.database import Database, Transaction
 from hooktape.ledger.keys import EventKey, event_id16
@@ -82,6 +85,23 @@ class After(NamedTuple):
         triggered = self.triggered_at if clock is Clock.TRIGGERED else None
         return self.received_at if triggered is None else triggered, self.id
 
+    def encode(self) -> str:
+        """As commands and the API hand it out: opaque, fit for an address, and fit for nothing but `decode`."""
+        triggered = self.triggered_at
+        return base64.urlsafe_b64encode(_CURSOR.pack(self.received_at, triggered is not None, triggered or 0, self.id)).decode()
+
+    @classmethod
+    def decode(cls, text: str) -> "After":
+        """Raises UsageError for what `encode` didn't write."""
+        try:
+            received, known, triggered, id_ = _CURSOR.unpack(base64.b64decode(text, b"-_", validate=True))
+        except (ValueError, struct.error):
+            raise UsageError(f"{text[:60]!r} isn't a cursor: take the one that the page before ended with.") from None
+        return cls(received, id_, triggered if known else None)
+
+
+# 33 bytes: no padding in base64.
+_CURSOR = struct.Struct(">q?q16s")
 
 COLUMNS = ("day, id, shop, topic, webhook_id, resource, root, version, triggered_at, received_at, source, kafka_topic, "
             "kafka_partition, kafka_offset, size, copies, proof")  # fmt: skip
@@ -96,11 +116,13 @@ class Catalogue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def record(self, rows: Sequence[Entry], positions: Mapping[Place, int], expected: Mapping[Place, int | None]) -> bool:
+    def record(self, rows: Sequence[Entry], positions: Mapping[Place, int], expected: Mapping[Place, int | None],
+               names: Sequence[lookups.Row] = ()) -> bool:  # fmt: skip
         """Adds records read from the tape and moves the positions, both or neither. False: another was faster.
 
-        `positions`: the next offset to read; `expected`: what `positions()` said for each of them before the batch was
-        read, None where it said nothing. An event that is known already (one more copy) keeps its first coordinates.
+        `positions`: the next offset to read; `expected`: what `positions()` said for each of them before the batch was read, None where
+        it said nothing; `names`: what `ledger.lookups` finds the events' resources by. An event that is known already (one more copy)
+        keeps its first coordinates.
         After False read `positions()` again and go on from there.
         """
 
@@ -111,6 +133,7 @@ class Catalogue:
             t.many("INSERT INTO event_topics (topic) VALUES (:topic) ON CONFLICT (topic) DO NOTHING",
                    [{"topic": topic} for topic in sorted({clean(row.topic) for row in rows})])  # fmt: skip
             t.insert(_ADD, _TYPES, ready, _AGAIN)
+            lookups.add(t, names)
             return True
 
         # Sorted by key, so that two transactions can't wait for each other and neighbours in an index come one after another.
@@ -130,7 +153,7 @@ class Catalogue:
         """Forgets all events and positions; outcomes stay."""
 
         def work(t: Transaction) -> None:
-            for table in ("events", "event_days", "event_topics", "positions"):
+            for table in ("events", "lookups", "event_days", "event_topics", "positions"):
                 t.empty(table)
 
         self._database.write(work)
@@ -146,16 +169,18 @@ class Catalogue:
         return self._database.read(search.known_topics)
 
     def find(self, selection: Selection, group: str | None = None, *, after: After | None = None, limit: int = 100,
-             newest_first: bool = False) -> list[Entry]:  # fmt: skip
+             newest_first: bool = False, beyond: Mapping[Place, int] | None = None) -> list[Entry]:  # fmt: skip
         """A page of the selected events by time received (where the selection's clock is Shopify's: by time triggered), with
         their status in `group` where one is given.
 
-        Raises UsageError when the selection needs a group and there is none.
+        An event without an outcome is PENDING, also where its group has gone past it. `beyond`: only events at or behind these offsets
+        of the tape's partitions, found by their places, for few of them. Raises UsageError when the selection needs a group and there
+        is none, or what SQL alone can't say (`Selection.needs_tape`): that is `replayer.finding.Finder`'s.
         """
 
         def work(t: Transaction) -> list[Entry]:
             t.step_by_index()
-            query = search.compile(t, selection, group)
+            query = search.compile(t, selection, group, beyond)
             if query is None:
                 return []
             sql, params = query.page(COLUMNS, after.by(query.clock) if after else None, limit, newest_first)
@@ -182,6 +207,15 @@ class Catalogue:
         if shop is None:
             return self.find(Selection(ids=(webhook_id,)), group)
         return self.by_id(event_id16(shop, webhook_id), group)
+
+    def starting(self, prefix: str, limit: int = 100) -> list[Entry]:
+        """Events whose webhook id begins so, in plain ASCII."""
+
+        def work(t: Transaction) -> list[Entry]:
+            query = search.of_prefix(t, prefix)
+            return [] if query is None else [_entry(row, None) for row in t.rows(*query.page(COLUMNS, None, limit, False))]
+
+        return self._database.read(work)
 
     def by_id(self, id_: bytes, group: str | None = None) -> list[Entry]:
         """The event with this key's `id`, on whatever day it lies."""
@@ -225,6 +259,6 @@ def _entry(row: tuple[Any, ...], group: str | None) -> Entry:
     if group is None:
         return entry
     state, attempts, error_type, error_group, error_message = row[_WIDTH:]
-    status = Status.PENDING if state in (None, State.BEHIND) else Status[State(state).name]
+    status = Status.PENDING if state is None else search.STATUSES[State(state)]
     return msgspec.structs.replace(entry, status=status, attempts=attempts or 0, error_type=error_type or "", error_group=error_group or "",
                    error_message=error_message or "")  # fmt: skip

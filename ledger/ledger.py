@@ -14,6 +14,7 @@ from hooktape.ledger.database import Database
 from hooktape.ledger.jobs import Jobs
 from hooktape.ledger.leases import Leases
 from hooktape.ledger.letters import Letters
+from hooktape.ledger.lookups import Lookups
 from hooktape.ledger.migrations import migrate
 from hooktape.ledger.outcomes import Outcomes
 from hooktape.ledger.ownership import Ownership
@@ -37,6 +38,7 @@ class Ledger:
     ownership: Ownership
     catalogue: Catalogue
     letters: Letters
+    lookups: Lookups
     jobs: Jobs
     reconcile: Reconcile
     audit: Audit
@@ -51,6 +53,7 @@ class Ledger:
         self.ownership = Ownership(database)
         self.catalogue = Catalogue(database)
         self.letters = Letters(database)
+        self.lookups = Lookups(database)
         self.jobs = Jobs(database)
         self.reconcile = Reconcile(database)
         self.audit = Audit(database)

@@ -288,11 +288,14 @@ def _narrow(selection: Selection, terms: list[str], params: dict[str, Any]) -> N
     for name, column, values in (
         ("ids", "COALESCE(l.webhook_id, e.webhook_id)", selection.ids), ("shops", "COALESCE(l.shop, e.shop, o.shop)", selection.shops),
         ("sources", "COALESCE(l.source, e.source)", selection.sources),
-        ("groups", "o.error_group", (selection.error_group,) if selection.error_group else ()),
+        ("groups", "o.error_group", selection.error_groups),
     ):  # fmt: skip
         if values:
             terms.append(f"{column} IN :{name}")
             params[name] = list(values)
+    if selection.attempts is not None:
+        terms.append("o.attempts >= :attempts")
+        params["attempts"] = selection.attempts
     if selection.resources:
         terms.append("(COALESCE(l.resource, e.resource) IN :resources OR COALESCE(l.root, e.root) IN :resources)")
         params["resources"] = list(selection.resources)

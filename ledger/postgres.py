@@ -1,4 +1,4 @@
-"""PostgreSQL: many machines. Events and outcomes are partitioned by day."""
+"""PostgreSQL: many machines. Events, outcomes and lookups are partitioned by day."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ _MIGRATION, _PARTITIONS = 1, 2
 _CONNECT_SECONDS = 5
 _STEPS = "SELECT " + ", ".join(f"set_config('enable_{how}', 'off', true)" for how in ("hashjoin", "mergejoin", "seqscan", "sort"))
 _STEPS += ", set_config('max_parallel_workers_per_gather', '0', true)"
-_PARTITIONED = ("events", "outcomes")
+_PARTITIONED = ("events", "outcomes", "lookups")
 
 
 class PostgresTransaction(Transaction):
@@ -62,7 +62,7 @@ class PostgresDatabase(Database):
     dialect = "postgresql"
     words: ClassVar[Mapping[str, str]] = {
         "bytes": "BYTEA", "serial": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-        "by_day": "PARTITION BY RANGE (day)", "clustered": ""}  # fmt: skip
+        "by_day": "PARTITION BY RANGE (day)", "clustered": "", "bytewise": ' COLLATE "C"'}  # fmt: skip
 
     def __init__(self, url: str) -> None:
         super().__init__()

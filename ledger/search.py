@@ -23,8 +23,11 @@ from hooktape.ledger.database import Transaction
 from hooktape.ledger.selection import Clock, Selection, Status
 
 _DAY = 86_400_000_000  # microseconds
-# Neither ended nor failed: no row, or waiting for another one.
-_STATES = {s: State.BEHIND if s is Status.PENDING else State[s.name] for s in Status}
+NO_ROW = frozenset({Status.PENDING, Status.NEVER_SEEN})
+"""What SQL can't tell apart: the group has no outcome. Its committed offsets say which of the two it is."""
+STATES = {Status.FAILED: State.WAITING, Status.HELD: State.BEHIND, Status.SUCCEEDED: State.SUCCEEDED, Status.STALE: State.STALE,
+          Status.DEAD: State.DEAD, Status.DISCARDED: State.DISCARDED}  # fmt: skip
+STATUSES = {state: status for status, state in STATES.items()}
 # A plain OR makes SQLite walk whole days. The first term on `resource` is that of its partial index.
 _PART = "resource <> COALESCE(root, '') AND resource IN :resources"
 _OF_RESOURCES = f"""(SELECT * FROM events WHERE day IN :days AND {_PART}
@@ -125,16 +128,26 @@ def known_topics(t: Transaction) -> list[str]:
     return [topic for (topic,) in t.rows("SELECT topic FROM event_topics ORDER BY topic")]
 
 
-def compile(t: Transaction, selection: Selection, group: str | None) -> Query | None:
-    """The search for a selection; None when nothing can match. Raises UsageError when it needs a group."""
+def compile(t: Transaction, selection: Selection, group: str | None,
+            beyond: Mapping[tuple[str, int], int] | None = None) -> Query | None:  # fmt: skip
+    """The search for a selection; None when nothing can match. Raises UsageError when it needs a group, or the tape.
+
+    `beyond`: only events at or behind these offsets of the tape's partitions, found by their places; for few of them.
+    """
     if selection.needs_group and group is None:
-        raise UsageError("A status or an error group is a consumer group's: name the group too.")
+        raise UsageError("A status, attempts and an error group are a consumer group's: name the group too.")
+    if selection.needs_tape:
+        raise UsageError("Bodies and committed offsets aren't in the catalogue: `replayer.finding.Finder` selects by them.")
+    if beyond is not None and not beyond:
+        return None
     few = bool(selection.ids or selection.resources)
     by_outcome = _is_by_outcome(selection) and not few
     query = Query(_tables(selection, group), outcomes=group is not None, clock=selection.clock, time=_TIMES[selection.clock],
                   lateral=t.lateral)  # fmt: skip
     query.params["grp"] = group
-    if few:
+    if beyond is not None:
+        _beyond(query, beyond)
+    if few or beyond is not None:
         query.time = _FEW.format(query.time)
     elif by_outcome:
         query.clock, query.time, query.id = Clock.RECEIVED, "o.received_at", "o.id"
@@ -142,7 +155,7 @@ def compile(t: Transaction, selection: Selection, group: str | None) -> Query | 
     topics = _matching(t, selection.topics)
     if selection.topics and not topics:
         return None
-    _walk(query, {"shop": selection.shops, "topic": topics}, one=few or by_outcome)
+    _walk(query, {"shop": selection.shops, "topic": topics}, one=few or by_outcome or beyond is not None)
     if few:
         days = _days(t)
         if not days:
@@ -159,6 +172,16 @@ def compile(t: Transaction, selection: Selection, group: str | None) -> Query | 
     if by_outcome:
         _along_outcomes(query, selection, topics)
     return query
+
+
+def of_prefix(t: Transaction, prefix: str) -> Query | None:
+    """The search for events by the beginning of their webhook id."""
+    days = _days(t)
+    if not days:
+        return None
+    # Not LIKE: SQLite takes no index for it, since there it doesn't tell small letters from capitals.
+    return Query("events e", ["e.day IN :days", "e.webhook_id >= :prefix", "e.webhook_id < :end"],
+                 {"days": days, "prefix": prefix, "end": prefix[:-1] + chr(ord(prefix[-1]) + 1)})  # fmt: skip
 
 
 def of_ids(t: Transaction, ids: Sequence[bytes], group: str | None) -> Query | None:
@@ -180,12 +203,23 @@ def _tables(selection: Selection, group: str | None) -> str:
 
 
 def _has_outcome(selection: Selection) -> bool:
-    return bool(selection.error_group) or (bool(selection.statuses) and Status.PENDING not in selection.statuses)
+    return bool(selection.error_groups or selection.attempts) or (bool(selection.statuses) and NO_ROW.isdisjoint(selection.statuses))
+
+
+def _beyond(query: Query, places: Mapping[tuple[str, int], int]) -> None:
+    rows = []
+    for i, ((topic, partition), offset) in enumerate(places.items()):
+        rows.append(f"(:topic_{i}, CAST(:part_{i} AS INTEGER), CAST(:from_{i} AS BIGINT))")
+        query.params |= {f"topic_{i}": topic, f"part_{i}": partition, f"from_{i}": offset}
+    # CROSS JOIN: SQLite then begins with the places; PostgreSQL knows how few they are.
+    query.tables = f"(VALUES {', '.join(rows)}) b CROSS JOIN {query.tables}"
+    query.terms.append("e.kafka_topic = b.column1 AND e.kafka_partition = b.column2 AND e.kafka_offset >= b.column3")
 
 
 def _is_by_outcome(selection: Selection) -> bool:
     """Whether all that it selects stands in the outcomes' index of what hasn't succeeded."""
-    return _has_outcome(selection) and (bool(selection.error_group) or Status.SUCCEEDED not in selection.statuses)
+    return _has_outcome(selection) and (bool(selection.error_groups)
+                                        or (bool(selection.statuses) and Status.SUCCEEDED not in selection.statuses))  # fmt: skip
 
 
 def _walk(query: Query, wanted: Mapping[str, Sequence[str]], *, one: bool) -> None:
@@ -231,17 +265,21 @@ def _period(query: Query, selection: Selection) -> None:
 
 
 def _status(query: Query, selection: Selection) -> None:
-    states = [_STATES[status].value for status in selection.statuses]
-    if not _has_outcome(selection):
-        query.terms.append("(o.state IS NULL OR o.state IN :states)")
-        query.params["states"] = states
-        return
+    states = [STATES[status].value for status in selection.statuses if status not in NO_ROW]
+    terms = []
     if states:
-        query.terms.append("o.state IN :states")
+        terms.append("o.state IN :states")
         query.params["states"] = states
-    if selection.error_group:
-        query.terms.append("o.error_group = :error_group")
-        query.params["error_group"] = selection.error_group
+    if not NO_ROW.isdisjoint(selection.statuses):
+        terms.append("o.state IS NULL")
+    if terms:
+        query.terms.append(f"({' OR '.join(terms)})")
+    if selection.attempts is not None:
+        query.terms.append("o.attempts >= :attempts")
+        query.params["attempts"] = selection.attempts
+    if selection.error_groups:
+        query.terms.append("o.error_group IN :error_groups")
+        query.params["error_groups"] = list(selection.error_groups)
 
 
 def _along_outcomes(query: Query, selection: Selection, topics: Sequence[str]) -> None:
@@ -251,6 +289,6 @@ def _along_outcomes(query: Query, selection: Selection, topics: Sequence[str]) -
         query.terms.append("o.topic IN :outcome_topics")
         query.params["outcome_topics"] = list(topics)
     # Only a failure's row tells its shop.
-    if selection.shops and (selection.error_group or {_STATES[s] for s in selection.statuses} <= FAILED):
+    if selection.shops and (selection.error_groups or {STATES[s] for s in selection.statuses} <= FAILED):
         query.terms.append("o.shop IN :outcome_shops")
         query.params["outcome_shops"] = list(selection.shops)

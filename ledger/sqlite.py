@@ -59,7 +59,7 @@ class SqliteDatabase(Database):
 
     dialect = "sqlite"
     words: ClassVar[Mapping[str, str]] = {
-        "bytes": "BLOB", "serial": "INTEGER PRIMARY KEY", "by_day": "", "clustered": "WITHOUT ROWID"}  # fmt: skip
+        "bytes": "BLOB", "serial": "INTEGER PRIMARY KEY", "by_day": "", "clustered": "WITHOUT ROWID", "bytewise": ""}  # fmt: skip
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class SqliteDatabase(Database):
         def work(transaction: Transaction) -> int:
             found = {day for table in ("events", "outcomes")
                      for (day,) in transaction.rows(f"SELECT DISTINCT day FROM {table} WHERE day < :before", {"before": before})}
-            for table in ("events", "outcomes", "waiting", "event_days"):
+            for table in ("events", "outcomes", "lookups", "waiting", "event_days"):
                 transaction.run(f"DELETE FROM {table} WHERE day < :before", {"before": before})
             return len(found)
 

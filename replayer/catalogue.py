@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 
 from hooktape import log
 from hooktape.errors import LedgerUnavailable, NothingMatched, NotOurs, TapeUnavailable
-from hooktape.ledger import catalogue
+from hooktape.ledger import catalogue, lookups
 from hooktape.ledger.catalogue import Proof
 from hooktape.ledger.ledger import Ledger
 from hooktape.replayer.letters import LetterIndex
@@ -62,10 +62,13 @@ _UNSIGNED = {"reconciler": Proof.ADMIN, "import": Proof.IMPORT}
 
 def entry(wire: Wire, record: Record, prover: Prover | None = None) -> catalogue.Entry:
     """The catalogue's row for a record of the log. Raises NotOurs."""
-    event = wire.decode(record.value)
+    return _entry(wire.decode(record.value), record, prover or _NO_SECRETS)
+
+
+def _entry(event: Event, record: Record, prover: Prover) -> catalogue.Entry:
     return catalogue.Entry(
         event.key, event.shop, event.topic, event.webhook_id, event.resource, event.resource_root, event.version_us,
-        event.triggered_us, event.received_us, event.source, *record.at, len(event.payload), 1, (prover or _NO_SECRETS).proof(event),
+        event.triggered_us, event.received_us, event.source, *record.at, len(event.payload), 1, prover.proof(event),
     )  # fmt: skip
 
 
@@ -86,7 +89,7 @@ class Cataloguer(AbstractContextManager["Cataloguer"]):
     """
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
-        self._settings = settings
+        self.settings = settings
         self._ledger = ledger
         self._wire = Wire(settings)
         self._prover = Prover([secret.reveal() for secret in settings.shopify_secrets])
@@ -104,7 +107,7 @@ class Cataloguer(AbstractContextManager["Cataloguer"]):
 
         `progress` gets (records read, records to read). Raises TapeUnavailable, LedgerUnavailable.
         """
-        ends = dict(until if until is not None else self.reader.ends(log_topics(self._settings, self.reader)))
+        ends = dict(until if until is not None else self.reader.ends(log_topics(self.settings, self.reader)))
         read = 0
         while True:
             seen: dict[Partition, int | None] = {p: None for p in ends} | dict(self._ledger.catalogue.positions())
@@ -117,7 +120,7 @@ class Cataloguer(AbstractContextManager["Cataloguer"]):
             try:
                 batch = _Batch()
                 for records in self.reader.scan(spans, _POLL):
-                    batch.add(self._rows(records), _next(records))
+                    batch.add(*self._rows(records), _next(records))
                     read += len(records)
                     if batch.is_full and not self._record(batch, seen):
                         break
@@ -125,7 +128,7 @@ class Cataloguer(AbstractContextManager["Cataloguer"]):
                         progress(read, total)
                 else:
                     # Markers and removed records at a span's end leave the position short of it.
-                    batch.add([], {p: span.end for p, span in spans.items()})
+                    batch.add([], [], {p: span.end for p, span in spans.items()})
                     if self._record(batch, seen):
                         return ends
             except NothingMatched:
@@ -139,31 +142,35 @@ class Cataloguer(AbstractContextManager["Cataloguer"]):
         self._ledger.catalogue.reset()
         return self.catch_up(progress=progress)
 
-    def _rows(self, records: Iterable[Record]) -> list[catalogue.Entry]:
-        rows = []
+    def _rows(self, records: Iterable[Record]) -> tuple[list[catalogue.Entry], list[lookups.Row]]:
+        rows: list[catalogue.Entry] = []
+        names: list[lookups.Row] = []
+        namer = self._ledger.lookups.namer
         for record in records:
             try:
-                rows.append(entry(self._wire, record, self._prover))
+                event = self._wire.decode(record.value)
+                rows.append(_entry(event, record, self._prover))
+                names += namer.rows(event)
             except NotOurs as error:
                 self.foreign += 1
                 _log.warning("a record on the tape isn't an event; it's left where it is", at=record.at, error=str(error))
-        return rows
+        return rows, names
 
     def _record(self, batch: "_Batch", seen: dict[Partition, int | None]) -> bool:
         """Writes the batch and empties it. False: another was faster, nothing was written."""
-        rows, positions = batch.take()
+        rows, names, positions = batch.take()
         # An end event may tell a position that was known.
         moved = {p: offset for p, offset in positions.items() if offset > (seen.get(p) or 0)}
         if not moved:
             return True
-        if not self._ledger.catalogue.record(rows, moved, {p: seen.get(p) for p in moved}):
+        if not self._ledger.catalogue.record(rows, moved, {p: seen.get(p) for p in moved}, names):
             return False
         seen |= moved
         return True
 
     def lag(self) -> int:
         """Records on the tape that the catalogue hasn't read."""
-        topics = log_topics(self._settings, self.reader)
+        topics = log_topics(self.settings, self.reader)
         positions = self._ledger.catalogue.positions()
         lows = self.reader.lows(topics)
         return sum(max(0, end - max(positions.get(p, 0), lows.get(p, 0))) for p, end in self.reader.ends(topics).items())
@@ -171,12 +178,12 @@ class Cataloguer(AbstractContextManager["Cataloguer"]):
     def prune(self, now: float) -> int:
         """Forgets what retention removed from the tape and the dead-letter topics, and outcomes too old to matter; how many records."""
         gone = 0
-        for partition, low in self.reader.lows(log_topics(self._settings, self.reader)).items():
+        for partition, low in self.reader.lows(log_topics(self.settings, self.reader)).items():
             if low > self._pruned.get(partition, 0):
                 gone += self._ledger.catalogue.prune(*partition, low)
                 self._pruned[partition] = low
         gone += self.letters.prune()
-        self._ledger.prune(int(now // _DAY) - max(_KEPT_DAYS, self._settings.retention_days + 2))
+        self._ledger.prune(int(now // _DAY) - max(_KEPT_DAYS, self.settings.retention_days + 2))
         return gone
 
     def follow(self, stop: threading.Event) -> None:
@@ -190,11 +197,11 @@ class Cataloguer(AbstractContextManager["Cataloguer"]):
                 stop.wait(_PAUSE)
 
     def _follow(self, stop: threading.Event) -> None:
-        with Follower(self._settings) as follower:
+        with Follower(self.settings) as follower:
             seen: dict[Partition, int | None] = {}
             while not stop.is_set():
                 self.letters.catch_up()
-                lows = self.reader.lows(log_topics(self._settings, self.reader))
+                lows = self.reader.lows(log_topics(self.settings, self.reader))
                 if new := lows.keys() - seen.keys():
                     positions = self._ledger.catalogue.positions()
                     seen |= {p: positions.get(p) for p in new}
@@ -208,7 +215,7 @@ class Cataloguer(AbstractContextManager["Cataloguer"]):
         batch = _Batch()
         while not stop.is_set() and time.monotonic() < look_again:
             records, positions = follower.poll(0.2, _POLL)
-            batch.add(self._rows(records), positions)
+            batch.add(*self._rows(records), positions)
             # A poll that brought all it may says that there's more.
             if (len(records) < _POLL or batch.is_full) and not self._record(batch, seen):
                 return False
@@ -220,18 +227,20 @@ class _Batch:
 
     def __init__(self) -> None:
         self._rows: list[catalogue.Entry] = []
+        self._names: list[lookups.Row] = []
         self._positions: dict[Partition, int] = {}
 
     @property
     def is_full(self) -> bool:
         return len(self._rows) >= _BATCH
 
-    def add(self, rows: Iterable[catalogue.Entry], positions: Mapping[Partition, int]) -> None:
+    def add(self, rows: Iterable[catalogue.Entry], names: Iterable[lookups.Row], positions: Mapping[Partition, int]) -> None:
         self._rows += rows
+        self._names += names
         self._positions |= positions
 
-    def take(self) -> tuple[list[catalogue.Entry], dict[Partition, int]]:
-        taken, self._rows, self._positions = (self._rows, self._positions), [], {}
+    def take(self) -> tuple[list[catalogue.Entry], list[lookups.Row], dict[Partition, int]]:
+        taken, self._rows, self._names, self._positions = (self._rows, self._names, self._positions), [], [], {}
         return taken
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from hooktape.errors import NothingMatched, UsageError
 from hooktape.ledger.catalogue import Entry
 from hooktape.ledger.ledger import Ledger
+from hooktape.replayer.naming import webhook
 from hooktape.schemas.event import EventKey
 
 _JOBS = 200
@@ -25,10 +26,12 @@ class Outcome:
 
 
 def find_event(ledger: Ledger, webhook_id: str, shop: str | None = None) -> Entry:
-    """The one event with this webhook id. Raises NothingMatched, UsageError where several shops have it."""
-    found = [entry for entry in ledger.catalogue.get(webhook_id) if shop in (None, entry.shop)]
+    """The one event with this webhook id, or whose id begins so. Raises NothingMatched, UsageError for several."""
+    found = webhook(ledger, webhook_id, shop)
     if not found:
-        raise NothingMatched(f"No event on the tape has the webhook id {webhook_id}. `hooktape events list` searches by other things.")
+        raise NothingMatched(f"No event on the tape has the webhook id {webhook_id}. `hooktape events find` finds by other names.")
+    if len(ids := sorted({entry.webhook_id for entry in found})) > 1:
+        raise UsageError(f"{len(ids)} webhook ids begin with {webhook_id}: {', '.join(ids[:10])}{' …' if len(ids) > 10 else ''}.")
     if len({entry.shop for entry in found}) > 1:
         raise UsageError(f"Several shops have the webhook id {webhook_id}: say --shop, one of {', '.join(sorted(e.shop for e in found))}.")
     return found[0]

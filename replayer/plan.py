@@ -17,6 +17,7 @@ from hooktape.ledger.keys import EventKey, new_id
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection, Status
 from hooktape.replayer.catalogue import Cataloguer
+from hooktape.replayer.finding import Finder
 from hooktape.tape.names import check_group
 from hooktape.tape.reader import Partition
 
@@ -116,8 +117,7 @@ def plan_replay(cataloguer: Cataloguer, ledger: Ledger, group: str, selection: S
     ends = cataloguer.catch_up(progress=(lambda done, of: progress("reading the tape", done, of)) if progress else None)
     lows = cataloguer.reader.lows({topic for topic, _ in ends})
     plan = Plan(new_job(Kind.REPLAY, group, selection, who=who, now=now, forced=forced, rate=rate))
-    for entries in pages(ledger, selection, group):
-        inside = [e for e in entries if e.offset < ends.get((e.kafka_topic, e.partition), 0)]
+    for inside in Finder(cataloguer.settings, ledger, cataloguer).pages(selection, group, ends=ends):
         candidates = candidates_of(ledger, group, inside, lows)
         items = [item(e, decide(c, forced=forced), plan.selected + i) for i, (e, c) in enumerate(zip(inside, candidates, strict=True), 1)]
         write(ledger, plan, items)

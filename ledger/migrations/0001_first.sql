@@ -1,5 +1,6 @@
 -- Two dialects, one text: {by_day} partitions a table on PostgreSQL, {clustered} stores it in its key on SQLite, and
--- {serial} is a number that the database gives. Tables whose keys are scattered (hashes) aren't clustered: their rows stay
+-- {serial} is a number that the database gives, {bytewise} orders texts by their bytes, so that an index finds what begins with
+-- something. Tables whose keys are scattered (hashes) aren't clustered: their rows stay
 -- in order of arrival, so that what ended together lies together, on a few pages.
 
 -- A group's memory. `failed_at` is set while the state is waiting or dead, `received_at` (microseconds, of the copy that the group
@@ -119,7 +120,7 @@ CREATE TABLE events (
     id {bytes} NOT NULL,
     shop TEXT NOT NULL,
     topic TEXT NOT NULL,
-    webhook_id TEXT NOT NULL,
+    webhook_id TEXT{bytewise} NOT NULL,
     resource TEXT,
     root TEXT,
     version BIGINT,
@@ -146,6 +147,17 @@ CREATE INDEX events_webhook ON events (day, webhook_id);
 CREATE INDEX events_resource ON events (day, resource) WHERE resource <> COALESCE(root, '');
 CREATE INDEX events_root ON events (day, root);
 CREATE INDEX events_place ON events (kafka_topic, kafka_partition, kafka_offset);
+
+-- What a person calls a resource (`#1005`), as keyed hashes, by the day of the events that bore the name. Clustered, scattered as it
+-- is: nothing reads it in order of arrival, and a table beside its index would be written twice.
+CREATE TABLE lookups (
+    day INTEGER NOT NULL,
+    hash BIGINT NOT NULL,
+    shop TEXT NOT NULL,
+    resource TEXT NOT NULL,
+    PRIMARY KEY (day, hash, shop, resource)
+) {by_day}{clustered};
+CREATE TABLE lookup_key (one SMALLINT PRIMARY KEY, secret {bytes} NOT NULL) {clustered};
 
 -- The days and topics that `events` holds: short lists that searches expand into index look-ups.
 CREATE TABLE event_days (day INTEGER PRIMARY KEY);
