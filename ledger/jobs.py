@@ -84,11 +84,15 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
             raise UsageError("--max-failures is a share of the last hundred outcomes: from 0% to below 100%.")
 
 
+STANDARD = Limits()
+"""What a run keeps to unless it's told otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job. `id` (see `keys.new_id`) is the generation of its records. Times are epoch seconds.
 
-    `first`: a trial, that is how many events are handed over before it pauses by itself. `alive_until`: when whoever runs it is taken for
+    `first`: a trial: it pauses by itself once so many are sent. `alive_until`: when whoever runs it is taken for
     dead. `selected` counts the plan's items, `sent` those known to be on Kafka, `published_seq` is the last of these.
     """
 
@@ -101,7 +105,7 @@ class Job:
     created_at: float
     forced: bool = False
     again: bool = False
-    limits: Limits = Limits()
+    limits: Limits = STANDARD
     first: int | None = None
     state: JobState = JobState.PLANNED
     started_at: float | None = None

@@ -72,5 +72,10 @@ class Leases:
             "UPDATE leases SET expires_at = 0 WHERE name = :name AND owner = :owner", {"name": name, "owner": owner}
         )
 
+    def release_all(self, names: Sequence[str], owner: str) -> int:
+        """Gives up those of `names` that `owner` was the last to hold; how many."""
+        return self._database.write(lambda t: t.run("UPDATE leases SET expires_at = 0 WHERE name IN :names AND owner = :owner",
+                                                    {"names": list(names), "owner": owner}))  # fmt: skip
+
     def _changed(self, sql: str, params: dict[str, Any]) -> bool:
         return self._database.write(lambda t: t.run(sql, params)) == 1

@@ -2,7 +2,10 @@
 from any machine, and all of it is written to the audit trail.
 """
 
+import os
+import socket
 import time
+import uuid
 from collections.abc import Sequence
 from enum import Enum
 
@@ -16,6 +19,11 @@ from hooktape.replayer.planning import PLANNING
 LEASE = 6.0
 """A runner that hasn't renewed its lease for so many seconds is taken for dead."""
 _COUNTED = 100
+
+
+def new_owner() -> str:
+    """A name that no other runner has."""
+    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
 
 
 class Ask(Enum):
@@ -66,7 +74,7 @@ def start(ledger: Ledger, plan_id: str, *, who: str, reason: str, now: float, fi
         raise NotAllowed(f"The plan {job.id} isn't whole: its planning was interrupted, or isn't over. Plan again.")
     if not reason.strip():
         raise UsageError("A replay needs a --reason: it's kept in the audit trail, and handlers see it.")
-    ledger.jobs.amend(job.id, who=who, reason=reason, first=first)
+    ledger.jobs.amend(job.id, who=who, reason=reason, first=first and job.sent + first)
     if not ledger.jobs.move(job.id, [JobState.PLANNED], JobState.RUNNING, now, alive_until=now + LEASE):
         raise NotAllowed(f"Job {job.id} was started or cancelled by somebody else just now.")
     account = ledger.jobs.account(job.id)
@@ -89,7 +97,7 @@ def resume(ledger: Ledger, job_id: str, *, who: str, now: float, reason: str = "
     """
     job = find_job(ledger, job_id)
     if job.state is JobState.PAUSED:
-        ledger.jobs.amend(job.id, first=first)
+        ledger.jobs.amend(job.id, first=first and job.sent + first)
         return _move(ledger, job.id, [JobState.PAUSED], JobState.RUNNING, who, now, reason, "")
     if job.state not in (JobState.RUNNING, JobState.VERIFYING):
         raise NotAllowed(f"Job {job.id} is {job.state}: there's nothing to resume.")

@@ -13,8 +13,8 @@ from hooktape.errors import NothingMatched, UsageError
 from hooktape.ledger.catalogue import After, Entry
 from hooktape.ledger.checks import State
 from hooktape.ledger.handlers import Known
-from hooktape.ledger.items import RUN, Item, Row, Total
-from hooktape.ledger.jobs import Job, Kind, Limits
+from hooktape.ledger.items import RUN, START, Item, Row, Total
+from hooktape.ledger.jobs import STANDARD, Job, Kind, Limits
 from hooktape.ledger.keys import EventKey, new_id
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection
@@ -109,7 +109,7 @@ class _Group:
         return found
 
 def plan(cataloguer: Cataloguer, ledger: Ledger, group: str, selection: Selection, *, who: str, now: float, kind: Kind = Kind.REPLAY,
-         forced: bool = False, again: bool = False, limits: Limits = Limits(), pages: Pages | None = None,  # noqa: B008 - immutable
+         forced: bool = False, again: bool = False, limits: Limits = STANDARD, pages: Pages | None = None,
          letters: Letters = no_letters, examples: int = 5, progress: Progress | None = None) -> Plan:  # fmt: skip
     """Reads, decides, and writes a planned job; nothing else changes. Memory doesn't grow with the selection.
 
@@ -214,13 +214,13 @@ def drift(ledger: Ledger, reader: Reader, job: Job, *, now: float, letters: Lett
     return Drift(dict(changes), looked_at, now - job.created_at)
 
 
-def exported(ledger: Ledger, job: Job, **narrowed: Any) -> Iterator[dict[str, Any]]:
-    """Every event of a job as a dictionary for a JSON line, in the order of publishing; `narrowed` as in `Jobs.items`."""
-    after: dict[str, int] = {}
-    while page := ledger.jobs.items(job.id, limit=_PAGE, **narrowed, **after):
+def exported(ledger: Ledger, job: Job, *, outcome: str | None = None, decision: str | None = None) -> Iterator[dict[str, Any]]:
+    """Every event of a job as a dictionary for a JSON line, in the order of publishing; narrowed as in `Jobs.items`."""
+    after = START
+    while page := ledger.jobs.items(job.id, outcome=outcome, decision=decision, after_seq=after, limit=_PAGE):
         for item in page:
             yield item_row(item)
-        after = {"after_seq": page[-1].seq}
+        after = page[-1].seq
 
 
 def item_row(item: Item) -> dict[str, Any]:

@@ -1,4 +1,3 @@
-import asyncio
 import json
 import os
 import signal
@@ -12,13 +11,12 @@ import pytest
 
 from hooktape.errors import NotAllowed, TopicMissing
 from hooktape.ledger.checks import State
-from hooktape.ledger.jobs import JobState
+from hooktape.ledger.jobs import JobState, Limits
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection
-from hooktape.replayer import control
-from hooktape.replayer import run as running
+from hooktape.replayer import control, runner
 from hooktape.replayer.catalogue import Cataloguer
-from hooktape.replayer.plan import Plan, plan_replay
+from hooktape.replayer.planning import Plan, plan
 from hooktape.schemas import codec
 from hooktape.settings import Settings
 from hooktape.tape import headers
@@ -26,20 +24,21 @@ from hooktape.tape.names import Names
 from tests.replayer.kit import GROUP, Group, cli, event, in_lane, record, settle
 from tests.tape.kit import delete_before
 
+FAST = Limits(rate=None)
 EVERY = Selection(topics=("orders/*",))
 
 
 def _plan(tape: Settings, ledger: Ledger, selection: Selection = EVERY, **more) -> Plan:
     with Cataloguer(tape, ledger) as cataloguer:
-        return plan_replay(cataloguer, ledger, GROUP, selection, who="me", now=time.time(), **more)
+        return plan(cataloguer, ledger, GROUP, selection, who="me", now=time.time(), **{"limits": FAST, **more})
 
 
-def _start(ledger: Ledger, plan: Plan) -> str:
-    return control.start(ledger, plan.job, who="me@here", reason="a bad deploy", now=time.time()).id
+def _start(ledger: Ledger, made: Plan) -> str:
+    return control.start(ledger, made.job.id, who="me@here", reason="a bad deploy", now=time.time()).id
 
 
 def _run(tape: Settings, ledger: Ledger, job_id: str, patience: float = 20):
-    return asyncio.run(running.run(tape, ledger, job_id, patience=patience))
+    return runner.run(tape, ledger, job_id, patience=patience)
 
 
 def test_a_run_accounts_for_every_event_and_hands_over_the_bytes_as_they_were(tape: Settings, ledger: Ledger, url: str) -> None:
@@ -118,24 +117,24 @@ def test_without_a_worker_the_job_says_what_is_missing(tape: Settings, ledger: L
 
 def test_an_event_that_retention_removed_after_the_plan_is_settled_as_gone(tape: Settings, ledger: Ledger, url: str) -> None:
     record(tape, [event(i, resource=1) for i in range(10)])
-    plan = _plan(tape, ledger)
-    place = plan.examples["run"][0]
+    made = _plan(tape, ledger)
+    place = made.examples["run"][0]
     delete_before(tape, place.kafka_topic, place.partition, 3)
     with Group(tape, url):
-        job, account = _run(tape, ledger, _start(ledger, plan))
+        job, account = _run(tape, ledger, _start(ledger, made))
     assert (job.state, account.succeeded, account.skipped) == (JobState.DONE, 7, {"gone": 3})
 
 
 def test_a_killed_runner_is_resumed_and_each_event_has_one_outcome(tape: Settings, ledger: Ledger, url: str) -> None:
     events = [event(i, resource=i % 50) for i in range(3000)]
     record(tape, events)
-    job_id = _start(ledger, _plan(tape, ledger, rate=2000.0))
+    job_id = _start(ledger, _plan(tape, ledger, limits=Limits(rate=2000.0)))
     environment = {**os.environ, "HOOKTAPE_KAFKA": tape.kafka, "HOOKTAPE_TOPIC_PREFIX": tape.topic_prefix, "HOOKTAPE_DATABASE_URL": url}
     command = [sys.executable, "-m", "hooktape", "replay", "resume", job_id]
     with Group(tape, url) as group:
         process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
-        while not 0 < ledger.jobs.get(job_id).published_seq < 3000:
+        while not 0 < ledger.jobs.get(job_id).sent < 3000:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
@@ -151,7 +150,7 @@ def test_a_killed_runner_is_resumed_and_each_event_has_one_outcome(tape: Setting
 
 def test_a_job_is_paused_resumed_and_cancelled_from_elsewhere(tape: Settings, ledger: Ledger, url: str) -> None:
     record(tape, [event(i) for i in range(2000)])
-    job_id = _start(ledger, _plan(tape, ledger, rate=2000.0))
+    job_id = _start(ledger, _plan(tape, ledger, limits=Limits(rate=2000.0)))
     ended: list[object] = []
 
     def work() -> None:
@@ -166,11 +165,11 @@ def test_a_job_is_paused_resumed_and_cancelled_from_elsewhere(tape: Settings, le
 
     runner = threading.Thread(target=work)
     runner.start()
-    until(lambda: ledger.jobs.get(job_id).published_seq > 0)
+    until(lambda: ledger.jobs.get(job_id).sent > 0)
     assert cli(tape, url, "replay", "pause", job_id).exit_code == 0
     with pytest.raises(NotAllowed, match="run already"):  # the paused runner keeps the group
         _run(tape, ledger, job_id)
-    until(lambda: len(in_lane(tape, Names(tape.topic_prefix).replay(GROUP))) == ledger.jobs.get(job_id).published_seq < 2000)
+    until(lambda: len(in_lane(tape, Names(tape.topic_prefix).replay(GROUP))) == ledger.jobs.get(job_id).sent < 2000)
     control.resume(ledger, control.find_job(ledger, job_id), who="me", now=time.time())
     until(lambda: ledger.jobs.get(job_id).state is JobState.VERIFYING)
     assert cli(tape, url, "replay", "cancel", job_id, "--yes").exit_code == 0
@@ -183,12 +182,12 @@ def test_a_job_is_paused_resumed_and_cancelled_from_elsewhere(tape: Settings, le
 
 def test_a_plan_that_is_not_whole_or_has_no_lane_is_not_run(tape: Settings, ledger: Ledger, url: str) -> None:
     record(tape, [event(1)])
-    plan = _plan(tape, ledger)
-    ledger.jobs.amend(plan.job.id, note="planning")
+    made = _plan(tape, ledger)
+    ledger.jobs.amend(made.job.id, note="planning")
     with pytest.raises(NotAllowed, match="isn't whole"):
-        control.start(ledger, control.find_job(ledger, plan.job.id), who="me", reason="r", now=1.0)
+        control.start(ledger, control.find_job(ledger, made.job.id).id, who="me", reason="r", now=1.0)
     with Cataloguer(tape, ledger) as cataloguer:
-        other = plan_replay(cataloguer, ledger, "other", EVERY, who="me", now=time.time())
+        other = plan(cataloguer, ledger, "other", EVERY, who="me", now=time.time())
     with pytest.raises(TopicMissing, match=r"replay\.other"):
         _run(tape, ledger, _start(ledger, other))
 
