@@ -193,7 +193,11 @@ def finish(settings: Settings, ledger: Ledger, job: Job, patience: str, as_json:
     """Runs a started job here (or follows it where it's being run), shows how far it is, prints its account. Raises Incomplete."""
     with Progress() as progress:
         try:
-            job, account = runner.run(settings, ledger, job.id, patience=parse_duration(patience), report=_shown(progress))
+            try:
+                job, account = runner.run(settings, ledger, job.id, patience=parse_duration(patience), report=_shown(progress))
+            except runner.RunElsewhere:
+                click.echo(f"job {job.id} goes on where it's being run; this follows it", err=True)
+                job, account = runner.watch(ledger, job.id, _shown(progress))
         except KeyboardInterrupt:
             click.echo(f"\nthe job stands where it is: `hooktape replay resume {job.id}` goes on", err=True)
             raise
@@ -354,12 +358,7 @@ def resume_command(plan: str, reason: str, first: int | None, patience: str, as_
     Example: hooktape replay resume 0199a3
     """
     with opened() as (settings, ledger):
-        before = control.find_job(ledger, plan)
-        running = control.is_running(ledger, before)
-        job = control.resume(ledger, before.id, who=who(), now=time.time(), reason=reason, first=first)
-        if running:
-            click.echo(f"job {job.id} goes on where it's being run: `hooktape replay show {job.id} --follow`", err=as_json)
-            return
+        job = control.resume(ledger, plan, who=who(), now=time.time(), reason=reason, first=first)
         finish(settings, ledger, job, patience, as_json)
 
 

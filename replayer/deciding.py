@@ -12,8 +12,8 @@ REDRIVES = 3
 URGENT = 10_000
 """So many resources with the newest failures go first. The others follow in the tape's order: reading it in another one costs a seek an
 event, and a plan remembers the urgent ones."""
-# Above any job's number of events: what separates one urgent resource's `seq`s from the next one's.
-_ROOM = 1 << 40
+# Above any job's number of events, and all ranks of it below 2**53, which JSON keeps: what separates one urgent resource's `seq`s from the next one's.
+_ROOM = 1 << 36
 
 
 class Decision(StrEnum):

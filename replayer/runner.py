@@ -73,6 +73,10 @@ class _Window(NamedTuple):
     records: list[Outgoing | None]
 
 
+class RunElsewhere(NotAllowed):
+    """Somebody else runs this job. Do: `watch` it."""
+
+
 class _Stopped(Exception):
     """The job isn't running any more: somebody paused or cancelled it, or it did so itself."""
 
@@ -137,9 +141,10 @@ class Runner:
             # One that was killed holds its leases for as long as they last.
             if time.monotonic() > until:
                 other = held[1].split(" ")[0]
-                what = "is being run already" if other == self._job.id else f"waits for job {other}, which hands over the same topics"
-                raise NotAllowed(f"Job {self._job.id} {what}: one job at a time for each topic of group {self._job.group}. See `hooktape "
-                                 f"replay show {other}`; it can be paused.")  # fmt: skip
+                if other == self._job.id:
+                    raise RunElsewhere(f"Job {self._job.id} is being run already: `hooktape replay show {self._job.id} --follow`.")
+                raise NotAllowed(f"Job {self._job.id} must wait for job {other}, which hands over the same topics: one job at a time for "
+                                 f"each topic of group {self._job.group}. See `hooktape replay show {other}`; it can be paused.")  # fmt: skip
             time.sleep(0.2)
 
     def _hold(self, leases: list[str]) -> tuple[str, str] | None:

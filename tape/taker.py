@@ -138,7 +138,9 @@ class Taker:
             return message.offset()
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             low: int = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=self._timeout)[0]
-            self._consumer.seek(TopicPartition(*partition, low))
+            # Nothing is fetched of a partition whose place has gone, and a seek doesn't change that.
+            self._consumer.incremental_unassign([TopicPartition(*partition)])
+            self._consumer.incremental_assign([TopicPartition(*partition, low)])
             return low
         if error.fatal() or not error.retriable():
             raise TapeUnavailable(f"{partition[0]}/{partition[1]} can't be read: {error.str()}")

@@ -69,7 +69,12 @@ def test_a_plan_says_what_would_happen_to_each_event_and_changes_nothing(tape: S
     job = ledger.jobs.get(made.job.id)
     assert job is not None
     assert (job.state, job.selected, job.note) == (JobState.PLANNED, 40, "")
-    assert [i.seq for i in ledger.jobs.items(made.job.id, limit=100)] == list(range(1, 41))
+    keys = {e.key: number for number, e in enumerate(events)}
+    order = [keys[i.key] for i in ledger.jobs.items(made.job.id, limit=100)]
+    # The resources that have failed go first, each whole and the oldest event of it before the others.
+    assert {number % 10 for number in order[:16]} == {5, 6, 7, 8}
+    for resource in range(10):
+        assert [n for n in order if n % 10 == resource] == list(range(resource, 40, 10))
     superseded = ledger.jobs.items(made.job.id, decision="superseded")
     assert [i.key for i in superseded] == [events[7].key, events[17].key]
     assert ledger.outcomes.failures(GROUP) == {"orders/updated": {State.WAITING: 2, State.DEAD: 2}}

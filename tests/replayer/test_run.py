@@ -150,7 +150,7 @@ def test_a_killed_runner_is_resumed_and_each_event_has_one_outcome(tape: Setting
 
 def test_a_job_is_paused_resumed_and_cancelled_from_elsewhere(tape: Settings, ledger: Ledger, url: str) -> None:
     record(tape, [event(i) for i in range(2000)])
-    job_id = _start(ledger, _plan(tape, ledger, limits=Limits(rate=2000.0)))
+    job_id = _start(ledger, _plan(tape, ledger, limits=Limits(rate=150.0, outstanding=None)))
     ended: list[object] = []
 
     def work() -> None:
@@ -163,20 +163,24 @@ def test_a_job_is_paused_resumed_and_cancelled_from_elsewhere(tape: Settings, le
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
-    runner = threading.Thread(target=work)
-    runner.start()
+    thread = threading.Thread(target=work)
+    thread.start()
     until(lambda: ledger.jobs.get(job_id).sent > 0)
-    assert cli(tape, url, "replay", "pause", job_id).exit_code == 0
-    with pytest.raises(NotAllowed, match="run already"):  # the paused runner keeps the group
+    with pytest.raises(runner.RunElsewhere):
         _run(tape, ledger, job_id)
-    until(lambda: len(in_lane(tape, Names(tape.topic_prefix).replay(GROUP))) == ledger.jobs.get(job_id).sent < 2000)
-    control.resume(ledger, control.find_job(ledger, job_id), who="me", now=time.time())
+    assert cli(tape, url, "replay", "pause", job_id).exit_code == 0
+    thread.join()  # a paused job has no runner
+    assert len(in_lane(tape, Names(tape.topic_prefix).replay(GROUP))) == ledger.jobs.get(job_id).sent < 2000
+    control.resume(ledger, job_id, who="me", now=time.time())
+    thread = threading.Thread(target=work)
+    thread.start()
     until(lambda: ledger.jobs.get(job_id).state is JobState.VERIFYING)
     assert cli(tape, url, "replay", "cancel", job_id, "--yes").exit_code == 0
-    runner.join()
-    (job, account), = ended
+    thread.join()
+    (paused, _), (job, account) = ended
+    assert paused.state is JobState.PAUSED
     assert (job.state, account.in_flight, account.adds_up) == (JobState.CANCELLED, 2000, True)
-    assert [e.action for e in ledger.audit.list()] == ["replay cancelled", "replay running", "replay paused", "replay run"]
+    assert [e.action for e in ledger.audit.of(job_id)] == ["replay cancelled", "replay running", "replay paused", "replay run"]
     assert cli(tape, url, "replay", "resume", job_id).exit_code == 4
 
 
