@@ -2,7 +2,8 @@
 -- {serial} is a number that the database gives. Tables whose keys are scattered (hashes) aren't clustered: their rows stay
 -- in order of arrival, so that what ended together lies together, on a few pages.
 
--- A group's memory. `failed_at` is set while the state is waiting or dead: it carries the partial index.
+-- A group's memory. `failed_at` is set while the state is waiting or dead, `received_at` (microseconds, of the copy that the group
+-- handled) in any state but succeeded: each carries a partial index, and what just succeeds pays for neither.
 CREATE TABLE outcomes (
     day INTEGER NOT NULL,
     grp TEXT NOT NULL,
@@ -15,6 +16,7 @@ CREATE TABLE outcomes (
     updated_at DOUBLE PRECISION NOT NULL,
     first_failed_at DOUBLE PRECISION,
     failed_at DOUBLE PRECISION,
+    received_at BIGINT,
     shop TEXT,
     error_type TEXT,
     error_group TEXT,
@@ -22,6 +24,9 @@ CREATE TABLE outcomes (
     PRIMARY KEY (day, grp, id)
 ) {by_day};
 CREATE INDEX outcomes_failed ON outcomes (grp, failed_at) WHERE failed_at IS NOT NULL;
+-- A page of events by status, in the order of pages. What follows the id is for looking at, so that a rare topic, shop or error is
+-- found among a hundred thousand failures without reading their rows.
+CREATE INDEX outcomes_received ON outcomes (grp, received_at, id, state, topic, shop, error_group) WHERE received_at IS NOT NULL;
 
 -- Workers: who is alive until when, by the clock that they all share.
 CREATE TABLE owners (
@@ -121,6 +126,7 @@ CREATE TABLE events (
     triggered_at BIGINT,
     received_at BIGINT NOT NULL,
     source TEXT NOT NULL,
+    proof TEXT NOT NULL,
     kafka_topic TEXT NOT NULL,
     kafka_partition INTEGER NOT NULL,
     kafka_offset BIGINT NOT NULL,
@@ -128,13 +134,16 @@ CREATE TABLE events (
     copies INTEGER NOT NULL,
     PRIMARY KEY (day, id)
 ) {by_day};
--- What grows with time stays at the end of its index; what is scattered (ids, resources) is led by the day.
+-- What grows with time stays at the end of its index; what is scattered (ids, resources) is led by the day. Where a page is read
+-- from an index, that ends in the page's order, so that nothing is sorted.
 CREATE INDEX events_received ON events (received_at, id);
-CREATE INDEX events_triggered ON events (COALESCE(triggered_at, received_at));
+CREATE INDEX events_triggered ON events (COALESCE(triggered_at, received_at), id);
 CREATE INDEX events_shop ON events (shop, received_at, id);
+CREATE INDEX events_shop_topic ON events (shop, topic, received_at, id);
 CREATE INDEX events_topic ON events (topic, received_at, id);
 CREATE INDEX events_webhook ON events (day, webhook_id);
-CREATE INDEX events_resource ON events (day, resource);
+-- Most resources are their own root, and need no second entry.
+CREATE INDEX events_resource ON events (day, resource) WHERE resource <> COALESCE(root, '');
 CREATE INDEX events_root ON events (day, root);
 CREATE INDEX events_place ON events (kafka_topic, kafka_partition, kafka_offset);
 
