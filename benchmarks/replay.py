@@ -159,11 +159,10 @@ def throughput(events: int, selected: int) -> None:
     print(wanted("rate beside the bare loop", ratio, 0.5, least=True))
     print(wanted("memory, MiB", ours.peak, 200, least=False))
     case = f"{selected} of {events}"
-    record("replay", [
-        {"bench": "replay", "case": f"{case}, bare loop", "system": "kafka", "value": round(loop.events / loop.seconds), "unit": "events/s"},
-        {"bench": "replay", "case": f"{case}, plan and run", "system": "hooktape", "value": round(ours.events / ours.seconds), "unit": "events/s"},
-        {"bench": "replay", "case": f"{case}, memory", "system": "hooktape", "value": round(ours.peak), "unit": "MiB"},
-    ])  # fmt: skip
+    figures = [("bare loop", "kafka", loop.events / loop.seconds, "events/s"),
+               ("plan and run", "hooktape", ours.events / ours.seconds, "events/s"), ("memory", "hooktape", ours.peak, "MiB")]  # fmt: skip
+    record("replay", [{"bench": "replay", "case": f"{case}, {what}", "system": system, "value": round(value), "unit": unit}
+                      for what, system, value, unit in figures])  # fmt: skip
 
 
 def beside(settings: Settings, until: int, stop: "multiprocessing.synchronize.Event") -> None:
@@ -171,7 +170,8 @@ def beside(settings: Settings, until: int, stop: "multiprocessing.synchronize.Ev
     with Ledger.open(settings.ledger_url) as ledger:
         while not stop.is_set():
             with Cataloguer(settings, ledger) as cataloguer:
-                made = planning.plan(cataloguer, ledger, "latency", Selection(since=0, until=until), who="bench", now=time.time(), forced=True)
+                made = planning.plan(cataloguer, ledger, "latency", Selection(since=0, until=until), who="bench", now=time.time(),
+                                     forced=True)  # fmt: skip
             control.start(ledger, made.job.id, who="bench", reason="beside live traffic", now=time.time())
             _, account = runner.run(settings, ledger, made.job.id, stop=stop)  # type: ignore[arg-type]
             print(f"  {account.ended:,} of {account.planned:,} replayed beside it")

@@ -27,7 +27,7 @@ from hooktape.cli.operating import (
     who,
     yes_option,
 )
-from hooktape.errors import UsageError
+from hooktape.errors import TopicMissing, UsageError
 from hooktape.ledger.items import RUN
 from hooktape.ledger.jobs import ENDED, Job, JobState, Kind
 from hooktape.ledger.ledger import Ledger
@@ -39,6 +39,7 @@ from hooktape.replayer.deciding import Decision
 from hooktape.replayer.planning import Plan
 from hooktape.settings import Settings
 from hooktape.tape import topics
+from hooktape.tape.names import Names
 from hooktape.tape.reader import Reader
 from hooktape.times import format_duration, iso, parse_duration
 
@@ -245,7 +246,10 @@ def backfill_command(group: str, start: str, reason: str, dry_run: bool, first: 
         raise UsageError("A backfill says where it begins by --from: leave --since out.")
     selection = taken(options | {"since": "1970-01-01" if start == "beginning" else start})
     with opened() as (settings, ledger):
-        topics.apply(settings, [group])
+        try:
+            topics.require(settings, [Names(settings.topic_prefix).replay(group)])
+        except TopicMissing:
+            topics.apply(settings, [group])
         with Cataloguer(settings, ledger) as cataloguer, Progress() as progress:
             cataloguer.catch_up(progress=lambda done, of: progress.show("reading the tape", done, of))
             oldest = reach(ledger, selection)

@@ -203,7 +203,7 @@ class Catalogue:
     def of_keys(self, keys: Sequence[EventKey]) -> list[Entry]:
         """These events, as far as they're known, in the order of the keys."""
         days = sorted({key.day for key in keys})
-        columns = ", ".join(f"e.{column.strip()}" for column in _COLUMNS.split(","))
+        columns = ", ".join(f"e.{column.strip()}" for column in COLUMNS.split(","))
         rows = self._database.read(lambda t: t.rows(f"SELECT {columns} FROM events e WHERE e.day IN :days AND e.id IN :ids",
                                                     {"days": days, "ids": [key.id for key in keys]})) if keys else []  # fmt: skip
         found = {row[1]: _entry(row, None) for row in rows}

@@ -154,7 +154,7 @@ class Jobs:
         """
 
         def work(t: Transaction) -> int:
-            added = items.add(t, job.number, rows)
+            added = items.add(t, rows)
             items.add_totals(t, job.number, totals)
             if not t.run("UPDATE jobs SET selected = selected + :added WHERE number = :number AND state = 'planned'",
                          {"added": added, "number": job.number}):  # fmt: skip

@@ -19,8 +19,9 @@ _KEPT = frozenset({headers.SHOP, headers.TOPIC, headers.WEBHOOK_ID, headers.SOUR
 class Copier:
     """Checks records and turns them into those of one job. Raises TapeUnavailable where a schema registry is needed and silent.
 
-    Signatures are verified where there are secrets to do it with; a record that isn't the planned event (its topic was made anew) and one
-    that can't be decoded are refused anyway.
+    A record that the cataloguer has verified is known again by its headers: a record never changes, but its topic may be made anew. Of any
+    other the signature is verified, where there are secrets to do it with, and one that isn't the planned event or can't be decoded is
+    refused anyway.
     """
 
     def __init__(self, settings: Settings, mark: Replay) -> None:
@@ -32,6 +33,8 @@ class Copier:
 
     def copy(self, item: ToSend, key: bytes | None, value: bytes | None, raw: headers.Packed) -> Outgoing | tuple[str, str]:
         """The record to send, or (outcome, error) when it mustn't be."""
+        if item.proven and value is not None and _id(raw) == item.id:
+            return value, key, self._headers(item, raw)
         try:
             event = self._wire.decode(value)
         except NotOurs as error:
@@ -40,11 +43,25 @@ class Copier:
             return Decision.GONE.value, "another record lies where the plan found the event"
         if self._verifier is not None and (finding := examine(event, self._verifier, self._known)) not in FINE:
             return Decision.UNVERIFIED.value, f"its signature: {finding.value.replace('_', ' ')}"
+        assert value is not None  # decoded above
+        return value, key, self._headers(item, raw)
+
+    def _headers(self, item: ToSend, raw: headers.Packed) -> headers.Packed:
         kept = [pair for pair in raw if pair[0] in _KEPT or not pair[0].startswith("hooktape-")]
         if not any(name == headers.ORIGIN_TOPIC for name, _ in kept):
             kept += ((headers.ORIGIN_TOPIC, item.kafka_topic.encode()), (headers.ORIGIN_PARTITION, b"%d" % item.partition),
                      (headers.ORIGIN_OFFSET, b"%d" % item.offset))  # fmt: skip
         if item.redrives:
             kept.append((headers.REDRIVES, b"%d" % item.redrives))
-        assert value is not None  # decoded above
-        return value, key, kept + self._mark
+        return kept + self._mark
+
+
+def _id(raw: headers.Packed) -> bytes | None:
+    """The event's id by the record's headers: enough to know a record again that was verified when it was catalogued."""
+    shop = webhook_id = None
+    for name, value in raw:
+        if name == headers.SHOP:
+            shop = value
+        elif name == headers.WEBHOOK_ID:
+            webhook_id = value
+    return event_id16(shop.decode(), webhook_id.decode()) if isinstance(shop, bytes) and isinstance(webhook_id, bytes) else None

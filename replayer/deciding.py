@@ -1,8 +1,9 @@
 """What will become of a selected event, and which resources go first. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from hooktape.ledger.checks import FINISHED, State
 from hooktape.ledger.items import RUN
@@ -12,7 +13,8 @@ REDRIVES = 3
 URGENT = 10_000
 """So many resources with the newest failures go first. The others follow in the tape's order: reading it in another one costs a seek an
 event, and a plan remembers the urgent ones."""
-# Above any job's number of events, and all ranks of it below 2**53, which JSON keeps: what separates one urgent resource's `seq`s from the next one's.
+# What separates one urgent resource's `seq`s from the next one's: above any job's number of events, and ten thousand of it below 2**53,
+# which JSON keeps.
 _ROOM = 1 << 36
 
 
@@ -38,10 +40,9 @@ class Decision(StrEnum):
     """Its handler takes no replays (`App.on(…, replay=False)`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """What the decision on one event depends on. `kept`: its body can still be had. `newest` is the newest version of its resource that
-    has succeeded, `refused` says that its topic's handler takes no replays."""
+    has succeeded, `refused` says that its topic's handler takes no replays, `sound` that nothing speaks against its signature."""
 
     state: State | None
     kept: bool

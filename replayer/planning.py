@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from hooktape import crash
 from hooktape.errors import NothingMatched, UsageError
-from hooktape.ledger.catalogue import After, Entry
+from hooktape.ledger.catalogue import REPLAYABLE, After, Entry, Proof
 from hooktape.ledger.checks import State
 from hooktape.ledger.handlers import Known
 from hooktape.ledger.items import RUN, START, Item, Row, Total
@@ -35,6 +35,10 @@ Progress = Callable[[str, int, int | None], None]
 """Gets what is being done, how much of it is done, and of how much (None: not known)."""
 Pages = Iterable[Sequence[Entry]]
 """Selected events, oldest first: within a resource the older one is handed over first."""
+
+
+# The value of an enum's member costs more than looking it up here.
+_WORDS = {decision: decision.value for decision in Decision}
 
 
 class Kept(NamedTuple):
@@ -88,24 +92,23 @@ class _Group:
         wanted = set(topics)
         return [handler for handler in self.handlers if wanted & set(handler.topics)]
 
-    def weigh(self, entries: Sequence[Entry]) -> list[tuple[Candidate, Coordinates]]:
-        """Each event's candidate, and where its body is taken from."""
+    def weigh(self, entries: Sequence[Entry]) -> list[tuple[Candidate, Coordinates | None]]:
+        """Each event's candidate, and where its letter lies if its body is taken from there."""
         if new := {e.kafka_topic for e in entries} - self._topics:
             self._topics |= new
             self._lows |= self._reader.lows(new)
-        keys = [EventKey(*e.key) for e in entries]
+        keys = [e.key for e in entries]
         states = self._ledger.outcomes.states(self._group, keys)
         letters = self._letters([k for k in keys if states.get(k) is State.DEAD]) if states else {}
         newest = self._ledger.catalogue.newest_succeeded(self._group, entries)
-        found = []
+        found: list[tuple[Candidate, Coordinates | None]] = []
+        lows, refusing, none = self._lows, self._refusing, 1 << 62
         for key, e in zip(keys, entries, strict=True):
-            letter = letters.get(key)
-            at = Coordinates(e.kafka_topic, e.partition, e.offset)
-            kept = e.offset >= self._lows.get((e.kafka_topic, e.partition), 1 << 62)
-            if not kept and letter is not None:
-                at, kept = letter.at, True
-            found.append((Candidate(states.get(key), kept, e.version, newest.get((e.shop, e.topic, e.resource or "")),
-                                    letter.redrives if letter else 0, e.topic in self._refusing), at))  # fmt: skip
+            letter = letters.get(key) if letters else None
+            kept = e.offset >= lows.get((e.kafka_topic, e.partition), none)
+            version = newest.get((e.shop, e.topic, e.resource or "")) if newest else None
+            found.append((Candidate(states.get(key), kept or letter is not None, e.version, version, letter.redrives if letter else 0,
+                                    e.topic in refusing, e.proof in REPLAYABLE), letter.at if letter and not kept else None))  # fmt: skip
         return found
 
 def plan(cataloguer: Cataloguer, ledger: Ledger, group: str, selection: Selection, *, who: str, now: float, kind: Kind = Kind.REPLAY,
@@ -135,7 +138,7 @@ def plan(cataloguer: Cataloguer, ledger: Ledger, group: str, selection: Selectio
         ledger.jobs.add_items(made.job, rows, totals)
         for decision, item in shown:
             made.examples.setdefault(decision, []).append(item)
-        made.decisions.update(row.decision for row in rows)
+        made.decisions.update(row[-1] for row in rows)
         crash.point("replay-planning")
         if progress:
             progress("planning", made.selected, None)
@@ -149,23 +152,25 @@ def plan(cataloguer: Cataloguer, ledger: Ledger, group: str, selection: Selectio
 
 def _rows(made: Plan, entries: Sequence[Entry], known: _Group, ranks: Mapping[str, int],
           examples: int) -> tuple[list[Row], list[Total], list[tuple[str, Item]]]:  # fmt: skip
-    forced, again, seq = made.job.forced, made.job.again, made.selected
+    forced, again, seq, number = made.job.forced, made.job.again, made.selected, made.job.number
     totals: Counter[tuple[str, str, str]] = Counter()
     rows: list[Row] = []
     shown: list[tuple[str, Item]] = []
     more = Counter({decision: examples - len(items) for decision, items in made.examples.items()})
-    for e, (candidate, at) in zip(entries, known.weigh(entries), strict=True):
+    for e, (candidate, letter) in zip(entries, known.weigh(entries), strict=True):
         seq += 1
-        decision = decide(candidate, forced=forced, again=again).value
+        decision = _WORDS[decide(candidate, forced=forced, again=again)]
         place = seq + ranks[lane] if ranks and (lane := f"{e.shop}/{e.root}" if e.root else e.shop) in ranks else seq
         dead = candidate.redrives + 1 if candidate.state is State.DEAD else 0
-        rows.append(Row(place, e.key.day, e.key.id, at.topic, at.partition, at.offset, e.size, dead, decision))
+        topic, partition, offset = letter or (e.kafka_topic, e.partition, e.offset)
+        proven = int(letter is None and e.proof is Proof.VERIFIED)
+        rows.append((number, place, *e.key, topic, partition, offset, e.size, proven, dead, decision))
         totals[decision, e.topic, e.shop] += 1
         if more.setdefault(decision, examples) > 0:
             more[decision] -= 1
-            shown.append((decision, Item(place, EventKey(*e.key), at.topic, at.partition, at.offset, decision, None, None, e.topic, e.shop,
+            shown.append((decision, Item(place, e.key, topic, partition, offset, decision, None, None, e.topic, e.shop,
                                          e.resource or "", e.webhook_id)))  # fmt: skip
-    return rows, [Total(*names, number) for names, number in totals.items()], shown
+    return rows, [Total(*names, events) for names, events in totals.items()], shown
 
 
 def find(ledger: Ledger, selection: Selection, group: str | None) -> Iterator[list[Entry]]:

@@ -143,7 +143,7 @@ class Runner:
                 other = held[1].split(" ")[0]
                 if other == self._job.id:
                     raise RunElsewhere(f"Job {self._job.id} is being run already: `hooktape replay show {self._job.id} --follow`.")
-                raise NotAllowed(f"Job {self._job.id} must wait for job {other}, which hands over the same topics: one job at a time for "
+                raise NotAllowed(f"Job {self._job.id} must wait for job {other}, which replays the same topics: one job at a time for "
                                  f"each topic of group {self._job.group}. See `hooktape replay show {other}`; it can be paused.")  # fmt: skip
             time.sleep(0.2)
 

@@ -194,6 +194,7 @@ CREATE TABLE replay_items (
     kafka_partition INTEGER NOT NULL,
     kafka_offset BIGINT NOT NULL,
     size INTEGER NOT NULL,
+    proven SMALLINT NOT NULL,
     redrives INTEGER NOT NULL,
     decision TEXT NOT NULL,
     outcome TEXT,

@@ -28,7 +28,8 @@ RUNNING = [point for point in crash.REPLAY if point != "replay-planning"]
 def _dies(tape: Settings, url: str, point: str, *words: str) -> None:
     environment = {**os.environ, "HOOKTAPE_KAFKA": tape.kafka, "HOOKTAPE_TOPIC_PREFIX": tape.topic_prefix, "HOOKTAPE_DATABASE_URL": url,
                    "HOOKTAPE_SHOPIFY_SECRETS": SECRET, "HOOKTAPE_TEST_MODE": "1", "HOOKTAPE_CRASH": point}  # fmt: skip
-    ended = subprocess.run([sys.executable, "-m", "hooktape", *words], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-m", "hooktape", *words]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL, (point, ended.stderr)
 
 
@@ -66,7 +67,7 @@ def test_killed_at_every_point_a_job_ends_with_the_totals_of_its_plan(tape: Sett
     assert Counter(w for _, w in group.runs) == Counter(e.webhook_id for e in events)
 
 
-class adopted:  # noqa: N801 - reads as a verb
+class adopted:
     """`adopting.adopt` on a thread."""
 
     def __init__(self, settings: Settings) -> None:

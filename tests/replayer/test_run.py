@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -17,11 +18,11 @@ from hooktape.ledger.selection import Selection
 from hooktape.replayer import control, runner
 from hooktape.replayer.catalogue import Cataloguer
 from hooktape.replayer.planning import Plan, plan
-from hooktape.schemas import codec
+from hooktape.schemas import codec, signature
 from hooktape.settings import Settings
 from hooktape.tape import headers
 from hooktape.tape.names import Names
-from tests.replayer.kit import GROUP, Group, cli, event, in_lane, record, settle
+from tests.replayer.kit import GROUP, SECRET, Group, cli, event, in_lane, record, settle
 from tests.tape.kit import delete_before
 
 FAST = Limits(rate=None)
@@ -205,3 +206,89 @@ def test_a_replay_on_postgresql_accounts_for_every_event_too(tape: Settings, pos
         with Group(tape, postgres_schema):
             job, account = _run(tape, ledger, job_id)
     assert (job.state, account.succeeded, account.not_run) == (JobState.DONE, 250, {"done": 50})
+
+
+def test_a_trial_hands_over_so_many_shows_what_became_of_them_and_pauses(tape: Settings, ledger: Ledger, url: str) -> None:
+    record(tape, [event(i) for i in range(30)])
+    made = json.loads(cli(tape, url, "replay", "plan", "--group", GROUP, "--topic", "orders/*", "--rate", "off", "--json").stdout)
+    with Group(tape, url, lambda e: e.webhook_id != "w000003") as group:
+        tried = cli(tape, url, "replay", "run", made["id"], "--reason", "try", "--first", "10", "--yes")
+        assert tried.exit_code == 0
+        assert "after a trial of 10: 9 succeeded, 1 failed again" in tried.stdout
+        assert "is paused" in tried.stdout
+        assert len(group.runs) == 10
+        rest = cli(tape, url, "replay", "run", made["id"], "--reason", "rest", "--yes")
+    assert (rest.exit_code, len(group.runs)) == (5, 30)
+    shown = json.loads(cli(tape, url, "replay", "show", made["id"], "--json").stdout)
+    assert (shown["account"]["succeeded"], shown["account"]["failed_again"], shown["sent"]) == (29, 1, 30)
+    assert [(d["action"], d["reason"]) for d in shown["audit"]] == [("replay run", "try"), ("replay running", "rest")]
+
+
+def test_a_job_of_which_too_much_fails_pauses_itself_and_goes_on_after_a_fix(tape: Settings, ledger: Ledger, url: str) -> None:
+    record(tape, [event(i) for i in range(400)])
+    job_id = _start(ledger, _plan(tape, ledger, limits=Limits(rate=None, outstanding=40)))
+    fixed: list[bool] = []
+    with Group(tape, url, lambda _: bool(fixed)):
+        job, account = _run(tape, ledger, job_id)
+        assert job.state is JobState.PAUSED
+        assert "more than 20% of the last 100 failed again" in job.note
+        assert 20 < account.failed_again + account.in_flight <= 80
+        fixed.append(True)
+        control.resume(ledger, job_id, who="me", now=time.time())
+        job, account = _run(tape, ledger, job_id)
+    assert (job.state, account.adds_up, account.in_flight, account.not_sent) == (JobState.INCOMPLETE, True, 0, 0)
+    assert account.succeeded + account.failed_again == 400
+
+
+def test_what_fails_verification_never_runs_whether_the_plan_or_the_runner_notices(tape: Settings, ledger: Ledger, url: str) -> None:
+    forged = event(2, hmac=signature.sign(b"something else", SECRET))
+    record(tape, [event(1), forged, event(3)])
+    known = _plan(tape, ledger, forced=True)
+    assert known.decisions == {"run": 2, "unverified": 1}
+    # A cataloguer without the secrets believes what ingest has verified; the runner has them.
+    ledger.catalogue.reset()
+    trusting = _plan(replace(tape, shopify_secrets=()), ledger, forced=True)
+    assert trusting.decisions == {"run": 3}
+    with Group(tape, url) as group:
+        job, account = _run(tape, ledger, _start(ledger, trusting))
+    assert (job.state, account.succeeded, account.skipped) == (JobState.DONE, 2, {"unverified": 1})
+    assert sorted(w for _, w in group.runs) == ["w000001", "w000003"]
+
+
+def test_jobs_of_the_same_topic_wait_for_each_other_and_say_for_which(tape: Settings, ledger: Ledger, url: str) -> None:
+    record(tape, [event(1), event(2), event(3, topic="orders/updated")])
+    topics = ("orders/*", "orders/create", "orders/updated")
+    first, second, other = (_start(ledger, _plan(tape, ledger, Selection(topics=(t,)))) for t in topics)
+    names = [f"replay/{GROUP}/orders/create", f"replay/{first}"]
+    assert ledger.leases.acquire_all(names, f"{first} elsewhere", time.time(), 60.0) is None
+    with pytest.raises(NotAllowed, match=f"must wait for job {first}"):
+        _run(tape, ledger, second)
+    with Group(tape, url):
+        job, _ = _run(tape, ledger, other)
+    assert job.state is JobState.DONE
+
+
+def test_what_has_changed_since_an_old_plan_is_said_before_it_runs(tape: Settings, ledger: Ledger, url: str) -> None:
+    events = [event(i) for i in range(10)]
+    record(tape, events)
+    with Cataloguer(tape, ledger) as cataloguer:
+        made = plan(cataloguer, ledger, GROUP, EVERY, who="me", now=time.time() - 600, limits=FAST)
+    settle(ledger, events[:3], State.SUCCEEDED)
+    settle(ledger, events[3:4], State.WAITING)
+    with Group(tape, url):
+        result = cli(tape, url, "replay", "run", made.job.id, "--reason", "late", "--yes", "--patience", "0.3s")
+    assert "10m old" in result.stderr
+    assert "3  now: finished already" in result.stderr
+    assert "1  now: in a retry topic" in result.stderr
+
+
+def test_a_new_group_gets_the_past_and_is_told_from_when_the_tape_has_it(tape: Settings, ledger: Ledger, url: str) -> None:
+    record(tape, [event(i) for i in range(20)])
+    words = ("replay", "backfill", "--group", GROUP, "--topic", "orders/*", "--rate", "off", "--yes")
+    with Group(tape, url) as group:
+        done = cli(tape, url, *words, "--from", "beginning", "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["kind"] == "backfill"
+    assert "the tape doesn't reach back so far: it begins at 2026-" in done.stderr
+    assert sorted(w for _, w in group.runs) == [f"w{i:06}" for i in range(20)]
+    assert cli(tape, url, *words, "--from", "1d", "--since", "2d").exit_code == 2
