@@ -144,7 +144,7 @@ class Runner:
                 if other == self._job.id:
                     raise RunElsewhere(f"Job {self._job.id} is being run already: `hooktape replay show {self._job.id} --follow`.")
                 raise NotAllowed(f"Job {self._job.id} must wait for job {other}, which replays the same topics: one job at a time for "
-                                 f"each topic of group {self._job.group}. See `hooktape replay show {other}`; it can be paused.")  # fmt: skip
+                                 f"each topic of group {self._job.group}. See `hooktape replay show {other}`.")  # fmt: skip
             time.sleep(0.2)
 
     def _hold(self, leases: list[str]) -> tuple[str, str] | None:
