@@ -6,7 +6,7 @@ from hooktape.replayer.deciding import Decision
 from hooktape.replayer.verify import FINE, examine
 from hooktape.schemas.event import Replay, event_id16
 from hooktape.schemas.signature import Verifier, secret_id
-from hooktape.settings import Settings
+from hooktape.settings import MIB, Settings
 from hooktape.tape import headers
 from hooktape.tape.bulk import Outgoing
 from hooktape.tape.wire import Wire
@@ -14,6 +14,9 @@ from hooktape.tape.wire import Wire
 # What of a record's own headers stays on a replayed one; where a dead letter's event lies on the tape, only the letter knows.
 _KEPT = frozenset({headers.SHOP, headers.TOPIC, headers.WEBHOOK_ID, headers.SOURCE, headers.RELABELLED, headers.ORIGIN_TOPIC,
                    headers.ORIGIN_PARTITION, headers.ORIGIN_OFFSET})  # fmt: skip
+
+# Of bodies at once: held three times (read ahead, being sent, in the producer's queue).
+_BYTES = 8 * MIB
 
 
 class Copier:
@@ -65,3 +68,13 @@ def _id(raw: headers.Packed) -> bytes | None:
         elif name == headers.WEBHOOK_ID:
             webhook_id = value
     return event_id16(shop.decode(), webhook_id.decode()) if isinstance(shop, bytes) and isinstance(webhook_id, bytes) else None
+
+
+def light(items: list[ToSend]) -> list[ToSend]:
+    """As many of the first as aren't too heavy to hold; at least one."""
+    weight = 0
+    for index, item in enumerate(items):
+        weight += item.size
+        if weight > _BYTES and index:
+            return items[:index]
+    return items

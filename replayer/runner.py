@@ -24,7 +24,7 @@ from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
 from hooktape.replayer.account import shortfall
 from hooktape.replayer.control import LEASE, find_job, new_owner
-from hooktape.replayer.copying import Copier
+from hooktape.replayer.copying import Copier, light
 from hooktape.replayer.deciding import Decision
 from hooktape.replayer.live import LiveWait
 from hooktape.replayer.pace import Failing, Pace
@@ -42,8 +42,6 @@ T = TypeVar("T")
 _BATCH = 500
 # Read from the ledger and the tape at once: a thousand fsyncs for a million events, and as many records as a batch of Kafka's fetches.
 _WINDOW = 2000
-# … unless bodies are large: this is held three times (read ahead, being sent, in the producer's queue).
-_WINDOW_BYTES = 8 << 20
 # On their way to Kafka at once: two windows. What a killed runner may hand over twice.
 _UNACKNOWLEDGED = 4000
 # How often a runner looks whether it was paused or cancelled, at outcomes and at live traffic; and tells how far it is.
@@ -216,7 +214,7 @@ class Runner:
                 if self._job.first is not None:
                     most = min(most, self._job.first - sent)
                 items = self._patiently(lambda: self._ledger.jobs.to_send(self._job, after, most)) if most > 0 else []
-                return self._read(copier, taker, _light(items))
+                return self._read(copier, taker, light(items))
 
             ahead: Future[_Window] = pool.submit(read, self._cursor, self._sent)
             sent = self._sent
@@ -375,16 +373,6 @@ class Runner:
 
     def _move(self, start: JobState, end: JobState, note: str | None = None) -> None:
         self._patiently(lambda: self._ledger.jobs.move(self._job.id, [start], end, time.time(), note))
-
-
-def _light(items: list[ToSend]) -> list[ToSend]:
-    """As many of the first as aren't too heavy to hold; at least one."""
-    weight = 0
-    for index, item in enumerate(items):
-        weight += item.size
-        if weight > _WINDOW_BYTES and index:
-            return items[:index]
-    return items
 
 
 def run(settings: Settings, ledger: Ledger, job_id: str, *, patience: float = 60.0, report: Report | None = None,
