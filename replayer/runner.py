@@ -314,6 +314,9 @@ class Runner:
         if self._live is not None and self._live.looks != self._looks:
             self._looks = self._live.looks
             self._pace.heed(self._live.seconds)
+        limits = self._job.limits
+        if limits.outstanding is None and limits.max_failures is None and self._report is None:
+            return  # nobody asks, and without a bound what is open may be all of it
         account = self._account()
         self._open = account.in_flight
         failing = self._failing = self._failing or Failing(self._job.limits.max_failures, account.ended, account.failed_again)

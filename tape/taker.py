@@ -40,8 +40,10 @@ class Taker:
         self._timeout = timeout
         # Small beside a reader's: these bounds are most of what a runner of large bodies weighs.
         self._consumer = clients.consumer(settings, "hooktape-reader", **{
-            "enable.partition.eof": True, "queued.min.messages": 4000, "queued.max.messages.kbytes": 16384,
-            "fetch.message.max.bytes": MIB})  # fmt: skip
+            "enable.partition.eof": True, "queued.min.messages": 1000, "queued.max.messages.kbytes": 16384,
+            # A partition that is taken up again isn't in the request that waits at the others' ends: that one must be short. Small pieces
+            # keep the partitions side by side, so that few get ahead.
+            "fetch.wait.max.ms": 5, "fetch.message.max.bytes": MIB // 4})  # fmt: skip
         self._spots: dict[Partition, _Spot] = {}
         self._weight = 0
 
