@@ -11,7 +11,7 @@ from hooktape.cli import common
 from hooktape.cli.operating import Progress, opened
 from hooktape.errors import LedgerError, TapeError
 from hooktape.ledger.ledger import Ledger
-from hooktape.replayer import figures
+from hooktape.replayer import adopting, figures
 from hooktape.replayer.catalogue import Cataloguer
 from hooktape.settings import Settings
 
@@ -44,12 +44,16 @@ def command(once: bool, rebuild: bool, metrics_port: int | None, metrics_host: s
             _log.info("metrics", port=metrics.serve(metrics_port, metrics_host))
         worker = threading.Thread(target=_figures, args=(settings, ledger, cataloguer, stop), name="hooktape-figures")
         worker.start()
+        # Somebody who is always there: a replay whose runner was killed goes on without an operator.
+        adopter = threading.Thread(target=adopting.adopt, args=(settings, stop), name="hooktape-adopt")
+        adopter.start()
         _log.info("keeping the catalogue", ledger=ledger.dialect)
         try:
             cataloguer.follow(stop)
         finally:
             stop.set()
             worker.join()
+            adopter.join()
         _log.info("stopped", foreign_records=cataloguer.foreign)
 
 

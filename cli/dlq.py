@@ -15,17 +15,19 @@ from hooktape.cli.events import body_text
 from hooktape.cli.operating import (
     Progress,
     confirm,
+    confirm_run,
     force_option,
     group_option,
+    limiting,
+    limits,
     moment,
     opened,
-    rate_option,
     selecting,
     taken,
     who,
     yes_option,
 )
-from hooktape.cli.replay import finish, patience_option, print_plan
+from hooktape.cli.replay import finish, first_option, patience_option, print_plan
 from hooktape.errors import NotAllowed, NothingMatched, UsageError
 from hooktape.ledger.failures import ErrorGroup
 from hooktape.ledger.items import RUN
@@ -206,36 +208,37 @@ def _places(words: tuple[str, ...]) -> list[Coordinates]:
 @group_option
 @selecting
 @force_option
-@rate_option
+@limiting
 @click.option("--again", is_flag=True, help="Also what died after three redrives.")
 @click.option("--reason", help="Why: kept in the audit trail, and seen by handlers.")
 @click.option("--plan-only", is_flag=True, help="Only the plan; `hooktape replay run` runs it.")
+@first_option
 @yes_option
 @patience_option
 @common.json_option
-def redrive_command(group: str, force: bool, rate: float | None, again: bool, reason: str | None, plan_only: bool, yes: bool,
-                    patience: str, as_json: bool, **options: Any) -> None:  # fmt: skip
+def redrive_command(group: str, force: bool, again: bool, reason: str | None, plan_only: bool, first: int | None, yes: bool, patience: str,
+                    as_json: bool, **options: Any) -> None:  # fmt: skip
     """Hand dead events to their group again, through the same plan, run and account as any replay.
 
     Example: hooktape dlq redrive --group fulfilment --error-group 3f2a --reason "fixed in 1.4.2"
     """
-    selection = taken(options)
+    bounds, selection = limits(options), taken(options)
     if not plan_only and not (reason or "").strip():
         raise UsageError("A redrive needs a --reason: it's kept in the audit trail. --plan-only only plans.")
     with _letters(group) as (settings, ledger, letters):
         with Cataloguer(settings, ledger) as cataloguer, Progress() as progress:
-            cataloguer.catch_up()  # what has succeeded meanwhile supersedes
-            plan = letters.plan_redrive(selection, who=who(), now=time.time(), forced=force, again=again, rate=rate,
+            plan = letters.plan_redrive(selection, cataloguer, who=who(), now=time.time(), forced=force, again=again, limits=bounds,
                                         progress=progress.show)  # fmt: skip
         if plan_only:
-            print_plan(plan, 3, as_json, f'hooktape replay run {plan.job.id} --reason "…"')
+            print_plan(ledger, plan, as_json, f'hooktape replay run {plan.job.id} --reason "…"')
             return
         if not plan.decisions[RUN]:
-            control.cancel(ledger, plan.job, who=who(), now=time.time())
+            control.cancel(ledger, plan.job.id, who=who(), now=time.time())
             refused = ", ".join(f"{number} {word.replace('_', ' ')}" for word, number in plan.decisions.items())
             raise NothingMatched(f"None of the selected events can be redriven: {refused}.")
-        confirm(f"Redrive {plan.decisions[RUN]:,} of {plan.selected:,} dead events of group {group}?", yes)
-        job = control.start(ledger, plan.job, who=who(), reason=reason or "", now=time.time())
+        to_run = plan.decisions[RUN]
+        confirm_run(plan.job, min(to_run, first) if first else to_run, yes)
+        job = control.start(ledger, plan.job.id, who=who(), reason=reason or "", now=time.time(), first=first)
         finish(settings, ledger, job, patience, as_json)
 
 

@@ -229,6 +229,49 @@ class Catalogue:
 
         return self._database.read(work)
 
+    def of_keys(self, keys: Sequence[EventKey]) -> list[Entry]:
+        """These events, as far as they're known, in the order of the keys."""
+        days = sorted({key.day for key in keys})
+        columns = ", ".join(f"e.{column.strip()}" for column in COLUMNS.split(","))
+        rows = self._database.read(lambda t: t.rows(f"SELECT {columns} FROM events e WHERE e.day IN :days AND e.id IN :ids",
+                                                    {"days": days, "ids": [key.id for key in keys]})) if keys else []  # fmt: skip
+        found = {row[1]: _entry(row, None) for row in rows}
+        return [found[key.id] for key in keys if key.id in found]
+
+    def newest_failures(self, group: str, limit: int) -> list[str]:
+        """The lanes (as `Event.lane`) of the group's `limit` newest failures, the newest first; a lane as often as it failed."""
+        rows = self._database.read(lambda t: t.rows(
+            """SELECT e.shop, e.root FROM (SELECT day, id, failed_at FROM outcomes WHERE grp = :grp AND failed_at IS NOT NULL
+                                          ORDER BY failed_at DESC LIMIT :limit) o
+               JOIN events e ON e.day = o.day AND e.id = o.id ORDER BY o.failed_at DESC""",
+            {"grp": group, "limit": limit}))  # fmt: skip
+        return [f"{shop}/{root}" if root else shop for shop, root in rows]
+
+    def newest_succeeded(self, group: str, entries: Sequence[Entry]) -> dict[tuple[str, str, str], int]:
+        """(shop, topic, resource) → the newest version that the group has handled, for the resources of these events.
+
+        Of the same topic only: an `orders/paid` isn't superseded by a later `orders/updated`, which another handler may take. A newer
+        version is looked for from the day before the oldest of these events on: it was triggered later.
+        """
+        wanted = [e for e in entries if e.resource and e.version is not None]
+        if not wanted:
+            return {}
+        first = min(e.key.day for e in wanted) - 1
+
+        def work(t: Transaction) -> list[tuple[Any, ...]]:
+            days = [day for (day,) in t.rows("SELECT day FROM event_days WHERE day >= :first ORDER BY day", {"first": first})]
+            # A group that has handled nothing of these days needn't be asked about each resource.
+            if not t.row("SELECT 1 FROM outcomes WHERE day IN :days AND grp = :grp LIMIT 1", {"days": days, "grp": group}):
+                return []
+            return t.rows(
+                f"""SELECT e.shop, e.topic, e.resource, MAX(e.version) FROM events e
+                    JOIN outcomes o ON o.day = e.day AND o.grp = :grp AND o.id = e.id AND o.state = {State.SUCCEEDED:d}
+                    WHERE e.day IN :days AND e.resource IN :resources AND e.version IS NOT NULL GROUP BY e.shop, e.topic, e.resource""",
+                {"days": days, "grp": group, "resources": sorted({e.resource for e in wanted if e.resource})},
+            )
+
+        return {(shop, topic, resource): version for shop, topic, resource, version in self._database.read(work)}
+
 
 _ADD = f"INSERT INTO events ({COLUMNS})"
 _AGAIN = "ON CONFLICT (day, id) DO UPDATE SET copies = events.copies + excluded.copies"

@@ -97,8 +97,8 @@ def _held(t: Transaction, group: str, keys: Sequence[EventKey], now: float) -> d
     # By id alone: a job may know the event by the day of a copy of it.
     days = sorted({key.day + near for key in keys for near in (-1, 0, 1)})
     found = {id_: job for job, id_ in t.rows(
-        """SELECT i.job_id, i.id FROM replay_items i JOIN jobs j ON j.id = i.job_id
-           WHERE i.job_id IN :jobs AND i.day IN :days AND i.id IN :ids AND i.decision = :run AND i.outcome IS NULL
+        """SELECT j.id, i.id FROM replay_items i JOIN jobs j ON j.number = i.job
+           WHERE j.id IN :jobs AND i.day IN :days AND i.id IN :ids AND i.decision = :run AND i.outcome IS NULL
                AND (j.ended_at IS NULL OR j.ended_at >= :lately OR i.seq <= j.published_seq)""",
         {"jobs": started, "days": days, "ids": [key.id for key in keys], "run": RUN, "lately": now - _LAST_BATCH_SECONDS})}  # fmt: skip
     return {key: found[key.id] for key in keys if key.id in found}

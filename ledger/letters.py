@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hooktape.ledger.audit import append
-from hooktape.ledger.catalogue import Entry
+from hooktape.ledger.catalogue import Entry, Proof
 from hooktape.ledger.checks import State
 from hooktape.ledger.database import Database, Transaction
 from hooktape.ledger.keys import EventKey
@@ -258,7 +258,10 @@ def _letter(group: str, row: tuple[Any, ...]) -> Letter:
     entry = Entry(
         key=EventKey(day, id_), shop=shop or "", topic=shopify_topic, webhook_id=webhook_id or "", resource=resource, root=root,
         version=version, triggered_at=triggered_at, received_at=int(died_at * 1_000_000) if received_at is None else received_at,
-        source=source or "", kafka_topic=origin_topic or "", partition=origin_partition or 0, offset=origin_offset or 0, size=size or 0,
+        source=source or "",
+        # The index holds no signatures: whoever runs it verifies it.
+        proof=Proof.SIGNED,
+        kafka_topic=origin_topic or "", partition=origin_partition or 0, offset=origin_offset or 0, size=size or 0,
         status=None if state is None else Status[State(state).name], attempts=attempts, error_type=error_type or "",
         error_group=error_group or "", error_message=message or "",
     )  # fmt: skip

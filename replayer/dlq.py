@@ -9,31 +9,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-import msgspec
-
 from hooktape.errors import NothingMatched, NotOurs, UsageError
 from hooktape.ledger.checks import State
 from hooktape.ledger.discards import Changed
 from hooktape.ledger.failures import ErrorGroup
-from hooktape.ledger.items import Item
-from hooktape.ledger.jobs import Kind
+from hooktape.ledger.jobs import STANDARD, Kind, Limits
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.letters import BEGINNING, After, Letter, Poison
 from hooktape.ledger.selection import Selection, Status
+from hooktape.ledger.where import Where, compiled
 from hooktape.replayer import deaths
+from hooktape.replayer.catalogue import Cataloguer
 from hooktape.replayer.letters import LetterIndex
-from hooktape.replayer.plan import (
-    Candidate,
-    Plan,
-    Progress,
-    decide,
-    finished,
-    item,
-    new_job,
-    newest_succeeded,
-    write,
-)
+from hooktape.replayer.planning import Plan, Progress, plan
 from hooktape.schemas.event import Coordinates, Event
 from hooktape.settings import Settings
 from hooktape.tape import headers
@@ -141,8 +130,21 @@ class DeadLetters:
         `After.of(page[-1])` asks for the next page. Raises UsageError for any other status.
         """
         self._refresh()
-        state = _state(selection)
-        return self._ledger.letters.find(self.group, selection, state, after=after, limit=limit, newest_first=newest_first)
+        state, where = _state(selection), compiled(selection.where) if selection.where else None
+        found: list[Letter] = []
+        while True:
+            size = _BATCH if where else limit
+            batch = self._ledger.letters.find(self.group, selection, state, after=after, limit=size, newest_first=newest_first)
+            found += self._judged(batch, where) if where else batch
+            if len(batch) < size or len(found) >= limit:
+                return found[:limit]
+            after = After.of(batch[-1])
+
+    def _judged(self, letters: Iterable[Letter], where: Where) -> Iterator[Letter]:
+        """Those whose bodies match; what has none any more doesn't."""
+        for batch in _by_size(letters):
+            records = self._records(batch)
+            yield from (x for x in batch if x.key in records and where.matches(self._wire.decode(records[x.key].value).payload))
 
     def pages(self, selection: Selection) -> Iterator[list[Letter]]:
         """All of them, the first that died first, in pages. Raises as `page` does."""
@@ -268,7 +270,7 @@ class DeadLetters:
         selection = of_status(selection, Status.DISCARDED)
         if letters := self.find(selection):
             return letters
-        if lost := self._ledger.catalogue.count(selection, self.group):
+        if lost := self._ledger.catalogue.count(replace(selection, where=""), self.group):
             raise NothingMatched(f"{lost:,} discarded events match, and retention has removed their letters from {self.topic}: they can't "
                                  "be restored. What the tape still has can be run again: `hooktape replay plan --force`.")  # fmt: skip
         raise NothingMatched(f"No discarded event of group {self.group} whose letter is retained matches: {selection.describe()}.")
@@ -290,8 +292,8 @@ class DeadLetters:
             return len(done)
         raise NothingMatched(f"{_places(places)} in {self.topic} was discarded, or retention has removed it.")
 
-    def plan_redrive(self, selection: Selection, *, who: str, now: float, forced: bool = False, again: bool = False,
-                     rate: float | None = None, progress: Progress | None = None) -> Plan:  # fmt: skip
+    def plan_redrive(self, selection: Selection, cataloguer: Cataloguer, *, who: str, now: float, forced: bool = False, again: bool = False,
+                     limits: Limits = STANDARD, progress: Progress | None = None) -> Plan:  # fmt: skip
         """Plans a job of the selected dead events; run it as any other. Nothing but the planned job is written.
 
         A record is taken from its letter, which the topic keeps longer than the tape keeps the event, and otherwise from the tape.
@@ -299,22 +301,8 @@ class DeadLetters:
         """
         if _state(selection) is not State.DEAD:
             raise UsageError("Only dead events are redriven. What was discarded is made dead again by `hooktape dlq restore`.")
-        letters = self.chosen(selection)
-        plan = Plan(new_job(Kind.REDRIVE, self.group, selection, who=who, now=now, forced=forced, rate=rate))
-        lows = self._reader.lows({x.origin.topic for x in letters if x.at is None and x.origin.topic})
-        for batch in _batches(letters):
-            newest = newest_succeeded(self._ledger, self.group, [x.entry for x in batch])
-            items: list[Item] = []
-            for x in batch:
-                e, at = x.entry, x.at or x.origin
-                kept = x.at is not None or at.offset >= lows.get((at.topic, at.partition), 2**62)
-                candidate = Candidate(State.DEAD, kept, e.version, newest.get((e.shop, e.topic, e.resource or "")), x.redrives)
-                e = msgspec.structs.replace(e, kafka_topic=at.topic, partition=at.partition, offset=at.offset)
-                items.append(item(e, decide(candidate, forced=forced, again=again), plan.selected + len(items) + 1))
-            write(self._ledger, plan, items)
-            if progress:
-                progress("planning", plan.selected, len(letters))
-        return finished(self._ledger, plan)
+        return plan(cataloguer, self._ledger, self.group, selection, kind=Kind.REDRIVE, who=who, now=now, forced=forced, again=again,
+                    limits=limits, pages=_batches([x.entry for x in self.chosen(selection)]), progress=progress)  # fmt: skip
 
     # ── taking away ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -8,6 +8,8 @@ So what it costs follows what the rest of the selection leaves, and memory holds
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from hooktape.errors import NotOurs
 from hooktape.ledger.catalogue import After, Entry
 from hooktape.ledger.ledger import Ledger
@@ -155,7 +157,7 @@ class Finder:
         for page in self._catalogue(selection.in_sql(), group, after, limit, newest_first, beyond):
             kept = [e for e in page if ends is None or e.offset < ends.get((e.kafka_topic, e.partition), 0)]
             if passed is not None:
-                told = [replace(e, status=passed.status(*_place(e))) if e.status is Status.PENDING else e for e in kept]
+                told = [msgspec.structs.replace(e, status=passed.status(*_place(e))) if e.status is Status.PENDING else e for e in kept]
                 kept = [e for e in told if not selection.statuses or e.status in selection.statuses]
             looked.events += len(kept)
             if selection.where:

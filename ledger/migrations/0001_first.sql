@@ -209,41 +209,74 @@ CREATE TABLE positions (
     PRIMARY KEY (kafka_topic, kafka_partition)
 ) {clustered};
 
+-- Replays. `number` stands for the job in its items: millions of rows that needn't repeat a text. `limits` is JSON. `published_seq` is the
+-- last item known to be on Kafka, `sent` how many that are; `alive_until` is when whoever runs it will be taken for dead.
 CREATE TABLE jobs (
-    id TEXT PRIMARY KEY,
+    number {serial},
+    id TEXT NOT NULL UNIQUE,
     grp TEXT NOT NULL,
     kind TEXT NOT NULL,
     selection TEXT NOT NULL,
     reason TEXT NOT NULL,
     who TEXT NOT NULL,
     forced SMALLINT NOT NULL,
-    rate DOUBLE PRECISION,
+    again SMALLINT NOT NULL,
+    limits TEXT NOT NULL,
+    first INTEGER,
     state TEXT NOT NULL,
     created_at DOUBLE PRECISION NOT NULL,
     started_at DOUBLE PRECISION,
     ended_at DOUBLE PRECISION,
+    alive_until DOUBLE PRECISION NOT NULL,
     selected INTEGER NOT NULL,
-    published_seq INTEGER NOT NULL,
+    published_seq BIGINT NOT NULL,
+    sent INTEGER NOT NULL,
     note TEXT NOT NULL
-) {clustered};
+);
+CREATE INDEX jobs_created ON jobs (created_at);
 
+-- A job's events, in the order of publishing. What an event is, the catalogue tells.
 CREATE TABLE replay_items (
-    job_id TEXT NOT NULL,
-    seq INTEGER NOT NULL,
+    job INTEGER NOT NULL,
+    seq BIGINT NOT NULL,
     day INTEGER NOT NULL,
     id {bytes} NOT NULL,
     kafka_topic TEXT NOT NULL,
     kafka_partition INTEGER NOT NULL,
     kafka_offset BIGINT NOT NULL,
-    topic TEXT NOT NULL,
-    shop TEXT NOT NULL,
-    resource TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    proven SMALLINT NOT NULL,
+    redrives INTEGER NOT NULL,
     decision TEXT NOT NULL,
     outcome TEXT,
     error TEXT,
-    PRIMARY KEY (job_id, seq)
+    PRIMARY KEY (job, seq)
 ) {clustered};
-CREATE INDEX replay_items_event ON replay_items (job_id, day, id);
+CREATE INDEX replay_items_event ON replay_items (job, id);
+-- A running job is counted by what is open and by what ended in any way but the usual one: both are few beside its items.
+CREATE INDEX replay_items_open ON replay_items (job, seq) WHERE outcome IS NULL AND decision = 'run';
+CREATE INDEX replay_items_odd ON replay_items (job, outcome, seq) WHERE outcome IS NOT NULL AND outcome <> 'succeeded';
+
+-- What the plan decided, counted once: the account of millions of events must not begin by counting them.
+CREATE TABLE replay_totals (
+    job INTEGER NOT NULL,
+    decision TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    shop TEXT NOT NULL,
+    events INTEGER NOT NULL,
+    PRIMARY KEY (job, decision, topic, shop)
+) {clustered};
+
+-- The handlers of each group, as its workers told when they started. `topics` is JSON.
+CREATE TABLE handlers (
+    grp TEXT NOT NULL,
+    name TEXT NOT NULL,
+    topics TEXT NOT NULL,
+    ordered SMALLINT NOT NULL,
+    replay SMALLINT NOT NULL,
+    told_at DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (grp, name)
+) {clustered};
 
 CREATE TABLE leases (
     name TEXT PRIMARY KEY,
@@ -316,3 +349,4 @@ CREATE TABLE audit (
     reason TEXT NOT NULL,
     detail TEXT NOT NULL
 );
+CREATE INDEX audit_target ON audit (target);

@@ -42,7 +42,7 @@ class Cell:
 
 
 def _cells() -> dict[str, Cell]:
-    points = [point for point in crash.POINTS if point not in _INGEST_POINTS]
+    points = [point for point in crash.POINTS if point not in (*_INGEST_POINTS, *crash.REPLAY)]
     cells = [
         Cell("worker", "kill", 12), Cell("worker", "term", 6),
         Cell("worker", "stop", 4, SESSION / 2), Cell("worker", "stop", 4, SESSION * 3),

@@ -109,7 +109,7 @@ def test_pages_of_dead_events_hold_each_once_in_both_directions(ledger: Ledger) 
     (Selection(sources=("reconciler",)), "b"),
     (Selection(since=10 * MICROS, until=20 * MICROS), "b"),
     (Selection(since=25 * MICROS, clock=Clock.TRIGGERED), "c"),
-    (Selection(error_group="other"), "c"),
+    (Selection(error_groups=("other",)), "c"),
 ])  # fmt: skip
 def test_letters_are_selected_as_events_are(ledger: Ledger, selection: Selection, selected: str) -> None:
     letters = [letter("a", 0), letter("b", 1, at=10, source="reconciler"),
