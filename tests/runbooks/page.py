@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 _STEP = re.compile(r"<!-- world: (?P<act>.+?) -->|```console\n(?P<block>.*?)```", re.DOTALL)
 _ID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|\b[0-9a-f]{20}\b|\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{8,16}\b"
-_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d+)?)?Z?"
-_AMOUNT = r"\b\d+(?:[.,]\d+)*(?= ?(?:(?:ms|s|m|h|d|/s|KiB|MiB)\b|%))"
+_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|\+00:00)?|\b1[7-9]\d{14}\b"
+_AMOUNT = r"\b\d+(?:[.,]\d+)*(?= ?(?:(?:ms|s|m|h|d|/s|KiB|MiB)\b|%))|(?<=@)\d+"
 _TOKEN = re.compile(f"(?P<id>{_ID})|(?P<time>{_TIME})|(?P<amount>{_AMOUNT})")
 ANY = "…"
 
@@ -77,11 +77,25 @@ class Names:
         whole = [real for page, real in self._real.items() if page.startswith(word)]
         return whole[-1][: len(word)] if whole else word
 
+    def drafted(self, line: str) -> str:
+        """A command of a page that is being written: `@20`, `@16` and `@36` are the last ids of so many characters that were printed."""
+        return re.sub(r"@(16|20|36)\b", lambda m: next(page for page in reversed(self._real) if len(page) == int(m[1])), line)
+
+    def told(self, lines: Sequence[str]) -> list[str]:
+        """Real output with the page's ids for those that the page has shown already."""
+        pages = {real: page for page, real in self._real.items()}
+        return [re.sub(_ID, lambda m: pages.get(m[0], m[0]), line) for line in lines]
+
     def agree(self, page: Sequence[str], real: Sequence[str]) -> bool:
         """Whether the page's output is the real one's but for names; if so, the names are kept."""
         bound = dict(self._real)
         if not _lines([*_plain(page)], [*_plain(real)], bound):
             return False
+        # In the order of their printing.
+        for line in page:
+            for token in _TOKEN.finditer(line):
+                if token[0] in bound:
+                    bound[token[0]] = bound.pop(token[0])
         self._real = bound
         return True
 

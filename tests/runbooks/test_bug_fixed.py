@@ -28,6 +28,8 @@ def deploy_the_bug(world: Stage) -> None:
     world.until(lambda: len(world.handled()) == 1, "the order before the bug")
     (world.folder / "bug").touch()
     for number in range(1002, 1022):
+        if number == 1021:
+            world.until(lambda: world.dead() == 9, "nine dead orders")  # so that the page's example is the last one
         # Every second order has a discount, and meets no bug.
         world.order(number, **({} if number % 2 else {"discount_codes": ["TEN"]}))
     world.until(lambda: world.dead() == 10, "ten dead orders")
@@ -35,8 +37,8 @@ def deploy_the_bug(world: Stage) -> None:
 
 def fix_it(world: Stage) -> None:
     (world.folder / "bug").unlink()
-    # A merchant edits one of the dead orders before the operator comes: its newer state goes first.
-    world.order(1003, "orders/create", webhook_id="5b1f0c9e-3f0e-4a57-9d0d-2f1c4be0a001")
+    # A merchant edits one of the dead orders before the operator comes.
+    world.order(1003, "orders/updated")
     world.until(lambda: len(world.handled()) == 12, "the edited order")
 
 
@@ -45,5 +47,6 @@ def test_what_a_bug_killed_is_replayed_after_the_fix_one_first_and_then_the_rest
         world.play("bug-fixed.md", {"a bug is deployed": deploy_the_bug, "the fix is deployed": fix_it})
         lines = world.handled()
         assert len(lines) == len(set(lines))
-        assert {line.split()[1] for line in lines} == {f"#{number}" for number in range(1001, 1022)}
+        created = [line.split()[1] for line in lines if line.startswith("orders/create")]
+        assert sorted(created) == [f"#{number}" for number in range(1001, 1022)]
         assert world.dead() == 0
