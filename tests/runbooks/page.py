@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 _STEP = re.compile(r"<!-- world: (?P<act>.+?) -->|```console\n(?P<block>.*?)```", re.DOTALL)
 _ID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|\b[0-9a-f]{20}\b|\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{8,16}\b"
@@ -100,6 +101,15 @@ class Names:
         return True
 
 
+    def first_difference(self, page: Sequence[str], real: Sequence[str]) -> str:
+        """The first line of the page that isn't the real one, for a message."""
+        bound = dict(self._real)
+        for mine, other in zip_longest(_plain(page), _plain(real), fillvalue="(nothing)"):
+            if mine != ANY and not _line(mine, other, bound):
+                return f"page: {mine}\nreal: {other}"
+        return "the page has fewer lines"
+
+
 def _plain(lines: Sequence[str]) -> Iterator[str]:
     for line in lines:
         if squeezed := " ".join(line.split()):
@@ -121,8 +131,6 @@ def _lines(page: list[str], real: list[str], bound: dict[str, str]) -> bool:
 
 
 def _line(page: str, real: str, bound: dict[str, str]) -> bool:
-    if ANY in page:
-        return re.fullmatch(".*".join(map(re.escape, page.split(ANY))), real) is not None
     ours, theirs = [*_TOKEN.finditer(page)], [*_TOKEN.finditer(real)]
     if _TOKEN.sub(lambda m: f"<{m.lastgroup}>", page) != _TOKEN.sub(lambda m: f"<{m.lastgroup}>", real):
         return False

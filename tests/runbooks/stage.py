@@ -142,7 +142,8 @@ class Stage:
             agrees = code == step.code and names.agree(step.output, output)
             typed.append((step, step.output if agrees else names.told(output), code))
             if not agrees:
-                differences.append(f"$ {step.line}\n" + "\n".join(output) + f"\n(exit status {code})")
+                first = names.first_difference(step.output, output)
+                differences.append(f"$ {step.line}\n" + "\n".join(output) + f"\n(exit status {code})\nFirst difference:\n{first}")
                 if os.environ.get(WRITE):
                     assert names.agree(names.told(output), output)
                 else:
