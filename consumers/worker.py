@@ -76,7 +76,6 @@ class Worker:
         """Takes its lease and joins the group. Raises LedgerError, TopicMissing, TapeUnavailable."""
         await asyncio.to_thread(self._intake.check_topics)
         await self._custody.begin()
-        self._intake.windows = await self._custody.ask(lambda ledger: ledger.outcomes.reprocess(self.app.group))
         wire = await asyncio.to_thread(Wire, self.settings)
         self._sweeper.wire = wire
         self._watch = Watch(set(self.app.handlers.values()))

@@ -17,6 +17,7 @@ from hooktape.ledger.migrations import migrate
 from hooktape.ledger.outcomes import Outcomes
 from hooktape.ledger.ownership import Ownership
 from hooktape.ledger.reconcile import Reconcile
+from hooktape.ledger.resets import Resets
 from hooktape.ledger.sqlite import SqliteDatabase
 from hooktape.ledger.stranded import Stranded
 
@@ -41,6 +42,7 @@ class Ledger:
     leases: Leases
     breakers: Breakers
     budgets: Budgets
+    resets: Resets
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -54,6 +56,7 @@ class Ledger:
         self.leases = Leases(database)
         self.breakers = Breakers(database)
         self.budgets = Budgets(database)
+        self.resets = Resets(database)
 
     @classmethod
     def open(cls, url: str) -> "Ledger":
