@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from hooktape.cli import common
+from hooktape.cli import common, replay_verify
 from hooktape.cli.operating import (
     Progress,
     account_row,
@@ -249,3 +249,4 @@ def cancel_command(plan: str, yes: bool) -> None:
     click.echo(f"job {job.id} is cancelled")
 
 
+command.add_command(replay_verify.command)

@@ -11,6 +11,7 @@ from hooktape.ledger.breakers import Breakers
 from hooktape.ledger.budgets import Budgets
 from hooktape.ledger.catalogue import Catalogue
 from hooktape.ledger.database import Database
+from hooktape.ledger.handled import Handled
 from hooktape.ledger.jobs import Jobs
 from hooktape.ledger.leases import Leases
 from hooktape.ledger.migrations import migrate
@@ -43,6 +44,7 @@ class Ledger:
     breakers: Breakers
     budgets: Budgets
     resets: Resets
+    handled: Handled
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -57,6 +59,7 @@ class Ledger:
         self.breakers = Breakers(database)
         self.budgets = Budgets(database)
         self.resets = Resets(database)
+        self.handled = Handled(database)
 
     @classmethod
     def open(cls, url: str) -> "Ledger":
