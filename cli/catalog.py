@@ -11,7 +11,7 @@ from hooktape.cli import common
 from hooktape.cli.operating import Progress, opened
 from hooktape.errors import LedgerError, TapeError
 from hooktape.ledger.ledger import Ledger
-from hooktape.replayer import adopting, figures
+from hooktape.replayer import adopting, figures, reset
 from hooktape.replayer.catalogue import Cataloguer
 from hooktape.settings import Settings
 
@@ -63,6 +63,7 @@ def _once(settings: Settings, ledger: Ledger, cataloguer: Cataloguer, rebuild: b
         ends = read(progress=lambda done, of: progress.show("reading the tape", done, of))
     cataloguer.letters.catch_up()
     cataloguer.prune(time.time())
+    reset.forget_passed(settings, ledger, time.time())
     found = figures.figures(settings, ledger, time.time())
     if as_json:
         common.print_json({"partitions": len(ends), "foreign": cataloguer.foreign, "lag": found.catalogue_lag})
@@ -80,6 +81,7 @@ def _figures(settings: Settings, ledger: Ledger, cataloguer: Cataloguer, stop: t
             replays.export()
             if time.monotonic() >= prune_at:
                 cataloguer.prune(time.time())
+                reset.forget_passed(settings, ledger, time.time())
                 prune_at = time.monotonic() + _PRUNE_SECONDS
         except (TapeError, LedgerError) as error:
             figures.forget()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from hooktape.cli import common
+from hooktape.cli import common, replay_verify
 from hooktape.cli.operating import (
     Progress,
     account_row,
@@ -380,3 +380,6 @@ def cancel_command(plan: str, reason: str, yes: bool) -> None:
         confirm(f"Cancel job {job.id} ({job.state}, group {job.group})?", yes or job.state is JobState.PLANNED)
         control.cancel(ledger, job.id, who=who(), now=time.time(), reason=reason)
     click.echo(f"job {job.id} is cancelled")
+
+
+command.add_command(replay_verify.command)

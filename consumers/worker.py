@@ -77,7 +77,6 @@ class Worker:
         """Takes its lease and joins the group. Raises LedgerError, TopicMissing, TapeUnavailable."""
         await asyncio.to_thread(self._intake.check_topics)
         await self._custody.begin()
-        self._intake.windows = await self._custody.ask(lambda ledger: ledger.outcomes.reprocess(self.app.group))
         # For a plan of a replay, which says whom it reaches.
         known = [Known(h.name, h.topics, h.ordered, h.replay) for h in set(self.app.handlers.values())]
         await self._custody.ask(lambda ledger: ledger.handlers.record(self.app.group, known, self._clock.time()))

@@ -11,6 +11,7 @@ from hooktape.ledger.breakers import Breakers
 from hooktape.ledger.budgets import Budgets
 from hooktape.ledger.catalogue import Catalogue
 from hooktape.ledger.database import Database
+from hooktape.ledger.handled import Handled
 from hooktape.ledger.handlers import Handlers
 from hooktape.ledger.jobs import Jobs
 from hooktape.ledger.leases import Leases
@@ -20,6 +21,7 @@ from hooktape.ledger.migrations import migrate
 from hooktape.ledger.outcomes import Outcomes
 from hooktape.ledger.ownership import Ownership
 from hooktape.ledger.reconcile import Reconcile
+from hooktape.ledger.resets import Resets
 from hooktape.ledger.sqlite import SqliteDatabase
 from hooktape.ledger.stranded import Stranded
 
@@ -47,6 +49,8 @@ class Ledger:
     breakers: Breakers
     budgets: Budgets
     handlers: Handlers
+    resets: Resets
+    handled: Handled
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -63,6 +67,8 @@ class Ledger:
         self.breakers = Breakers(database)
         self.budgets = Budgets(database)
         self.handlers = Handlers(database)
+        self.resets = Resets(database)
+        self.handled = Handled(database)
 
     @classmethod
     def open(cls, url: str) -> "Ledger":

@@ -161,3 +161,15 @@ query CustomerBodies($ids: [ID!]!) {
 """
     + _CUSTOMER + _ADDRESS
 )  # fmt: skip
+
+# ── their present version ───────────────────────────────────────────────────────────────────────────────────────────
+VERSIONS = """
+query Versions($ids: [ID!]!) {
+  nodes(ids: $ids) {
+    id
+    ... on Order { updatedAt }
+    ... on Product { updatedAt }
+    ... on Customer { updatedAt }
+  }
+}
+"""

@@ -14,7 +14,8 @@ def reach(ledger: Ledger, selection: Selection) -> int | None:
 
     None: it reaches back far enough, or holds nothing at all of them. That nothing came before can't be told from that it's gone.
     """
-    oldest = ledger.catalogue.find(replace(selection, since=None, until=None, statuses=(), error_groups=(), attempts=None, where=""), limit=1)
+    wide = replace(selection, since=None, until=None, statuses=(), error_groups=(), attempts=None, where="")
+    oldest = ledger.catalogue.find(wide, limit=1)
     if not oldest or selection.since is None or oldest[0].received_at <= selection.since + _SLACK:
         return None
     return oldest[0].received_at

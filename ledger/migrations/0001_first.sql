@@ -114,6 +114,20 @@ CREATE TABLE reprocess (
     PRIMARY KEY (grp, id, kafka_topic, kafka_partition)
 ) {clustered};
 
+-- Offset resets: `offsets` is JSON, the old and the new one of each partition that was moved.
+CREATE TABLE resets (
+    id TEXT PRIMARY KEY,
+    grp TEXT NOT NULL,
+    at DOUBLE PRECISION NOT NULL,
+    who TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    reprocess SMALLINT NOT NULL,
+    offsets TEXT NOT NULL,
+    undoes TEXT NOT NULL,
+    state TEXT NOT NULL
+) {clustered};
+CREATE INDEX resets_group ON resets (grp, id);
+
 -- Where on the tape an event lies.
 CREATE TABLE events (
     day INTEGER NOT NULL,

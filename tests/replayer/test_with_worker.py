@@ -109,7 +109,8 @@ def test_one_group_holds_all_offsets_and_a_reset_moves_the_logs_alone(tape: Sett
     assert not groups.describe(tape, GROUP).live
     before = _committed(tape)
     assert sum(offset for (topic, _), offset in before.items() if topic == names.replay(GROUP)) == 20
-    reset = cli(tape, url, "reset", "--group", GROUP, "--all-topics", "--to-earliest", "--execute", "--reason", "r", "--yes", "--json")
+    reset = cli(tape, url, "reset", "--group", GROUP, "--all-topics", "--to-earliest", "--reprocess", "--execute", "--reason", "r",
+                "--yes", "--json")
     assert reset.exit_code == 0, reset.exception
     log = names.log("orders.create")
     assert _committed(tape) == {place: offset for place, offset in before.items() if place[0] != log}
