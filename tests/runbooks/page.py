@@ -80,7 +80,7 @@ class Names:
 
     def drafted(self, line: str) -> str:
         """A command of a page that is being written: `@20`, `@16` and `@36` are the last ids of so many characters that were printed."""
-        return re.sub(r"@(16|20|36)\b", lambda m: next(page for page in reversed(self._real) if len(page) == int(m[1])), line)
+        return re.sub(r"@(16|20|36)\b", lambda m: next((page for page in reversed(self._real) if len(page) == int(m[1])), m[0]), line)
 
     def told(self, lines: Sequence[str]) -> list[str]:
         """Real output with the page's ids for those that the page has shown already."""
