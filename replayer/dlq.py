@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from hooktape.errors import NothingMatched, NotOurs, UsageError
+from hooktape.ledger.catalogue import Entry
 from hooktape.ledger.checks import State
 from hooktape.ledger.discards import Changed
 from hooktape.ledger.failures import ErrorGroup
@@ -22,7 +23,7 @@ from hooktape.ledger.where import Where, compiled
 from hooktape.replayer import deaths
 from hooktape.replayer.catalogue import Cataloguer
 from hooktape.replayer.letters import LetterIndex
-from hooktape.replayer.planning import Plan, Progress, plan
+from hooktape.replayer.planning import Plan, Progress, known, plan
 from hooktape.schemas.event import Coordinates, Event
 from hooktape.settings import Settings
 from hooktape.tape import headers
@@ -296,13 +297,20 @@ class DeadLetters:
                      limits: Limits = STANDARD, progress: Progress | None = None) -> Plan:  # fmt: skip
         """Plans a job of the selected dead events; run it as any other. Nothing but the planned job is written.
 
-        A record is taken from its letter, which the topic keeps longer than the tape keeps the event, and otherwise from the tape.
-        Oldest event first, so that a resource's keep their order. Raises UsageError, NothingMatched.
+        As any plan does, it takes a record from the tape, or where that has lost it, from its letter. Oldest event first, so that a
+        resource's keep their order. Raises UsageError, NothingMatched.
         """
         if _state(selection) is not State.DEAD:
             raise UsageError("Only dead events are redriven. What was discarded is made dead again by `hooktape dlq restore`.")
+        if selection.is_empty:
+            raise UsageError(NOTHING_NARROWS)
         return plan(cataloguer, self._ledger, self.group, selection, kind=Kind.REDRIVE, who=who, now=now, forced=forced, again=again,
-                    limits=limits, pages=_batches([x.entry for x in self.chosen(selection)]), progress=progress)  # fmt: skip
+                    limits=limits, pages=self._entries(selection), progress=progress)  # fmt: skip
+
+    def _entries(self, selection: Selection) -> Iterator[list[Entry]]:
+        for batch in _batches(self.chosen(selection)):
+            found = known(self._ledger, self.group, [letter.key for letter in batch])
+            yield [found.get(letter.key, letter.entry) for letter in batch]
 
     # ── taking away ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -13,7 +13,6 @@ import msgspec
 from hooktape.errors import NotOurs
 from hooktape.ledger.catalogue import After, Entry
 from hooktape.ledger.ledger import Ledger
-from hooktape.ledger.search import NO_ROW
 from hooktape.ledger.selection import Selection, Status
 from hooktape.ledger.where import Where, compiled
 from hooktape.replayer.catalogue import Cataloguer, log_topics
@@ -191,7 +190,7 @@ class Finder:
             yield found[start : start + limit]
 
     def _passed(self, selection: Selection, group: str | None) -> Passed | None:
-        if group is None or (selection.statuses and NO_ROW.isdisjoint(selection.statuses)):
+        if group is None or (selection.statuses and not selection.takes_no_outcome):
             return None
         reader = self._cataloguer.reader
         return Passed(groups.committed(self._settings, group, reader.partitions(log_topics(self._settings, reader))))
