@@ -5,7 +5,7 @@ come (its group's committed offsets), and what its body holds (`where`), read fr
 So what it costs follows what the rest of the selection leaves, and memory holds one page.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec

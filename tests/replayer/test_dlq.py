@@ -1,3 +1,5 @@
+"""Dead letters by the commands, on a real Kafka and both ledgers."""
+
 import base64
 import json
 import time
@@ -13,6 +15,7 @@ from hooktape.ledger.selection import Selection, Status
 from hooktape.replayer.catalogue import Cataloguer
 from hooktape.replayer.dlq import DeadLetters
 from hooktape.replayer.figures import figures
+from hooktape.replayer.planning import drift
 from hooktape.settings import Settings
 from hooktape.tape import headers
 from hooktape.tape.names import Names
@@ -149,6 +152,20 @@ def test_what_the_catalogue_has_forgotten_is_listed_shown_redriven_and_exported(
     with Group(tape, url):
         answer = _json(tape, url, "dlq", "redrive", "--group", GROUP, "--id", row["webhook_id"], "--reason", "r", "--yes", "--json")
     assert answer["account"]["succeeded"] == 1
+
+
+def test_a_letter_that_claims_a_place_where_another_event_lies_is_redriven_itself(tape: Settings, ledger: Ledger, url: str) -> None:
+    record(tape, [event(i) for i in range(9)])  # one of them lies where the letter says that its event did: the topic was made anew
+    bury(tape, ledger, [event(100)])
+    with DeadLetters(tape, ledger, GROUP) as letters, Cataloguer(tape, ledger) as cataloguer:
+        plan = letters.plan_redrive(Selection(statuses=(Status.DEAD,)), cataloguer, who="ana", now=time.time())
+        assert plan.decisions == {"run": 1}
+        (item,) = ledger.jobs.items(plan.job.id)
+        assert (item.kafka_topic, item.offset) == (letters.topic, 0)
+        assert not drift(ledger, cataloguer.reader, plan.job, now=time.time())
+        expire(tape, letters.topic)
+        cataloguer.prune(time.time())
+        assert drift(ledger, cataloguer.reader, plan.job, now=time.time()).changes == {("run", "gone"): 1}
 
 
 def test_a_redrive_keeps_the_order_of_each_resource(tape: Settings, ledger: Ledger, url: str) -> None:
