@@ -1,4 +1,4 @@
-"""Dead letters by the commands, on a real Kafka and both ledgers."""
+"""Dead letters by the commands, on a real Kafka."""
 
 import base64
 import json
