@@ -10,10 +10,10 @@ import msgspec
 from hooktape.errors import LedgerError, UsageError
 from hooktape.ledger import items
 from hooktape.ledger.database import Database, Transaction
-from hooktape.ledger.items import START, Account, Item, Row, ToSend, Total
-from hooktape.ledger.keys import EventKey
+from hooktape.ledger.items import START, Account, Ending, Item, Row, ToSend, Total
 from hooktape.ledger.selection import Selection
 from hooktape.ledger.texts import clean
+from hooktape.schemas.event import Coordinates
 
 
 class JobState(StrEnum):
@@ -175,11 +175,19 @@ class Jobs:
             {"id": job_id, "first": first, "limits": None if limits is None else msgspec.json.encode(limits).decode(),
              **{name: None if text is None else clean(text) for name, text in values.items()}})) == 1  # fmt: skip
 
-    def of_event(self, job_id: str, key: EventKey) -> list[Item]:
-        """The job's item of this event: none, or one."""
-        job = self.get(job_id)
-        return [] if job is None else self._database.read(lambda t: items.read(
-            t, job.number, "AND i.id = :id", {"id": key.id, "limit": 1}))  # fmt: skip
+    def of_event(self, job_id: str, id_: bytes, places: Iterable[Coordinates]) -> list[Item]:
+        """The job's item of the event with this key's `id`: none, or one. `places` are those of its records, on the tape and as dead
+        letters: at one of them the plan found it."""
+
+        def work(t: Transaction) -> list[Item]:
+            job = _found(t, job_id)
+            for place in places:
+                if found := items.read(t, job.number, "AND i.kafka_partition = :partition AND i.kafka_offset = :offset AND i.id = :id",
+                                       {"partition": place.partition, "offset": place.offset, "id": id_, "limit": 1}):  # fmt: skip
+                    return found
+            return []
+
+        return self._database.read(work)
 
     def get(self, job_id: str) -> Job | None:
         """The job, or None."""
@@ -231,11 +239,11 @@ class Jobs:
             "UPDATE jobs SET published_seq = :seq, sent = sent + :sent WHERE number = :number AND published_seq = :before",
             {"seq": up_to_seq, "before": before_seq, "sent": sent, "number": job.number})) == 1  # fmt: skip
 
-    def settle(self, job_id: str, outcomes: Sequence[tuple[EventKey, str, str]]) -> int:
-        """Gives items an outcome from outside a worker: (key, outcome, error), as `gone` when the record can't be read any
-        more. The first outcome of an item stays; how many got theirs now.
+    def settle(self, endings: Sequence[Ending]) -> int:
+        """Gives items an outcome from outside a worker, as `gone` when the record can't be read any more. The first outcome of an item
+        stays; how many got theirs now.
         """
-        return self._database.write(lambda t: items.settle(t, [(job_id, *outcome) for outcome in outcomes]))
+        return self._database.write(lambda t: items.settle(t, endings))
 
     def outstanding(self, job: Job) -> int:
         """Events handed over that have no outcome yet."""

@@ -94,8 +94,9 @@ class _Group:
             letter = letters.get(key) if letters else None
             kept = e.offset >= lows.get((e.kafka_topic, e.partition), none)
             version = newest.get((e.shop, e.topic, e.resource or "")) if newest else None
+            sound = e.proof is Proof.VERIFIED or e.proof in REPLAYABLE  # the first is what most are, and costs nothing to say
             found.append((Candidate(states.get(key), kept or letter is not None, e.version, version, letter.redrives if letter else 0,
-                                    e.topic in refusing, e.proof in REPLAYABLE), letter.at if letter and not kept else None))  # fmt: skip
+                                    e.topic in refusing, sound), letter.at if letter and not kept else None))  # fmt: skip
         return found
 
 
@@ -121,14 +122,13 @@ def plan(cataloguer: Cataloguer, ledger: Ledger, group: str, selection: Selectio
         # Without a status to select by, the outcomes needn't be joined: they're looked up once, for the decision.
         asked = group if selection.needs_group else None
         pages = Finder(cataloguer.settings, ledger, cataloguer).pages(selection, asked, limit=_PAGE, ends=ends)
-    for page in pages:
+    else:
         # A partition that the tape hasn't got can't have an end: a letter's, say.
-        inside = [e for e in page if e.offset < ends.get((e.kafka_topic, e.partition), 1 << 62)]
-        if not inside:
-            continue
+        pages = filter(None, ([e for e in page if e.offset < ends.get((e.kafka_topic, e.partition), 1 << 62)] for page in pages))
+    for page in pages:
         if not made.selected:
             made.job = ledger.jobs.create(made.job)
-        rows, totals, shown = _rows(made, inside, known, ranks, examples)
+        rows, totals, shown = _rows(made, page, known, ranks, examples)
         ledger.jobs.add_items(made.job, rows, totals)
         for decision, item in shown:
             made.examples.setdefault(decision, []).append(item)
