@@ -1,6 +1,6 @@
 """Makes a plan: reads, decides, and writes a job that hasn't started. Its end is frozen: what is recorded later isn't in it.
 
-Replay, redrive and backfill are the same plan: they differ in where their events come from (`pages`) and in who kept the bodies.
+Replay, redrive and backfill are the same plan: they differ in where their events come from (`pages`).
 """
 
 from collections import Counter
@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from hooktape import crash
 from hooktape.errors import NothingMatched, TopicMissing, UsageError
 from hooktape.ledger.catalogue import REPLAYABLE, Entry, Proof
@@ -16,7 +18,7 @@ from hooktape.ledger.checks import State
 from hooktape.ledger.handlers import Known
 from hooktape.ledger.items import RUN, START, Item, Row, Total
 from hooktape.ledger.jobs import STANDARD, Job, Kind, Limits
-from hooktape.ledger.keys import new_id
+from hooktape.ledger.keys import EventKey, new_id
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection
 from hooktape.replayer.catalogue import Cataloguer
@@ -105,9 +107,9 @@ def plan(cataloguer: Cataloguer, ledger: Ledger, group: str, selection: Selectio
          examples: int = 5, progress: Progress | None = None) -> Plan:  # fmt: skip
     """Reads, decides, and writes a planned job; nothing else changes. Memory doesn't grow with the selection.
 
-    `pages` stands in for the search of the catalogue: what a dead-letter topic holds isn't always in it. The catalogue is brought up to
-    the tape's end first; what is recorded meanwhile isn't selected. Raises UsageError for an empty selection, NothingMatched,
-    SettingsError for a group that can't be one, TapeUnavailable, LedgerUnavailable.
+    The catalogue and the index of letters are read on first; what is recorded meanwhile isn't selected. `pages` stands in for the
+    search of the catalogue, and is begun after that: what a dead-letter topic holds isn't always in it. Raises UsageError for an empty
+    selection, NothingMatched, SettingsError for a group that can't be one, TapeUnavailable, LedgerUnavailable.
     """
     check_group(group)
     if selection.is_empty:
@@ -116,19 +118,16 @@ def plan(cataloguer: Cataloguer, ledger: Ledger, group: str, selection: Selectio
     with suppress(TopicMissing):  # a group without a dead-letter topic has no letters
         cataloguer.letters.catch_up(group)
     made = Plan(Job(new_id(now), group, kind, selection, "", who, now, forced, again, limits, note=PLANNING))
-    known = _Group(ledger, cataloguer.reader, group)
+    of_group = _Group(ledger, cataloguer.reader, group)
     ranks = urgency(ledger.catalogue.newest_failures(group, URGENT))
     if pages is None:
         # Without a status to select by, the outcomes needn't be joined: they're looked up once, for the decision.
         asked = group if selection.needs_group else None
         pages = Finder(cataloguer.settings, ledger, cataloguer).pages(selection, asked, limit=_PAGE, ends=ends)
-    else:
-        # A partition that the tape hasn't got can't have an end: a letter's, say.
-        pages = filter(None, ([e for e in page if e.offset < ends.get((e.kafka_topic, e.partition), 1 << 62)] for page in pages))
     for page in pages:
         if not made.selected:
             made.job = ledger.jobs.create(made.job)
-        rows, totals, shown = _rows(made, page, known, ranks, examples)
+        rows, totals, shown = _rows(made, page, of_group, ranks, examples)
         ledger.jobs.add_items(made.job, rows, totals)
         for decision, item in shown:
             made.examples.setdefault(decision, []).append(item)
@@ -140,18 +139,26 @@ def plan(cataloguer: Cataloguer, ledger: Ledger, group: str, selection: Selectio
         raise NothingMatched(f"No event matches: {selection.describe()}. Widen it; `hooktape events list` takes the same options.")
     ledger.jobs.amend(made.job.id, note="")
     made.job = replace(made.job, note="", selected=made.selected)
-    made.handlers = known.reached(ledger.jobs.topics_to_run(made.job.id))
+    made.handlers = of_group.reached(ledger.jobs.topics_to_run(made.job.id))
     return made
 
 
-def _rows(made: Plan, entries: Sequence[Entry], known: _Group, ranks: Mapping[str, int],
+def known(ledger: Ledger, group: str, keys: Sequence[EventKey]) -> dict[EventKey, Entry]:
+    """These events by the catalogue, or else by their letters: without a place on the tape then, since a header may claim any."""
+    catalogued = {e.key.id: e for e in ledger.catalogue.of_keys(keys)}
+    found = {key: catalogued[key.id] for key in keys if key.id in catalogued}
+    letters = ledger.letters.of(group, [key for key in keys if key not in found])
+    return found | {key: msgspec.structs.replace(x.entry, kafka_topic="", partition=0, offset=0) for key, x in letters.items()}
+
+
+def _rows(made: Plan, entries: Sequence[Entry], group: _Group, ranks: Mapping[str, int],
           examples: int) -> tuple[list[Row], list[Total], list[tuple[str, Item]]]:  # fmt: skip
     forced, again, seq, number = made.job.forced, made.job.again, made.selected, made.job.number
     totals: Counter[tuple[str, str, str]] = Counter()
     rows: list[Row] = []
     shown: list[tuple[str, Item]] = []
     more = Counter({decision: examples - len(items) for decision, items in made.examples.items()})
-    for e, (candidate, letter) in zip(entries, known.weigh(entries), strict=True):
+    for e, (candidate, letter) in zip(entries, group.weigh(entries), strict=True):
         seq += 1
         decision = _WORDS[decide(candidate, forced=forced, again=again)]
         place = seq + ranks[lane] if ranks and (lane := f"{e.shop}/{e.root}" if e.root else e.shop) in ranks else seq
@@ -184,16 +191,16 @@ STALE = 300.0
 
 
 def drift(ledger: Ledger, reader: Reader, job: Job, *, now: float) -> Drift:
-    """Decides again on the plan's first 20,000 events to run, and changes nothing. What the catalogue has forgotten counts as gone.
+    """Decides again on the plan's first 20,000 events to run, and changes nothing. What nothing knows any more counts as gone.
 
     Raises TapeUnavailable, LedgerUnavailable.
     """
-    known = _Group(ledger, reader, job.group)
+    of_group = _Group(ledger, reader, job.group)
     changes: Counter[tuple[str, str]] = Counter()
     looked_at, after = 0, job.published_seq
     while looked_at < _DRIFT and (items := ledger.jobs.items(job.id, decision=RUN, after_seq=after, limit=_PAGE)):
-        entries = ledger.catalogue.of_keys([item.key for item in items])
-        for candidate, _ in known.weigh(entries):
+        entries = list(known(ledger, job.group, [item.key for item in items]).values())
+        for candidate, _ in of_group.weigh(entries):
             now_says = decide(candidate, forced=job.forced, again=job.again).value
             if now_says != RUN:
                 changes[RUN, now_says] += 1
