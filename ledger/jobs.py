@@ -183,8 +183,10 @@ class Jobs:
         def work(t: Transaction) -> list[Item]:
             job = _found(t, job_id)
             for place in places:
-                if found := items.read(t, job.number, "AND i.kafka_partition = :partition AND i.kafka_offset = :offset AND i.id = :id",
-                                       {"partition": place.partition, "offset": place.offset, "id": id_, "limit": 1}):  # fmt: skip
+                # The place by itself, and nothing that isn't in its index: SQLite would rather walk along the whole job.
+                at = "SELECT seq FROM replay_items WHERE job = :job AND kafka_partition = :partition AND kafka_offset = :offset"
+                if found := items.read(t, job.number, f"AND i.id = :id AND i.seq IN ({at})", {
+                        "partition": place.partition, "offset": place.offset, "id": id_, "limit": 1}):  # fmt: skip
                     return found
             return []
 

@@ -12,6 +12,7 @@ from hooktape.ledger.jobs import ENDED, MOVES, Job, JobState, Kind, Limits
 from hooktape.ledger.keys import new_id
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection, Status
+from hooktape.schemas.event import Coordinates
 
 from .conftest import Owner, key
 
@@ -165,6 +166,22 @@ def test_the_first_outcome_of_an_item_stays(ledger: Ledger) -> None:
     assert ledger.jobs.settle([Ending("job-1", key("e1"), "gone", "out of retention")]) == 1
     assert ledger.jobs.settle([Ending("job-1", key("e1"), "succeeded")]) == 0
     assert ledger.jobs.items("job-1")[0].outcome == "gone"
+
+
+def test_an_item_is_settled_by_its_place_in_the_job_only_for_the_event_that_is_planned_there(ledger: Ledger) -> None:
+    add(ledger, -5, 1, 2)
+    assert ledger.jobs.settle([Ending("job-1", key("e1"), "gone", "", 2), Ending("job-1", key("e1"), "gone", "", 7)]) == 0
+    assert ledger.jobs.settle([Ending("job-1", key("e-5"), "gone", "", -5), Ending("job-1", key("e2"), "stale")]) == 2
+    assert [(i.seq, i.outcome) for i in ledger.jobs.items("job-1")] == [(-5, "gone"), (1, None), (2, "stale")]
+
+
+def test_a_jobs_item_of_an_event_is_found_at_any_of_its_records_places(ledger: Ledger) -> None:
+    add(ledger, 1, 2)
+    (item,) = ledger.jobs.items("job-1", limit=1)
+    here, elsewhere = Coordinates(item.kafka_topic, item.partition, item.offset), Coordinates("dlq", 9, 999)
+    assert ledger.jobs.of_event("job-1", item.key.id, [elsewhere, here]) == [item]
+    assert ledger.jobs.of_event("job-1", item.key.id, [elsewhere]) == []
+    assert ledger.jobs.of_event("job-1", key("another").id, [here]) == []
 
 
 def test_a_record_of_an_older_job_delivered_again_does_not_run_again(ledger: Ledger) -> None:
