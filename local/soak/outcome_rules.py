@@ -1,6 +1,6 @@
 """Rules about what became of each event: an outcome for every one, and none without its reason. Pure."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -110,28 +110,4 @@ def _too_early(view: View) -> Iterator[Violation]:
             yield view.breach("too-early", what, attempt.start)
 
 
-def plans(view: View) -> Iterator[Violation]:
-    """account: a plan's items and their outcomes aren't the same. ran-a-skip, effect-outside-plan: what ran wasn't what was planned."""
-    jobs: dict[str, dict[str, str]] = defaultdict(dict)
-    for job in {item.job for item in view.history.items}:
-        items = [item for item in view.history.items if item.job == job]
-        planned = Counter(item.wid for item in items)
-        for wid, times in planned.items():
-            if times > 1:
-                yield view.breach("account", f"replay {job} counts {wid} {times} times", None)
-        open_ = [item.wid for item in items if item.decision == "run" and not item.outcome]
-        if open_ and all(item.complete for item in items):
-            yield view.breach("account", f"replay {job} says complete and has no outcome for {len(open_)} events, {open_[0]} first", None)
-        jobs[job] = {item.wid: item.decision for item in items}
-    for effect in view.effects:
-        if effect.generation in jobs:
-            decision = jobs[effect.generation].get(effect.wid)
-            if decision is None:
-                yield view.breach("effect-outside-plan", f"{effect.wid} ran for replay {effect.generation}, which hasn't got it", effect.at)
-            elif decision != "run":
-                yield view.breach("ran-a-skip", f"{effect.wid} ran for replay {effect.generation}, which skips it ({decision})", effect.at)
-        elif effect.generation and jobs:
-            yield view.breach("effect-outside-plan", f"{effect.wid} ran for {effect.generation}, of which there's no plan", effect.at)
-
-
-RULES = (unhandled, words_and_deeds, doubly_dead, attempts, plans)
+RULES = (unhandled, words_and_deeds, doubly_dead, attempts)
