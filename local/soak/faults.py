@@ -14,8 +14,16 @@ expelling a worker that's only slow."""
 QUIET = 0.25
 """The share of rounds without a fault: systems lose data in calm weather, too."""
 
-_INGEST_POINTS = ("body-read", "acked-not-answered")
-_TRANSACTION_POINTS = ("in-transaction", "transaction-committed")
+TAKEN_OVER = 8.0
+"""Seconds. A runner that stands still for longer than its lease (`replayer.control.LEASE`, 6 s) finds its job taken over."""
+
+_POINTS = {
+    "ingest": ("body-read", "acked-not-answered"),
+    "replay": (),
+}
+"""Target → its crash points; all others are the workers'. A new point of the replayer is one word here."""
+# Passed only where a handler has a transaction: with the ledger on PostgreSQL.
+_TRANSACTION_POINTS = ("transaction-begun", "in-transaction", "transaction-recorded", "transaction-committed", "transaction-returned")
 # Rare passages: the first is taken, or it might never come within a block. Of all others one among the first few dozen.
 _RARE = frozenset({"in-revoke", "owned-not-started", "hold-letter-acked-not-recorded", "dead-letter-acked-not-recorded",
                    "letter-acked-not-recorded", "before-letter", "recorded-not-committed"})  # fmt: skip
@@ -42,13 +50,16 @@ class Cell:
 
 
 def _cells() -> dict[str, Cell]:
-    points = [point for point in crash.POINTS if point not in _INGEST_POINTS]
+    points = [point for point in crash.POINTS if not any(point in of for of in _POINTS.values())]
     cells = [
         Cell("worker", "kill", 12), Cell("worker", "term", 6),
         Cell("worker", "stop", 4, SESSION / 2), Cell("worker", "stop", 4, SESSION * 3),
         *(Cell("worker", "crash", 2, point=p, ledger="postgresql" if p in _TRANSACTION_POINTS else "") for p in points),
         Cell("ingest", "kill", 8), Cell("ingest", "term", 3), Cell("ingest", "stop", 3, SESSION / 2),
-        *(Cell("ingest", "crash", 4, point=p) for p in _INGEST_POINTS),
+        *(Cell("ingest", "crash", 4, point=p) for p in _POINTS["ingest"]),
+        Cell("replay", "kill", 8), Cell("replay", "term", 3),
+        Cell("replay", "stop", 2, SESSION / 2), Cell("replay", "stop", 3, TAKEN_OVER),
+        *(Cell("replay", "crash", 4, point=p) for p in _POINTS["replay"]),
         Cell("broker", "kill", 4), Cell("broker", "cut", 1), Cell("broker", "stop", 2, SESSION / 2), Cell("broker", "stop", 3, SESSION * 2),
         Cell("postgres", "kill", 5, ledger="postgresql"), Cell("postgres", "stop", 3, SESSION * 2, ledger="postgresql"),
     ]  # fmt: skip

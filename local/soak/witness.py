@@ -18,11 +18,13 @@ from hooktape.local.soak import watching, workload
 from hooktape.local.soak.faults import SESSION, Cell, Draw
 from hooktape.local.soak.history import Facts, History
 from hooktape.local.soak.outcome_rules import FINAL
+from hooktape.local.soak.operator import Operator
 from hooktape.local.soak.posting import Posting
-from hooktape.local.soak.services import LOOK_SECONDS, Servers, Services, Slot
+from hooktape.local.soak.services import LOOK_SECONDS, Errands, Servers, Services, Slot
 from hooktape.settings import Secret, Settings
 from hooktape.tape import topics
 from hooktape.tape.names import Kind, Names
+from hooktape.times import format_duration
 
 WORKERS, INGESTS, PARTITIONS = 3, 2, 4
 RATE = 80.0
@@ -66,7 +68,7 @@ class Block:
             url = watching.make_database(servers.postgres.url, self._prefix)
         self._settings = Settings(
             kafka=servers.bootstrap, home=home, topic_prefix=self._prefix, partitions=PARTITIONS, topics=workload.TOPICS,
-            retry_delays=(1.0, 2.0, 4.0), database_url=Secret(url),
+            retry_delays=workload.DELAYS, database_url=Secret(url),
         )  # fmt: skip
         self._effects = watching.Effects(home / "effects.jsonl")
         self._services = Services(lambda pid: pid in self._effects.pids)
@@ -80,24 +82,27 @@ class Block:
         skew = time.time() - time.monotonic()
         shelf = watching.Shelf(self._settings, ledger, skew)
         names = Names(self._prefix)
-        sampler = watching.Sampler(self._settings, [names.log(topic.replace("/", ".")) for topic in workload.TOPICS])
+        sampler = watching.Sampler(self._settings, [*(names.log(topic.replace("/", ".")) for topic in workload.TOPICS),
+                                                    names.replay(workload.GROUP)])  # fmt: skip
         try:
-            async with self._under_load() as posting:
+            async with self._under_load() as posting, self._operated(ledger) as operator:
                 for draw in self._plan.draws:
                     await asyncio.sleep(draw.pause)
                     await self._do(draw)
                 await self._await_crashes()
-                for draw in self._plan.draws:
-                    # What was armed and came to another end first gets a second chance, at the first passage.
-                    if draw.cell is not None and draw.cell.point and not self.hits[draw.cell.name]:
-                        await self._do(replace(draw, passage=1))
-                        await self._await_crashes()
+                # What was armed and came to another end first gets a second chance, at the first passage.
+                unhit = {draw.cell.name: draw for draw in self._plan.draws if draw.cell and draw.cell.point and not self.hits[draw.cell.name]}
+                for draw in unhit.values():
+                    await self._do(replace(draw, passage=1))
+                if unhit:
+                    await self._await_crashes()
+                operator.stop_soon()
                 await self._heal()
             healed = time.monotonic()
-            drain = await self._drain(posting, shelf, sampler, healed)
+            drain = await self._drain(shelf, sampler, healed) if operator.idle else None
             await self._services.close(STOP_SECONDS)
             await asyncio.to_thread(sampler.close)
-            return await asyncio.to_thread(self._history, posting, shelf, sampler, drain)
+            return await asyncio.to_thread(self._history, posting, operator, shelf, sampler, drain)
         finally:
             await self._services.close(0.0)
             self._effects.close()
@@ -137,6 +142,21 @@ class Block:
             await asyncio.gather(posting_, watching_, return_exceptions=True)
             posting.close()
 
+    @asynccontextmanager
+    async def _operated(self, ledger: Ledger) -> AsyncIterator[Operator]:
+        """Somebody replays meanwhile; at its end the last replay has come to its own."""
+        env = self._environment()
+        errands = Errands(env, self._home / "operator.log")
+        self._services.slots.append(errands)
+        operator = Operator(errands, env, self._home, ledger, f"{self._plan.seed}/{self._plan.block}/operator")
+        work = asyncio.create_task(operator.work())
+        try:
+            yield operator
+            await asyncio.wait({work}, timeout=PATIENCE)
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
     def _environment(self) -> dict[str, str]:
         """Ours without any HOOKTAPE_* of the user, and what the block needs."""
         env = {name: value for name, value in os.environ.items() if not name.startswith("HOOKTAPE_")}
@@ -146,7 +166,7 @@ class Block:
             "HOOKTAPE_TOPIC_PREFIX": self._prefix,
             "HOOKTAPE_TOPICS": ",".join(workload.TOPICS),
             "HOOKTAPE_PARTITIONS": str(PARTITIONS),
-            "HOOKTAPE_RETRY_DELAYS": workload.RETRY_DELAYS,
+            "HOOKTAPE_RETRY_DELAYS": ",".join(map(format_duration, workload.DELAYS)),
             "HOOKTAPE_SHOPIFY_SECRETS": self._secret,
             "HOOKTAPE_DATABASE_URL": self._settings.ledger_url,
             "HOOKTAPE_TEST_MODE": "1",
@@ -204,11 +224,13 @@ class Block:
     def _at_work(self, slot: Slot) -> bool:
         if slot.target == "worker":
             return slot.pid in self._effects.pids
+        if isinstance(slot, Errands):
+            return slot.at_work
         return time.monotonic() - slot.started > 1.0
 
     def _pending(self, slot: Slot) -> bool:
         """Whether it carries a crash point that may yet come."""
-        return slot.armed is not None and time.monotonic() - slot.started < ARMED_SECONDS
+        return slot.armed is not None and slot.service.code is None and time.monotonic() - slot.started < ARMED_SECONDS
 
     def _working(self) -> int:
         self._effects.look()
@@ -242,18 +264,19 @@ class Block:
     async def _heal(self) -> None:
         """Nothing is frozen, nothing is armed, everything works."""
         await self._services.thawed()
-        for slot in self._services.slots:
+        services = [slot for slot in self._services.slots if slot.restarts]
+        for slot in services:
             if slot.armed is not None and slot.steady:
                 self._services.term(slot)
-        await self._until(lambda: all(slot.steady and slot.armed is None for slot in self._services.slots), PATIENCE)
+        await self._until(lambda: all(slot.steady and slot.armed is None for slot in services), PATIENCE)
         await self._until(lambda: self._working() >= WORKERS, JOIN_SECONDS)
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
-    async def _drain(self, posting: Posting, shelf: watching.Shelf, sampler: watching.Sampler, healed: float) -> float | None:
+    async def _drain(self, shelf: watching.Shelf, sampler: watching.Sampler, healed: float) -> float | None:
         """Waits until every webhook has its outcome and every offset is committed; the seconds since healing."""
         watch = asyncio.create_task(self._services.watch())
         try:
-            _, ends = await asyncio.to_thread(shelf.read, [Kind.LOG])
+            _, ends = await asyncio.to_thread(shelf.read, [Kind.LOG, Kind.REPLAY])
             open_ = set(shelf.keys)
             while time.monotonic() - healed < PATIENCE:
                 states = await asyncio.to_thread(shelf.outcomes, open_)
@@ -267,12 +290,12 @@ class Block:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
 
-    def _history(self, posting: Posting, shelf: watching.Shelf, sampler: watching.Sampler, drain: float | None) -> History:
+    def _history(self, posting: Posting, operator: Operator, shelf: watching.Shelf, sampler: watching.Sampler, drain: float | None) -> History:
         records, ends = shelf.read([Kind.LOG, Kind.RETRY, Kind.DLQ, Kind.REPLAY])
         rows = watching.rows(self._settings.ledger_url) if self._plan.ledger == "postgresql" else []
         facts = Facts(seed=self._plan.seed, block=self._plan.block, ledger=self._plan.ledger, session=SESSION, drain=drain,
                       drain_limit=DRAIN_SECONDS, ends=ends, versions=dict(self._plan.versions))  # fmt: skip
         return History(
             facts, workload.handlers(self._plan.ledger), posting.posts, self._effects.attempts(), rows,
-            self._services.faults, sampler.commits, records, shelf.outcomes(shelf.keys),
+            self._services.faults, sampler.commits, records, shelf.outcomes(shelf.keys), shelf.items(), operator.commands,
         )  # fmt: skip

@@ -16,8 +16,8 @@ GROUP = "soak"
 SHOPS = tuple(f"soak-{name}.myshopify.com" for name in ("north", "south", "east"))
 MAX_ATTEMPTS = 6
 """Three in the lane and one at each retry delay."""
-RETRY_DELAYS = "1s,2s,4s"
-"""Shopify's hours as seconds: the chain of an event that dies is over in under ten."""
+DELAYS = (0.5, 1.0, 2.0)
+"""Shopify's hours as seconds: the chain of an event that dies is over in under five."""
 RESOURCES = 24
 """Of each kind in each shop: few, so that an event often has another of its own lane right behind it."""
 
@@ -87,9 +87,10 @@ class Fate:
     rejected: bool
 
 
-def fate(seed: int, wid: str) -> Fate:
-    """By seed and webhook alone: another process, another attempt, another run meet the same."""
-    dice = random.Random(f"{seed}/{wid}")
+def fate(seed: int, wid: str, replayed: bool = False) -> Fate:
+    """By seed and webhook alone: another process, another attempt, another run meet the same. All replays meet another fate than the
+    log: what has died mostly succeeds, and now and then what had succeeded dies."""
+    dice = random.Random(f"{seed}/{wid}{'/replayed' if replayed else ''}")
     chance = dice.random()
     failures = dice.choice((1, 3, 4, 5)) if chance < 0.04 else MAX_ATTEMPTS if chance < 0.045 else 0
     # Mostly a few milliseconds; now and then long enough for a fault to fall in the middle of it.
