@@ -13,11 +13,13 @@ from hooktape.cli.events import body_text
 from hooktape.cli.operating import (
     Progress,
     confirm,
+    confirm_run,
     force_option,
     group_option,
+    limiting,
+    limits,
     moment,
     opened,
-    rate_option,
     selecting,
     taken,
     who,
@@ -155,37 +157,36 @@ def _coordinates(text: str) -> Coordinates | None:
 @group_option
 @selecting
 @force_option
-@rate_option
+@limiting
 @click.option("--again", is_flag=True, help="Also what died after three redrives.")
 @click.option("--reason", help="Why: kept in the audit trail, and seen by handlers.")
 @click.option("--dry-run", is_flag=True, help="Only the plan; `hooktape replay run` runs it.")
 @yes_option
 @patience_option
 @common.json_option
-def redrive_command(group: str, force: bool, rate: float | None, again: bool, reason: str | None, dry_run: bool, yes: bool,
-                    patience: str, as_json: bool, **options: Any) -> None:  # fmt: skip
+def redrive_command(group: str, force: bool, again: bool, reason: str | None, dry_run: bool, yes: bool, patience: str,
+                    as_json: bool, **options: Any) -> None:  # fmt: skip
     """Hand dead events to their group again, through the same plan, run and account as any replay.
 
     Example: hooktape dlq redrive --group fulfilment --error-group 3f2a --reason "fixed in 1.4.2"
     """
-    selection = taken(options)
+    bounds, selection = limits(options), taken(options)
     if not dry_run and not (reason or "").strip():
         raise UsageError("A redrive needs a --reason: it's kept in the audit trail. --dry-run only plans.")
     with opened() as (settings, ledger):
         with Cataloguer(settings, ledger) as cataloguer, Progress() as progress:
-            cataloguer.catch_up()
             plan = DeadLetters(settings, ledger, group).plan_redrive(
-                selection, who=who(), now=time.time(), forced=force, again=again, rate=rate, progress=progress.show
+                selection, cataloguer, who=who(), now=time.time(), forced=force, again=again, limits=bounds, progress=progress.show
             )
         if dry_run:
-            print_plan(plan, 3, as_json, f'hooktape replay run {plan.job.id} --reason "…"')
+            print_plan(ledger, plan, as_json, f'hooktape replay run {plan.job.id} --reason "…"')
             return
         if not plan.decisions[RUN]:
-            control.cancel(ledger, plan.job, who=who(), now=time.time())
+            control.cancel(ledger, plan.job.id, who=who(), now=time.time())
             refused = ", ".join(f"{number} {word.replace('_', ' ')}" for word, number in plan.decisions.items())
             raise NothingMatched(f"None of the selected events can be redriven: {refused}.")
-        confirm(f"Redrive {plan.decisions[RUN]:,} of {plan.selected:,} dead events of group {group}?", yes)
-        job = control.start(ledger, plan.job, who=who(), reason=reason or "", now=time.time())
+        confirm_run(plan.job, plan.decisions[RUN], yes)
+        job = control.start(ledger, plan.job.id, who=who(), reason=reason or "", now=time.time())
         finish(settings, ledger, job, patience, as_json)
 
 

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 import click
 
 from hooktape.cli import common
-from hooktape.errors import NotAllowed
+from hooktape.errors import NotAllowed, UsageError
 from hooktape.ledger.items import Account
-from hooktape.ledger.jobs import Job
+from hooktape.ledger.jobs import STANDARD, Job, Limits
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection
+from hooktape.replayer.control import Ask, confirmation
 from hooktape.settings import Settings
-from hooktape.times import from_micros
+from hooktape.times import format_duration, from_micros, parse_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 _SELECTING = ("topic", "shop", "resource", "id", "since", "until", "clock", "status", "source", "error_group")
@@ -27,7 +28,36 @@ _LINE_SECONDS = 5.0
 yes_option = click.option("--yes", is_flag=True, help="Don't ask for a confirmation. Needed where there's no terminal.")
 group_option = click.option("--group", required=True, help="The consumer group.")
 force_option = click.option("--force", is_flag=True, help="Also what has succeeded already, or is superseded, runs again.")
-rate_option = click.option("--rate", type=float, help="At most so many events a second.")
+_OFF = "off"
+
+
+def limiting(function: F) -> F:
+    """Adds the options of a run's limits; `limits` turns them into a `Limits`."""
+    standard = STANDARD
+    for option in reversed((
+        click.option("--rate", default=f"{standard.rate:g}", show_default=True, help="At most so many events a second, or off."),
+        click.option("--max-lag", default=format_duration(standard.max_lag or 0), show_default=True,
+                     help="Wait while live events wait for longer than this, or off."),
+        click.option("--max-failures", default=f"{standard.max_failures or 0:.0%}", show_default=True,
+                     help="Pause when more than this share of the last 100 fail again, or off."),
+        click.option("--max-outstanding", default=str(standard.outstanding), show_default=True,
+                     help="At most so many handed over without an outcome, or off."),
+    )):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def limits(options: dict[str, Any]) -> Limits:
+    """The limits in a command's options, which are taken out of `options`. Raises UsageError."""
+    rate, lag, failures, outstanding = (options.pop(name) for name in ("rate", "max_lag", "max_failures", "max_outstanding"))
+    try:
+        return Limits(
+            None if rate == _OFF else float(rate), None if outstanding == _OFF else int(outstanding),
+            None if lag == _OFF else parse_duration(lag),
+            None if failures == _OFF else float(failures.rstrip("%")) / (100 if failures.endswith("%") else 1),
+        )  # fmt: skip
+    except ValueError as error:
+        raise UsageError(f"A limit is a number or `off`, as in --rate 50 --max-failures 20%: {error}.") from None
 
 
 def selecting(function: F) -> F:
@@ -80,6 +110,21 @@ def confirm(question: str, yes: bool) -> None:
         raise NotAllowed("Nothing was done.")
 
 
+def confirm_run(job: Job, to_run: int, yes: bool) -> None:
+    """Asks before a job's events are handed over, the more firmly the wider it reaches. Raises NotAllowed."""
+    if yes:
+        return
+    ask = confirmation(job.selection, to_run, forced=job.forced)
+    forced = "; what succeeded before RUNS AGAIN" if job.forced else ""
+    question = f"Hand {to_run:,} events to group {job.group} again ({common.clean(job.selection.describe())}{forced})?"
+    if ask is not Ask.TYPE:
+        confirm(question, yes)
+    elif not sys.stdin.isatty():
+        raise NotAllowed(f"{question} Nobody can be asked here: say --yes.")
+    elif click.prompt(f"{question} Type the number to go on", default="", show_default=False, err=True).replace(",", "") != str(to_run):
+        raise NotAllowed("Nothing was done.")
+
+
 class Progress:
     """A bar on a terminal, a line every few seconds elsewhere; always on standard error."""
 
@@ -116,8 +161,10 @@ class Progress:
 
 def job_row(job: Job) -> dict[str, Any]:
     """A job for a table or JSON."""
+    bounds = job.limits
     return {"id": job.id, "kind": str(job.kind), "group": job.group, "state": str(job.state), "selected": job.selected,
-            "forced": job.forced, "rate": job.rate, "who": job.who, "reason": job.reason, "created": moment(job.created_at),
+            "sent": job.sent, "forced": job.forced, "rate": bounds.rate, "max_lag": bounds.max_lag, "max_failures": bounds.max_failures,
+            "max_outstanding": bounds.outstanding, "who": job.who, "reason": job.reason, "created": moment(job.created_at),
             "started": moment(job.started_at), "ended": moment(job.ended_at), "selection": job.selection.describe(),
             "note": job.note}  # fmt: skip
 
@@ -143,7 +190,8 @@ def print_account(account: Account) -> None:
     for label, number in lines:
         if number:
             click.echo(f"{number:>10,}  {label}")
-    click.echo(f"{account.selected:>10,}  selected{'' if account.adds_up else '  (THE PARTS DO NOT ADD UP TO IT)'}")
+    sign = "✓" if account.adds_up else "✗ the parts don't add up to it"
+    click.echo(f"{account.selected:>10,}  selected  {sign}")
 
 
 def _words(name: str) -> str:

@@ -31,6 +31,13 @@ class Audit:
         """Adds a deed, on disk when it returns."""
         self._database.write(lambda t: append(t, now, who, action, target, reason, detail or {}))
 
+    def of(self, target: str, limit: int = 100) -> list[Entry]:
+        """What was done to one target, the latest first."""
+        rows = self._database.read(lambda t: t.rows(
+            "SELECT seq, at, who, action, target, reason, detail FROM audit WHERE target = :target ORDER BY seq DESC LIMIT :limit",
+            {"target": target, "limit": limit}))  # fmt: skip
+        return [Entry(seq, at, who, action, target, reason, json.loads(detail)) for seq, at, who, action, target, reason, detail in rows]
+
     def list(self, limit: int = 100) -> list[Entry]:
         """The latest first."""
         rows = self._database.read(lambda t: t.rows(

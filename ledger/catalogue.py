@@ -1,25 +1,48 @@
 """Where on the tape an event lies, and the searches over that."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any, NamedTuple
+
+import msgspec
 
 from hooktape.ledger import search
 from hooktape.ledger.checks import State
 from hooktape.ledger.database import Database, Transaction
 from hooktape.ledger.keys import EventKey, event_id16
-from hooktape.ledger.selection import Selection, Status
+from hooktape.ledger.selection import Clock, Selection, Status
 from hooktape.ledger.texts import clean
 
 Place = tuple[str, int]
 """A Kafka topic and partition."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Proof(StrEnum):
+    """What vouches for an event. Guarantee: one that isn't in `REPLAYABLE` is never replayed."""
+
+    VERIFIED = "verified"
+    """Its body bears Shopify's signature: looked at when it was catalogued."""
+    SIGNED = "signed"
+    """Ingest verified it with a secret that the cataloguer doesn't have."""
+    ADMIN = "admin"
+    """The reconciler read it from the Admin API."""
+    IMPORT = "import"
+    """An operator imported it."""
+    NONE = "none"
+    """Nothing. Do: find out who wrote it to the tape."""
+    WRONG = "wrong"
+    """Its signature isn't its body's. Do: as above, and `hooktape verify-log`."""
+
+
+REPLAYABLE = frozenset({Proof.VERIFIED, Proof.SIGNED, Proof.ADMIN, Proof.IMPORT})
+"""What may be replayed; the rest failed verification."""
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """An event as the catalogue knows it. Times and `version` are microseconds, `size` the body's bytes.
 
-    Coordinates are the first copy's; `copies` counts all. `status` and the rest are filled where a group was asked about.
+    Coordinates and `proof` are the first copy's; `copies` counts all. `status` and the rest are filled where a group was asked
+    about; a search by a status other than succeeded tells the time at which the copy was received that the group handled.
     """
 
     key: EventKey
@@ -37,6 +60,7 @@ class Entry:
     offset: int
     size: int
     copies: int = 1
+    proof: Proof = Proof.NONE
     status: Status | None = None
     attempts: int = 0
     error_type: str = ""
@@ -45,19 +69,27 @@ class Entry:
 
 
 class After(NamedTuple):
-    """Where a page ended; `After.of(page[-1])` asks for the next."""
+    """Where a page ended; `After.of(page[-1])` asks for the next. It serves either of a selection's clocks."""
 
     received_at: int
     id: bytes
+    triggered_at: int | None = None
 
     @classmethod
     def of(cls, entry: Entry) -> "After":
-        return cls(entry.received_at, entry.key.id)
+        return cls(entry.received_at, entry.key.id, entry.triggered_at)
+
+    def by(self, clock: Clock) -> tuple[int, bytes]:
+        """The place in the order of that clock."""
+        triggered = self.triggered_at if clock is Clock.TRIGGERED else None
+        return self.received_at if triggered is None else triggered, self.id
 
 
-_COLUMNS = ("day, id, shop, topic, webhook_id, resource, root, version, triggered_at, received_at, source, kafka_topic, "
-            "kafka_partition, kafka_offset, size, copies")  # fmt: skip
-_WIDTH = _COLUMNS.count(",") + 1
+COLUMNS = ("day, id, shop, topic, webhook_id, resource, root, version, triggered_at, received_at, source, kafka_topic, "
+            "kafka_partition, kafka_offset, size, copies, proof")  # fmt: skip
+_WIDTH = COLUMNS.count(",") + 1
+_TYPES = ("integer", "bytes", "text", "text", "text", "text", "text", "bigint", "bigint", "bigint", "text", "text", "integer",
+          "bigint", "integer", "integer", "text")  # fmt: skip
 
 
 class Catalogue:
@@ -83,8 +115,11 @@ class Catalogue:
                    [{"day": day} for day in sorted({row.key.day for row in rows})])  # fmt: skip
             t.many("INSERT INTO event_topics (topic) VALUES (:topic) ON CONFLICT (topic) DO NOTHING",
                    [{"topic": topic} for topic in sorted({clean(row.topic) for row in rows})])  # fmt: skip
-            t.many(_ADD, [_values(row) for row in sorted(rows, key=lambda r: r.key)])
+            t.insert(_ADD, _TYPES, ready, _AGAIN)
             return True
+
+        # Sorted by key, so that two transactions can't wait for each other and neighbours in an index come one after another.
+        ready = [_values(row) for row in sorted(_folded(rows), key=lambda r: r.key)]
 
         try:
             return self._database.write(work, days={row.key.day for row in rows})
@@ -101,7 +136,7 @@ class Catalogue:
 
         def work(t: Transaction) -> None:
             for table in ("events", "event_days", "event_topics", "positions"):
-                t.run(f"DELETE FROM {table}")
+                t.empty(table)
 
         self._database.write(work)
 
@@ -117,26 +152,32 @@ class Catalogue:
 
     def find(self, selection: Selection, group: str | None = None, *, after: After | None = None, limit: int = 100,
              newest_first: bool = False) -> list[Entry]:  # fmt: skip
-        """A page of the selected events by time received, with their status in `group` where one is given.
+        """A page of the selected events by time received (where the selection's clock is Shopify's: by time triggered), with
+        their status in `group` where one is given.
 
         Raises UsageError when the selection needs a group and there is none.
         """
 
         def work(t: Transaction) -> list[Entry]:
+            t.step_by_index()
             query = search.compile(t, selection, group)
             if query is None:
                 return []
-            sql, params = query.page(_COLUMNS, after, limit, newest_first)
+            sql, params = query.page(COLUMNS, after.by(query.clock) if after else None, limit, newest_first)
             return [_entry(row, group) for row in t.rows(sql, params)]
 
         return self._database.read(work)
 
-    def count(self, selection: Selection, group: str | None = None) -> int:
-        """How many events are selected. Raises as `find` does."""
+    def count(self, selection: Selection, group: str | None = None, *, limit: int | None = None) -> int:
+        """How many events are selected; with `limit`, it stops counting there: pages need no more than "over 1,000".
+
+        Raises as `find` does.
+        """
 
         def work(t: Transaction) -> int:
+            t.step_by_index()
             query = search.compile(t, selection, group)
-            row = None if query is None else t.row(*query.count())
+            row = None if query is None else t.row(*query.count(limit))
             return int(row[0]) if row else 0
 
         return self._database.read(work)
@@ -151,12 +192,56 @@ class Catalogue:
         """The event with this key's `id`, on whatever day it lies."""
 
         def work(t: Transaction) -> list[Entry]:
+            t.step_by_index()
             query = search.of_ids(t, [id_], group)
             if query is None:
                 return []
-            return [_entry(row, group) for row in t.rows(*query.page(_COLUMNS, None, 100, False))]
+            return [_entry(row, group) for row in t.rows(*query.page(COLUMNS, None, 100, False))]
 
         return self._database.read(work)
+
+    def of_keys(self, keys: Sequence[EventKey]) -> list[Entry]:
+        """These events, as far as they're known, in the order of the keys."""
+        days = sorted({key.day for key in keys})
+        columns = ", ".join(f"e.{column.strip()}" for column in COLUMNS.split(","))
+        rows = self._database.read(lambda t: t.rows(f"SELECT {columns} FROM events e WHERE e.day IN :days AND e.id IN :ids",
+                                                    {"days": days, "ids": [key.id for key in keys]})) if keys else []  # fmt: skip
+        found = {row[1]: _entry(row, None) for row in rows}
+        return [found[key.id] for key in keys if key.id in found]
+
+    def newest_failures(self, group: str, limit: int) -> list[str]:
+        """The lanes (as `Event.lane`) of the group's `limit` newest failures, the newest first; a lane as often as it failed."""
+        rows = self._database.read(lambda t: t.rows(
+            """SELECT e.shop, e.root FROM (SELECT day, id, failed_at FROM outcomes WHERE grp = :grp AND failed_at IS NOT NULL
+                                          ORDER BY failed_at DESC LIMIT :limit) o
+               JOIN events e ON e.day = o.day AND e.id = o.id ORDER BY o.failed_at DESC""",
+            {"grp": group, "limit": limit}))  # fmt: skip
+        return [f"{shop}/{root}" if root else shop for shop, root in rows]
+
+    def newest_succeeded(self, group: str, entries: Sequence[Entry]) -> dict[tuple[str, str, str], int]:
+        """(shop, topic, resource) → the newest version that the group has handled, for the resources of these events.
+
+        Of the same topic only: an `orders/paid` isn't superseded by a later `orders/updated`, which another handler may take. A newer
+        version is looked for from the day before the oldest of these events on: it was triggered later.
+        """
+        wanted = [e for e in entries if e.resource and e.version is not None]
+        if not wanted:
+            return {}
+        first = min(e.key.day for e in wanted) - 1
+
+        def work(t: Transaction) -> list[tuple[Any, ...]]:
+            days = [day for (day,) in t.rows("SELECT day FROM event_days WHERE day >= :first ORDER BY day", {"first": first})]
+            # A group that has handled nothing of these days needn't be asked about each resource.
+            if not t.row("SELECT 1 FROM outcomes WHERE day IN :days AND grp = :grp LIMIT 1", {"days": days, "grp": group}):
+                return []
+            return t.rows(
+                f"""SELECT e.shop, e.topic, e.resource, MAX(e.version) FROM events e
+                    JOIN outcomes o ON o.day = e.day AND o.grp = :grp AND o.id = e.id AND o.state = {State.SUCCEEDED:d}
+                    WHERE e.day IN :days AND e.resource IN :resources AND e.version IS NOT NULL GROUP BY e.shop, e.topic, e.resource""",
+                {"days": days, "grp": group, "resources": sorted({e.resource for e in wanted if e.resource})},
+            )
+
+        return {(shop, topic, resource): version for shop, topic, resource, version in self._database.read(work)}
 
 
 class _Overtaken(Exception):
@@ -169,26 +254,35 @@ _FIRST_POSITION = """
 _MOVE_POSITION = """
     UPDATE positions SET next_offset = :next
     WHERE kafka_topic = :topic AND kafka_partition = :partition AND next_offset = :seen"""
-_ADD = f"""
-    INSERT INTO events ({_COLUMNS}) VALUES (:day, :id, :shop, :topic, :webhook_id, :resource, :root, :version, :triggered_at,
-        :received_at, :source, :kafka_topic, :partition, :offset, :size, :copies)
-    ON CONFLICT (day, id) DO UPDATE SET copies = events.copies + excluded.copies"""
+_ADD = f"INSERT INTO events ({COLUMNS})"
+_AGAIN = "ON CONFLICT (day, id) DO UPDATE SET copies = events.copies + excluded.copies"
 
 
-def _values(row: Entry) -> dict[str, Any]:
-    return {"day": row.key.day, "id": row.key.id, "shop": clean(row.shop), "topic": clean(row.topic),
-            "webhook_id": clean(row.webhook_id), "resource": None if row.resource is None else clean(row.resource),
-            "root": None if row.root is None else clean(row.root), "version": row.version, "triggered_at": row.triggered_at,
-            "received_at": row.received_at, "source": row.source, "kafka_topic": row.kafka_topic, "partition": row.partition,
-            "offset": row.offset, "size": row.size, "copies": row.copies}  # fmt: skip
+def _folded(rows: Sequence[Entry]) -> list[Entry]:
+    """One row for an event: PostgreSQL refuses a statement that would change one row twice."""
+    first: dict[EventKey, Entry] = {}
+    for row in rows:
+        known = first.setdefault(row.key, row)
+        if known is not row:
+            first[row.key] = msgspec.structs.replace(known, copies=known.copies + row.copies)
+    return list(first.values())
+
+
+def _values(row: Entry) -> tuple[Any, ...]:
+    resource, root = row.resource, row.root
+    return (row.key.day, row.key.id, clean(row.shop), clean(row.topic), clean(row.webhook_id),
+            None if resource is None else clean(resource), None if root is None else clean(root), row.version, row.triggered_at,
+            row.received_at, clean(row.source), row.kafka_topic, row.partition, row.offset, row.size, row.copies,
+            row.proof.value)  # fmt: skip
 
 
 def _entry(row: tuple[Any, ...], group: str | None) -> Entry:
     day, id_, *event = row[:_WIDTH]
+    event[-1] = Proof(event[-1])
     entry = Entry(EventKey(day, id_), *event)
     if group is None:
         return entry
     state, attempts, error_type, error_group, error_message = row[_WIDTH:]
     status = Status.PENDING if state in (None, State.BEHIND) else Status[State(state).name]
-    return replace(entry, status=status, attempts=attempts or 0, error_type=error_type or "", error_group=error_group or "",
+    return msgspec.structs.replace(entry, status=status, attempts=attempts or 0, error_type=error_type or "", error_group=error_group or "",
                    error_message=error_message or "")  # fmt: skip

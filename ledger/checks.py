@@ -126,7 +126,8 @@ class Finish(msgspec.Struct, frozen=True, gc=False):
     `partition` and `epoch` are the fencing token: an end is recorded only while the worker owns the partition in that
     epoch. For WAITING and BEHIND: `waiting`. For WAITING and DEAD: `error_type`, `error_message` (cut to 1 KB),
     `error_group` (same cause, same text) and `shop`, so that failures can be listed without the catalogue. `version` is
-    kept as the highest applied one.
+    kept as the highest applied one. `received_us` is the event's, by which searches by status are ordered; 0 where the caller
+    doesn't have it.
     """
 
     key: EventKey
@@ -143,6 +144,7 @@ class Finish(msgspec.Struct, frozen=True, gc=False):
     shop: str = ""
     version: Applied | None = None
     waiting: Waiting | None = None
+    received_us: int = 0
 
 
 def decide(row: Row | None, check: Check, settled: bool = False) -> Checked:

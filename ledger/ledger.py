@@ -11,6 +11,7 @@ from hooktape.ledger.breakers import Breakers
 from hooktape.ledger.budgets import Budgets
 from hooktape.ledger.catalogue import Catalogue
 from hooktape.ledger.database import Database
+from hooktape.ledger.handlers import Handlers
 from hooktape.ledger.jobs import Jobs
 from hooktape.ledger.leases import Leases
 from hooktape.ledger.migrations import migrate
@@ -41,6 +42,7 @@ class Ledger:
     leases: Leases
     breakers: Breakers
     budgets: Budgets
+    handlers: Handlers
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -54,6 +56,7 @@ class Ledger:
         self.leases = Leases(database)
         self.breakers = Breakers(database)
         self.budgets = Budgets(database)
+        self.handlers = Handlers(database)
 
     @classmethod
     def open(cls, url: str) -> "Ledger":
@@ -87,7 +90,10 @@ class Ledger:
         return sessions(idle)
 
     def prune(self, before_day: int) -> int:
-        """Forgets the events and outcomes of all days before `before_day`; the number of days that held any."""
+        """Forgets the events and outcomes of all days before `before_day`, and the replays that ended before it; the number of days that
+        held any."""
+        while self.jobs.prune(before_day * 86_400):
+            pass  # a hundred at a time: others write in between
         return self._database.drop_days(before_day)
 
     def close(self) -> None:

@@ -23,18 +23,19 @@ _LOOK = """
     SELECT day, id, state, attempts, generation, epoch, first_failed_at FROM outcomes
     WHERE day IN :days AND grp = :grp AND id IN :ids"""
 # The end of an event that had no row, and almost every end is one.
-_NEW = """INSERT INTO outcomes (day, grp, id, state, attempts, epoch, generation, topic, updated_at)"""
-_NEW_TYPES = ("integer", "text", "bytes", "smallint", "integer", "bigint", "text", "text", "double precision")
+_NEW = """INSERT INTO outcomes (day, grp, id, state, attempts, epoch, generation, topic, updated_at, received_at)"""
+_NEW_TYPES = ("integer", "text", "bytes", "smallint", "integer", "bigint", "text", "text", "double precision", "bigint")
 _ONCE = "ON CONFLICT (day, grp, id) DO NOTHING"
 _ADD = f"""
     INSERT INTO outcomes (day, grp, id, state, attempts, epoch, generation, topic, updated_at, first_failed_at, failed_at,
-        shop, error_type, error_group, error_message)
+        received_at, shop, error_type, error_group, error_message)
     VALUES (:day, :grp, :id, :state, :attempts, :epoch, :generation, :topic, :now, :first_failed_at, :failed_at,
-        :shop, :error_type, :error_group, :error_message) {_ONCE}"""
+        :received_at, :shop, :error_type, :error_group, :error_message) {_ONCE}"""
 # What `check` had seen must still stand, or another record of the event was finished in between.
 _CHANGE = """
     UPDATE outcomes SET state = :state, attempts = :attempts, epoch = :epoch, generation = :generation, updated_at = :now,
         first_failed_at = :first_failed_at, failed_at = :failed_at, shop = :shop,
+        received_at = CASE WHEN :keep = 1 THEN COALESCE(received_at, :received_at) ELSE :received_at END,
         error_type = :error_type, error_group = :error_group, error_message = :error_message
     WHERE day = :day AND grp = :grp AND id = :id
         AND state = :seen_state AND attempts = :seen_attempts AND generation = :seen_generation"""
@@ -155,8 +156,8 @@ def finish_in(t: Transaction, group: str, owner: str, finishes: Sequence[Finish]
     for f, ok in zip(finishes, mine, strict=True):
         if ok:
             (new if f.seen is None and f.state not in FAILED else rest).append(f)
-    rows = [(f.key.day, group, f.key.id, int(f.state), f.attempts, f.epoch, f.generation, f.topic, now) for f in new]
-    rows.sort()  # in one order everywhere, so that two transactions can't wait for each other
+    rows = [(f.key.day, group, f.key.id, int(f.state), f.attempts, f.epoch, f.generation, f.topic, now, _received(f)) for f in new]
+    rows.sort(key=_by_key)  # in one order everywhere, so that two transactions can't wait for each other
     all_new = t.insert(_NEW, _NEW_TYPES, rows, _ONCE) == len(rows)
     changed = {id(f) for f in sorted(rest, key=lambda f: f.key) if t.run(*_changing(group, f, now)) == 1}
     if all_new and len(changed) == len(rest):
@@ -189,7 +190,8 @@ def _changing(group: str, f: Finish, now: float) -> Statement:
     first = f.seen.first_failed_at if f.seen is not None and f.seen.generation == f.generation else None
     values = {"day": key.day, "grp": group, "id": key.id, "state": f.state.value, "attempts": f.attempts, "epoch": f.epoch,
               "generation": f.generation, "topic": f.topic, "now": now, "first_failed_at": first, "failed_at": None,
-              "shop": None, "error_type": None, "error_group": None, "error_message": None}  # fmt: skip
+              "received_at": _received(f), "keep": int(_received(f) == 0), "shop": None, "error_type": None,
+              "error_group": None, "error_message": None}  # fmt: skip
     if f.state in FAILED:
         values |= {"first_failed_at": first or now, "failed_at": now, "shop": clean(f.shop), "error_type": clean(f.error_type),
                    "error_group": clean(f.error_group), "error_message": clean(f.error_message, _MESSAGE_BYTES)}  # fmt: skip
@@ -197,6 +199,14 @@ def _changing(group: str, f: Finish, now: float) -> Statement:
         return _ADD, values
     seen = {"seen_state": f.seen.state.value, "seen_attempts": f.seen.attempts, "seen_generation": f.seen.generation}
     return _CHANGE, values | seen
+
+
+def _by_key(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return row[:3]
+
+
+def _received(f: Finish) -> int | None:
+    return None if f.state is State.SUCCEEDED else f.received_us
 
 
 def _stands(t: Transaction, group: str, f: Finish) -> bool:

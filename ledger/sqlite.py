@@ -25,6 +25,7 @@ _PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE
 
 
 class SqliteTransaction(Transaction):
+    lateral: ClassVar[bool] = False
     share_lock: ClassVar[str] = ""  # one writer at a time in the whole file
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -40,6 +41,12 @@ class SqliteTransaction(Transaction):
         if not rows:
             return 0
         return self._connection.executemany(f"{head} VALUES ({', '.join('?' * len(types))}) {tail}", rows).rowcount
+
+    def empty(self, table: str) -> None:
+        self._connection.execute(f"DELETE FROM {table}")  # without WHERE it drops the pages whole
+
+    def step_by_index(self) -> None:
+        pass  # it knows no other joins
 
     def many(self, sql: str, params: Sequence[Params]) -> int:
         return self._connection.executemany(sql, params).rowcount if params else 0

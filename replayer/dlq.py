@@ -13,24 +13,13 @@ from typing import Any, TypeVar
 from hooktape.errors import NothingMatched, NotOurs, UsageError
 from hooktape.ledger.catalogue import Entry
 from hooktape.ledger.checks import State
-from hooktape.ledger.items import Item
-from hooktape.ledger.jobs import Kind
+from hooktape.ledger.jobs import STANDARD, Kind, Limits
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Clock, Selection, Status
+from hooktape.replayer.catalogue import Cataloguer
 from hooktape.replayer.catalogue import entry as catalogue_entry
-from hooktape.replayer.plan import (
-    Candidate,
-    Plan,
-    Progress,
-    decide,
-    finished,
-    item,
-    new_job,
-    newest_succeeded,
-    pages,
-    write,
-)
+from hooktape.replayer.planning import Kept, Plan, Progress, find, plan
 from hooktape.schemas.event import Coordinates, Event
 from hooktape.settings import Settings
 from hooktape.tape import headers
@@ -173,8 +162,8 @@ class DeadLetters:
             raise NothingMatched(f"No dead event of group {self.group} matches: {selection.describe()}.")
         return letters
 
-    def plan_redrive(self, selection: Selection, *, who: str, now: float, forced: bool = False, again: bool = False,
-                     rate: float | None = None, progress: Progress | None = None) -> Plan:  # fmt: skip
+    def plan_redrive(self, selection: Selection, cataloguer: Cataloguer, *, who: str, now: float, forced: bool = False, again: bool = False,
+                     limits: Limits = STANDARD, progress: Progress | None = None) -> Plan:  # fmt: skip
         """Plans a job of the selected dead events; run it as any other. Nothing but the planned job is written.
 
         The records come from the DLQ topic: it keeps them longer than the tape, and knows how often each was redriven. A dead
@@ -182,26 +171,16 @@ class DeadLetters:
         """
         if selection.is_empty:
             raise UsageError("Nothing narrows the selection. To take every dead event, say so: --status dead.")
-        plan = Plan(new_job(Kind.REDRIVE, self.group, selection, who=who, now=now, forced=forced, rate=rate))
+        cataloguer.catch_up()
         letters = self.find(selection)
-        have = {letter.key for letter in letters}
-        sources = [(letter.entry, letter.redrives, True) for letter in letters]
-        with Reader(self._settings) as reader:
-            for page in pages(self._ledger, replace(selection, statuses=(Status.DEAD,)), self.group):
-                rest = [e for e in page if EventKey(*e.key) not in have]
-                lows = reader.lows({e.kafka_topic for e in rest})
-                sources += [(e, 0, e.offset >= lows.get((e.kafka_topic, e.partition), 2**62)) for e in rest]
-        sources.sort(key=lambda source: (source[0].received_at, source[0].key))
-        for batch in _batches(sources):
-            newest = newest_succeeded(self._ledger, self.group, [e for e, _, _ in batch])
-            items: list[Item] = []
-            for e, redrives, on_tape in batch:
-                candidate = Candidate(State.DEAD, on_tape, e.version, newest.get((e.shop, e.topic, e.resource or "")), redrives)
-                items.append(item(e, decide(candidate, forced=forced, again=again), plan.selected + len(items) + 1))
-            write(self._ledger, plan, items)
-            if progress:
-                progress("planning", plan.selected, len(sources))
-        return finished(self._ledger, plan)
+        kept = {letter.key: Kept(letter.at, letter.redrives) for letter in letters}
+        entries = [letter.entry for letter in letters]
+        for page in find(self._ledger, replace(selection, statuses=(Status.DEAD,)), self.group):
+            entries += [e for e in page if EventKey(*e.key) not in kept]
+        entries.sort(key=lambda e: (e.received_at, e.key))
+        return plan(cataloguer, self._ledger, self.group, selection, kind=Kind.REDRIVE, who=who, now=now, forced=forced, again=again,
+                    limits=limits, pages=_batches(entries), letters=lambda keys: {k: kept[k] for k in keys if k in kept},
+                    progress=progress)  # fmt: skip
 
     def export(self, letters: Iterable[Letter]) -> Iterator[dict[str, Any]]:
         """One object a letter: the event, its failure, its body as text, or as base64 where it isn't UTF-8."""

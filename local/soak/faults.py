@@ -19,9 +19,9 @@ TAKEN_OVER = 8.0
 
 _POINTS = {
     "ingest": ("body-read", "acked-not-answered"),
-    "replay": (),
+    "replay": crash.REPLAY,
 }
-"""Target → its crash points; all others are the workers'. A new point of the replayer is one word here."""
+"""Target → its crash points; all others are the workers'."""
 # Passed only where a handler has a transaction: with the ledger on PostgreSQL.
 _TRANSACTION_POINTS = ("transaction-begun", "in-transaction", "transaction-recorded", "transaction-committed", "transaction-returned")
 # Rare passages: the first is taken, or it might never come within a block. Of all others one among the first few dozen.
@@ -122,3 +122,33 @@ def draws(seed: int, block: int, rounds: int, cells: Sequence[Cell], ledger: str
 
 def _passage(dice: random.Random, cell: Cell | None) -> int:
     return 1 if cell is None or cell.point in _RARE else dice.randint(1, _OFTEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A draw that happens once that `share` of a replay has been handled."""
+
+    share: float
+    draw: Draw
+
+
+def moments(seed: int, number: int, cells: Sequence[Cell], ledger: str) -> list[Moment]:
+    """Random moments of a replay, with the targets in turn; half as many again at its end's side, for those that come to nothing (a crash
+    point that isn't passed any more). Pure."""
+    dice = random.Random(f"{seed}/replay")
+    of_target = {target: [c for c in cells if c.target == target and c.ledger in ("", ledger)] for target in _IN_TURN}
+    targets = [target for target in _IN_TURN if of_target[target]]
+    if not targets:
+        raise UsageError(f"--fault: a replay is hurt by faults of {', '.join(_IN_TURN)} only.")
+    shares = sorted(dice.uniform(0.0, _LAST) for _ in range(number)) + [_LAST] * (number // 2)
+    found = []
+    for turn, share in enumerate(shares):
+        kinds = of_target[targets[turn % len(targets)]]
+        cell = dice.choices(kinds, [kind.weight for kind in kinds])[0]
+        found.append(Moment(share, Draw(cell, 0.0, dice.randrange(1 << 16), _passage(dice, cell))))
+    return found
+
+
+_IN_TURN = ("worker", "replay", "postgres", "broker")
+_LAST = 0.95
+"""After this share of a replay no fault is planned: it'd fall behind its end."""

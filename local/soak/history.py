@@ -173,6 +173,8 @@ class Command(msgspec.Struct, frozen=True, tag="K"):
     told: dict[str, int] = {}
     selected: int | None = None
     """The printed number of selected events."""
+    state: str = ""
+    """The job's, as it was printed."""
     asked: Asked | None = None
     """Of plans."""
 

@@ -23,10 +23,10 @@ from hooktape.local.soak.services import LOOK_SECONDS, Errands
 
 PATIENCE = "30s"
 """Without any outcome for so long, a run calls what is missing missing. The longest chain of retries is a quarter of it."""
-RUNNING = ("run", "resume")
 _MEDDLED = 0.4
 """The share of replays that somebody pauses or cancels at another terminal; a quarter of those are cancelled."""
-_PAUSE = 0.3
+_TRIALS = 0.2
+"""The share of replays that begin with a trial of a few events."""
 # Between two commands, as fast as a hurried operator.
 _BREATH = 0.2
 
@@ -34,10 +34,12 @@ _BREATH = 0.2
 class Operator:
     """Replays again and again until told to stop. `ledger` is asked for nothing but a job's state."""
 
-    def __init__(self, errands: Errands, env: Mapping[str, str], home: Path, ledger: Ledger, seed: str) -> None:
+    def __init__(self, errands: Errands, env: Mapping[str, str], home: Path, ledger: Ledger, seed: str,
+                 patience: str = PATIENCE) -> None:  # fmt: skip
         self.commands: list[Command] = []
         self._errands, self._env, self._home, self._ledger = errands, env, home, ledger
         self._dice = random.Random(seed)
+        self._ending = ["--json", "--patience", patience]
         self._stopping = False
         self.idle = True
         """Whether every replay that was begun has ended."""
@@ -67,9 +69,10 @@ class Operator:
         try:
             while (state := await self.state(job)) not in ENDED:
                 if state is JobState.PLANNED:
-                    await self._errand("run", job, ["replay", "run", job, "--reason", "soak", "--yes", "--json", "--patience", PATIENCE])
+                    trial = ["--first", "10"] if meddled and self._dice.random() < _TRIALS / _MEDDLED else []
+                    await self._errand("run", job, ["replay", "run", job, "--reason", "soak", "--yes", *trial, *self._ending])
                 else:
-                    await self._errand("resume", job, ["replay", "resume", job, "--json", "--patience", PATIENCE])
+                    await self._errand("resume", job, ["replay", "resume", job, *self._ending])
                 await asyncio.sleep(_BREATH)
             self.idle = True
         finally:
@@ -113,26 +116,24 @@ class Operator:
 
     # ── at other terminals ──────────────────────────────────────────────────────────────────────────────────────────
     async def _meddle(self, job: str) -> None:
-        """Somebody else pauses the job and lets it go on, or cancels it."""
+        """Somebody else pauses the job, so that its runner lets go of it, or cancels it."""
         await self._until(lambda: self._errands.at_work, 10)
         await asyncio.sleep(self._dice.uniform(0, 1.5))
         if self._dice.random() < 0.25:
             await self._aside("cancel", job, ["replay", "cancel", job, "--yes"])
-            return
-        await self._aside("pause", job, ["replay", "pause", job])
-        await asyncio.sleep(_PAUSE)
-        await self._aside("resume", job, ["replay", "resume", job, "--json", "--patience", PATIENCE])
+        else:
+            await self._aside("pause", job, ["replay", "pause", job])
 
     async def _rescue(self, job: str) -> None:
         """Takes a job over whose runner stands still, while it does: two believe to be its runner then."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             if self._errands.frozen_long:
-                await self._aside("resume", job, ["replay", "resume", job, "--json", "--patience", PATIENCE])
+                await self._aside("resume", job, ["replay", "resume", job, *self._ending])
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while not condition() and time.monotonic() < deadline:
+        while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS)
 
     # ── typing ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,11 +167,14 @@ class Operator:
         printed = printed_by(service.log)
         code = service.code
         command = Command(verb, job or str(printed.get("id", "")), service.pid, began, ended,
-                          None if code is not None and code < 0 else code, totals(printed), printed.get("selected"), asked)  # fmt: skip
+                          None if code is not None and code < 0 else code, totals(printed), printed.get("selected"),
+                          str(printed.get("state", "")), asked)  # fmt: skip
         self.commands.append(command)
         return command
 
 
+UNBOUNDED = ("--rate", "off", "--max-lag", "off", "--max-failures", "off", "--max-outstanding", "2000")
+"""At full rate, and never paused by itself. Of what is outstanding 2,000 is the standard: handing over goes on for as long as handling."""
 _PLAN = ("replay", "plan", "--group", workload.GROUP, "--json")
 
 
@@ -178,7 +182,8 @@ def everything(forced: bool) -> tuple[list[str], Asked]:
     """A replay of all that is on the tape."""
     now = int(time.time() * 1e6)
     since = now - 24 * 3600 * 1_000_000
-    return [*_PLAN, "--since", _iso(since), "--until", _iso(now), *(["--force"] if forced else [])], Asked((), since, now, forced=forced)
+    words = [*_PLAN, "--since", _iso(since), "--until", _iso(now), *UNBOUNDED, *(["--force"] if forced else [])]
+    return words, Asked((), since, now, forced=forced)
 
 
 def _iso(micros: int) -> str:

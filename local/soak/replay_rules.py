@@ -26,9 +26,11 @@ def account(view: View) -> Iterator[Violation]:
                 yield view.breach("account", f"replay {replay.job} counts {wid} {times} times", None)
         open_ = [item.wid for item in replay.items if item.decision == RUN and not item.outcome]
         if open_ and all(item.complete for item in replay.items):
-            yield view.breach("account", f"replay {replay.job} says complete and has no outcome for {len(open_)} events, {open_[0]} first", None)
+            what = f"replay {replay.job} says complete and has no outcome for {len(open_)} events, {open_[0]} first"
+            yield view.breach("account", what, None)
         elif lost := [wid for wid in open_ if (replay.job, wid) in handed]:
-            yield view.breach("account", f"replay {replay.job}: {len(lost)} events were handed over and have no outcome, {lost[0]} first", None)
+            what = f"replay {replay.job}: {len(lost)} events were handed over and have no outcome, {lost[0]} first"
+            yield view.breach("account", what, None)
         for command in replay.commands:
             if wrong := _told_wrong(command, replay):
                 yield view.breach("account", f"`{command.verb}` of replay {replay.job} {wrong}", command.t1)
@@ -44,7 +46,7 @@ def _told_wrong(command: Command, replay: Replay) -> str:
         kept = Counter(item.decision for item in replay.items)
     elif command.told.get("in_flight") or command.told.get("not_sent"):
         # It ended before its events did, and said so.
-        return "ended with 0 before its events did" if command.code == 0 else ""
+        return "ended with 0 before its events did" if command.code == 0 and command.state != "paused" else ""
     else:
         kept = Counter(map(_part, replay.items))
     told = {name: number for name, number in command.told.items() if number}
@@ -156,8 +158,8 @@ def _may_run(view: View, item: Item, made: Command) -> bool:
     if made.asked.forced or not before:
         return True
     last = before[-1]
-    return (_unrecorded(view, last) or view.away("postgres", last.at, made.t0)
-            or any(letter.at > last.at - SLACK_SECONDS for kind in ("retry", "dlq") for letter in _letters(view, kind, item, made.t1)))  # fmt: skip
+    failed = [letter for kind in ("retry", "dlq") for letter in _letters(view, kind, item, made.t1) if letter.at > last.at - SLACK_SECONDS]
+    return bool(failed) or _unrecorded(view, last) or view.away("postgres", last.at, made.t0)
 
 
 def _was_done(view: View, item: Item, made: Command) -> bool:
@@ -243,7 +245,8 @@ def order(view: View) -> Iterator[Violation]:
             ahead: Effect | None = None
             for effect in sorted(run, key=lambda effect: effect.at):
                 if ahead is not None and spans[effect.wid][1] < spans[ahead.wid][0]:
-                    what = f"{effect.lane}: replay {generation} did {effect.wid} (by {effect.pid}) after {ahead.wid} (by {ahead.pid}), which is younger"
+                    what = (f"{effect.lane}: replay {generation} did {effect.wid} (by {effect.pid}) after {ahead.wid}, which is younger "
+                            f"(by {ahead.pid})")  # fmt: skip
                     yield view.breach("out-of-order", what, effect.at)
                 if ahead is None or spans[effect.wid][0] > spans[ahead.wid][0]:
                     ahead = effect

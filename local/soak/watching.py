@@ -4,6 +4,7 @@ import hashlib
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import psycopg
 from confluent_kafka import KafkaException, TopicPartition
 
 from hooktape.errors import LedgerUnavailable
+from hooktape.ledger.items import START
 from hooktape.ledger.jobs import JobState
 from hooktape.ledger.ledger import Ledger
 from hooktape.local.soak.history import Attempt, Commit, Item, Outcome, Record, Row
@@ -42,6 +44,8 @@ class Effects:
         self._done: list[Attempt] = []
         self.pids: set[int] = set()
         """Processes that have called a handler."""
+        self.ended: Counter[str] = Counter()
+        """Replay → calls that have come to their end."""
 
     def look(self) -> int:
         """Takes in what was written since; the number of calls that have begun and not ended."""
@@ -53,6 +57,7 @@ class Effects:
                 self.pids.add(told["pid"])
             elif began := self._open.pop(told["end"], None):
                 self._done.append(_attempt(began, told["t"], told["ok"]))
+                self.ended[began["generation"]] += 1
         return len(self._open)
 
     def attempts(self) -> list[Attempt]:
@@ -74,6 +79,7 @@ class Sampler:
 
     def __init__(self, settings: Settings, topics: Iterable[str]) -> None:
         self.commits: list[Commit] = []
+        self._ends: dict[str, int] = {}
         self._settings = settings
         self._wanted = [(topic, number) for topic in topics for number in range(settings.partitions)]
         self._consumer = clients.consumer(settings, GROUP)
@@ -93,11 +99,13 @@ class Sampler:
         except KafkaException:
             return  # the broker is down, as it has to be now and then
         t1 = time.monotonic()
-        self.commits += [Commit(GROUP, tp.topic, tp.partition, tp.offset, t0, t1) for tp in answer if tp.offset >= 0 and not tp.error]
+        told = [Commit(GROUP, tp.topic, tp.partition, tp.offset, t0, t1) for tp in answer if tp.offset >= 0 and not tp.error]
+        self.commits += told
+        self._ends |= {f"{commit.topic}/{commit.partition}": commit.offset for commit in told}
 
     def ends(self) -> dict[str, int]:
         """`topic/partition` → the last offset that it saw."""
-        return {f"{commit.topic}/{commit.partition}": commit.offset for commit in list(self.commits)}
+        return dict(self._ends)
 
     def close(self) -> None:
         """One last sample."""
@@ -155,7 +163,7 @@ class Shelf:
         """The items of all replays with their outcomes, as the ledger has them now."""
         found = []
         for job in self._ledger.jobs.list(_JOBS, group=GROUP):
-            after = 0
+            after = START
             while page := self._ledger.jobs.items(job.id, after_seq=after, limit=_PAGE):
                 after = page[-1].seq
                 found += [Item(job.id, GROUP, self._wids.get(item.key, f"unknown {item.key.id.hex()}"), item.decision, item.outcome or "",

@@ -14,11 +14,12 @@ from pathlib import Path
 from hooktape.errors import HooktapeError
 from hooktape.ledger.ledger import Ledger
 from hooktape.local import kafka
+from hooktape.local.soak import operator as operating
 from hooktape.local.soak import watching, workload
 from hooktape.local.soak.faults import SESSION, Cell, Draw
-from hooktape.local.soak.history import Facts, History
-from hooktape.local.soak.outcome_rules import FINAL
+from hooktape.local.soak.history import Facts, History, Post
 from hooktape.local.soak.operator import Operator
+from hooktape.local.soak.outcome_rules import FINAL
 from hooktape.local.soak.posting import Posting
 from hooktape.local.soak.services import LOOK_SECONDS, Errands, Servers, Services, Slot
 from hooktape.settings import Secret, Settings
@@ -54,6 +55,14 @@ class Plan:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a block's play leaves for its history."""
+
+    posts: list[Post]
+    operator: Operator
+
+
 class Block:
     """Runs one block. `progress` gets a line for each round."""
 
@@ -74,6 +83,7 @@ class Block:
         self._services = Services(lambda pid: pid in self._effects.pids)
         self.hits: Counter[str] = self._services.hits
         self._began = time.monotonic()
+        self._patience, self._drain_limit = PATIENCE, DRAIN_SECONDS
 
     async def run(self) -> History:
         """The history of the block. Raises LocalStackError when a server can't be brought back."""
@@ -85,24 +95,11 @@ class Block:
         sampler = watching.Sampler(self._settings, [*(names.log(topic.replace("/", ".")) for topic in workload.TOPICS),
                                                     names.replay(workload.GROUP)])  # fmt: skip
         try:
-            async with self._under_load() as posting, self._operated(ledger) as operator:
-                for draw in self._plan.draws:
-                    await asyncio.sleep(draw.pause)
-                    await self._do(draw)
-                await self._await_crashes()
-                # What was armed and came to another end first gets a second chance, at the first passage.
-                unhit = {draw.cell.name: draw for draw in self._plan.draws if draw.cell and draw.cell.point and not self.hits[draw.cell.name]}
-                for draw in unhit.values():
-                    await self._do(replace(draw, passage=1))
-                if unhit:
-                    await self._await_crashes()
-                operator.stop_soon()
-                await self._heal()
-            healed = time.monotonic()
-            drain = await self._drain(shelf, sampler, healed) if operator.idle else None
+            played = await self._play(ledger, shelf, sampler)
+            drain = await self._drain(shelf, sampler) if played.operator.idle else None
             await self._services.close(STOP_SECONDS)
             await asyncio.to_thread(sampler.close)
-            return await asyncio.to_thread(self._history, posting, operator, shelf, sampler, drain)
+            return await asyncio.to_thread(self._history, played, shelf, sampler, drain)
         finally:
             await self._services.close(0.0)
             self._effects.close()
@@ -111,13 +108,30 @@ class Block:
             with contextlib.suppress(HooktapeError):
                 await asyncio.to_thread(topics.remove, self._settings)
 
+    async def _play(self, ledger: Ledger, shelf: watching.Shelf, sampler: watching.Sampler) -> Played:
+        """The rounds: load, faults and replays, until everything is healed."""
+        async with self._staged(INGESTS), self._posting() as posting, self._operated(ledger) as operator:
+            for draw in self._plan.draws:
+                await asyncio.sleep(draw.pause)
+                await self._do(draw)
+            await self._await_crashes()
+            # What was armed and came to another end first gets a second chance, at the first passage.
+            unhit = {cell.name: draw for draw in self._plan.draws if (cell := draw.cell) and cell.point and not self.hits[cell.name]}
+            for draw in unhit.values():
+                await self._do(replace(draw, passage=1))
+            if unhit:
+                await self._await_crashes()
+            operator.stop_soon()
+            await self._heal()
+        return Played(posting.posts, operator)
+
     # ── the stage ───────────────────────────────────────────────────────────────────────────────────────────────────
     @asynccontextmanager
-    async def _under_load(self) -> AsyncIterator[Posting]:
-        """All services work and webhooks come in; at its end no new ones do, and each of those that came has its answer."""
+    async def _staged(self, ingests: int) -> AsyncIterator[None]:
+        """All services work, and are watched."""
         env = self._environment()
         words = ["consume", self._plan.app, "--stop-within", "3s"]
-        for number in range(INGESTS):
+        for number in range(ingests):
             port = kafka.free_ports().broker
             slot = Slot("ingest", f"ingest-{number}", ["ingest", "--port", str(port)], env, self._home / f"ingest-{number}.log",
                         f"http://127.0.0.1:{port}")  # fmt: skip
@@ -126,10 +140,19 @@ class Block:
             self._services.slots.append(Slot("worker", f"worker-{number}", words, env, self._home / f"worker-{number}.log"))
         for slot in self._services.of("ingest"):
             await asyncio.to_thread(slot.service.wait_for, f"{slot.url}/readyz", PATIENCE)
+        watching_ = asyncio.create_task(self._services.watch())
+        try:
+            yield
+        finally:
+            watching_.cancel()
+            await asyncio.gather(watching_, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _posting(self) -> AsyncIterator[Posting]:
+        """Webhooks come in, and every worker has had one; at its end no new ones do, and each of those that came has its answer."""
         plan = self._plan
         posting = Posting([slot.url for slot in self._services.of("ingest")], self._secret, workload.webhooks(plan.seed, plan.block),
                           RATE, f"{plan.seed}/{plan.block}/posting")  # fmt: skip
-        watching_ = asyncio.create_task(self._services.watch())
         posting_ = asyncio.create_task(posting.run())
         try:
             await self._until(lambda: self._working() >= WORKERS, JOIN_SECONDS)
@@ -137,18 +160,17 @@ class Block:
             posting_.cancel()
             await posting.settle()
         finally:
-            for task in (posting_, watching_):
-                task.cancel()
-            await asyncio.gather(posting_, watching_, return_exceptions=True)
+            posting_.cancel()
+            await asyncio.gather(posting_, return_exceptions=True)
             posting.close()
 
     @asynccontextmanager
-    async def _operated(self, ledger: Ledger) -> AsyncIterator[Operator]:
+    async def _operated(self, ledger: Ledger, patience: str = operating.PATIENCE) -> AsyncIterator[Operator]:
         """Somebody replays meanwhile; at its end the last replay has come to its own."""
         env = self._environment()
         errands = Errands(env, self._home / "operator.log")
         self._services.slots.append(errands)
-        operator = Operator(errands, env, self._home, ledger, f"{self._plan.seed}/{self._plan.block}/operator")
+        operator = Operator(errands, env, self._home, ledger, f"{self._plan.seed}/{self._plan.block}/operator", patience)
         work = asyncio.create_task(operator.work())
         try:
             yield operator
@@ -272,30 +294,32 @@ class Block:
         await self._until(lambda: self._working() >= WORKERS, JOIN_SECONDS)
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
-    async def _drain(self, shelf: watching.Shelf, sampler: watching.Sampler, healed: float) -> float | None:
-        """Waits until every webhook has its outcome and every offset is committed; the seconds since healing."""
+    async def _drain(self, shelf: watching.Shelf, sampler: watching.Sampler) -> float | None:
+        """Waits until every offset is committed and every webhook has its outcome; the seconds that it took. None: it never came."""
+        began = time.monotonic()
         watch = asyncio.create_task(self._services.watch())
         try:
             _, ends = await asyncio.to_thread(shelf.read, [Kind.LOG, Kind.REPLAY])
             open_ = set(shelf.keys)
-            while time.monotonic() - healed < PATIENCE:
-                states = await asyncio.to_thread(shelf.outcomes, open_)
-                open_ -= {outcome.wid for outcome in states if outcome.state in FINAL}
+            while time.monotonic() - began < self._patience:
                 seen = sampler.ends()
-                if not open_ and all(seen.get(place, 0) >= end for place, end in ends.items()):
-                    return time.monotonic() - healed
+                if all(seen.get(place, 0) >= end for place, end in ends.items()):
+                    states = await asyncio.to_thread(shelf.outcomes, open_)
+                    open_ -= {outcome.wid for outcome in states if outcome.state in FINAL}
+                    if not open_:
+                        return time.monotonic() - began
                 await asyncio.sleep(0.2)
             return None
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
 
-    def _history(self, posting: Posting, operator: Operator, shelf: watching.Shelf, sampler: watching.Sampler, drain: float | None) -> History:
+    def _history(self, played: Played, shelf: watching.Shelf, sampler: watching.Sampler, drain: float | None) -> History:
         records, ends = shelf.read([Kind.LOG, Kind.RETRY, Kind.DLQ, Kind.REPLAY])
         rows = watching.rows(self._settings.ledger_url) if self._plan.ledger == "postgresql" else []
         facts = Facts(seed=self._plan.seed, block=self._plan.block, ledger=self._plan.ledger, session=SESSION, drain=drain,
-                      drain_limit=DRAIN_SECONDS, ends=ends, versions=dict(self._plan.versions))  # fmt: skip
+                      drain_limit=self._drain_limit, ends=ends, versions=dict(self._plan.versions))  # fmt: skip
         return History(
-            facts, workload.handlers(self._plan.ledger), posting.posts, self._effects.attempts(), rows,
-            self._services.faults, sampler.commits, records, shelf.outcomes(shelf.keys), shelf.items(), operator.commands,
+            facts, workload.handlers(self._plan.ledger), played.posts, self._effects.attempts(), rows,
+            self._services.faults, sampler.commits, records, shelf.outcomes(shelf.keys), shelf.items(), played.operator.commands,
         )  # fmt: skip

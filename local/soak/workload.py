@@ -24,6 +24,8 @@ RESOURCES = 24
 ORDERS, SHIPPING, PRODUCTS, CUSTOMERS, STOCK = (
     "orders/updated", "fulfillments/update", "products/update", "customers/update", "inventory_items/update")  # fmt: skip
 TOPICS = (ORDERS, SHIPPING, PRODUCTS, CUSTOMERS, STOCK)
+KINDS = len(SHOPS) * len(TOPICS)
+"""Of resources, by shop and topic."""
 _BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -57,13 +59,13 @@ class Webhook:
         return hashlib.sha256(self.body).hexdigest()
 
 
-def webhooks(seed: int, block: int) -> Iterator[Webhook]:
-    """The webhooks of a block, without end."""
+def webhooks(seed: int, block: int, number_of: int = RESOURCES) -> Iterator[Webhook]:
+    """The webhooks of a block, without end; so many resources of each kind in each shop."""
     dice = random.Random(f"{seed}/{block}/webhooks")
     number = 0
     while True:
         number += 1
-        shop, topic, id_ = dice.choice(SHOPS), dice.choice(TOPICS), dice.randrange(1, RESOURCES + 1)
+        shop, topic, id_ = dice.choice(SHOPS), dice.choice(TOPICS), dice.randrange(1, number_of + 1)
         # One in twenty comes behind a newer state of its resource, as Shopify's sometimes do.
         moment = _BEGINNING + timedelta(seconds=number - (200 if dice.random() < 0.05 else 0))
         body = {"id": id_, "updated_at": moment.isoformat(), "note": "x" * dice.randrange(50, 2000)}

@@ -88,8 +88,9 @@ def settle(ledger: Ledger, events: Iterable[Event], state: State, *, generation:
     epoch = _owned(ledger, "setup", now)
     answers = ledger.outcomes.check(GROUP, [Check(e.key, generation=generation) for e in events])
     assert {a.verdict for a in answers} <= {Verdict.RUN}
-    ends = [Finish(e.key, state, 1, _PARTITION, epoch, e.topic, a.seen, generation, cause, f"group-{cause}" if cause else "",
-                   f"{cause} in {e.webhook_id}", e.shop) for e, a in zip(events, answers, strict=True)]  # fmt: skip
+    group = f"group-{cause}" if cause else ""
+    ends = [Finish(e.key, state, 1, _PARTITION, epoch, e.topic, a.seen, generation, cause, group, f"{cause} in {e.webhook_id}", e.shop,
+                   received_us=e.received_us) for e, a in zip(events, answers, strict=True)]  # fmt: skip
     assert all(ledger.outcomes.finish(GROUP, "setup", ends, now))
     ledger.ownership.release(GROUP, "setup")
 
@@ -142,7 +143,8 @@ class Group(threading.Thread):
                 self.runs.append((check.generation, e.webhook_id))
                 fine = self._handle(e)
                 ends.append(Finish(e.key, State.SUCCEEDED if fine else State.DEAD, 1, _PARTITION, epoch, e.topic, answer.seen,
-                                   check.generation, "" if fine else "ValueError", "", "" if fine else "again", e.shop))  # fmt: skip
+                                   check.generation, "" if fine else "ValueError", "", "" if fine else "again", e.shop,
+                                   received_us=e.received_us))  # fmt: skip
             elif answer.verdict is Verdict.DONE:
                 skips.append((check.generation, check.key, "done", "had succeeded"))
         ledger.outcomes.finish(GROUP, "mini", ends, now)
