@@ -24,7 +24,8 @@ def repeats(view: View, count: Repeats) -> Iterator[Violation]:
     replay, say). What comes by the log is no replay's affair: that one has done it already excuses nothing.
 
     A plain handler's is excused when the earlier one's process was killed or frozen between the run's start and two seconds after
-    its end, or when either run sat through a freeze beyond the session's time-out. A transactional one's is never.
+    its end, or had to stop while the ledger was away, or when either run sat through a freeze beyond the session's time-out. A
+    transactional one's is never.
     """
     seen: dict[tuple[str, ...], Effect] = {}
     for effect in view.effects:

@@ -22,12 +22,16 @@ _POINTS = {
     "replay": crash.REPLAY,
 }
 """Target → its crash points; all others are the workers'."""
+PLANNING_POINTS = frozenset({"replay-planning"})
+"""Of the replayer's: those of who plans, not of who runs."""
 # Passed only where a handler has a transaction: with the ledger on PostgreSQL.
 _TRANSACTION_POINTS = ("transaction-begun", "in-transaction", "transaction-recorded", "transaction-committed", "transaction-returned")
 # Rare passages: the first is taken, or it might never come within a block. Of all others one among the first few dozen.
 _RARE = frozenset({"in-revoke", "owned-not-started", "hold-letter-acked-not-recorded", "dead-letter-acked-not-recorded",
                    "letter-acked-not-recorded", "before-letter", "recorded-not-committed"})  # fmt: skip
 _OFTEN = 25
+# A replay of some hundred events has few batches; of those one of the first.
+_SELDOM = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,12 @@ def draws(seed: int, block: int, rounds: int, cells: Sequence[Cell], ledger: str
 
 
 def _passage(dice: random.Random, cell: Cell | None) -> int:
-    return 1 if cell is None or cell.point in _RARE else dice.randint(1, _OFTEN)
+    return 1 if cell is None or cell.point in _RARE else dice.randint(1, _SELDOM if cell.target == "replay" else _OFTEN)
+
+
+_IN_TURN = ("worker", "replay", "postgres", "broker")
+_LAST = 0.95
+"""After this share of a replay no fault is planned: it'd fall behind its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +142,8 @@ class Moment:
 
 
 def moments(seed: int, number: int, cells: Sequence[Cell], ledger: str) -> list[Moment]:
-    """Random moments of a replay, with the targets in turn; half as many again at its end's side, for those that come to nothing (a crash
-    point that isn't passed any more). Pure."""
+    """Random moments of a replay, with the targets in turn, and half as many again towards its end, should some come to nothing (a crash
+    point that isn't passed any more). Raises UsageError where `cells` hold nothing that could hurt a replay."""
     dice = random.Random(f"{seed}/replay")
     of_target = {target: [c for c in cells if c.target == target and c.ledger in ("", ledger)] for target in _IN_TURN}
     targets = [target for target in _IN_TURN if of_target[target]]
@@ -147,8 +156,3 @@ def moments(seed: int, number: int, cells: Sequence[Cell], ledger: str) -> list[
         cell = dice.choices(kinds, [kind.weight for kind in kinds])[0]
         found.append(Moment(share, Draw(cell, 0.0, dice.randrange(1 << 16), _passage(dice, cell))))
     return found
-
-
-_IN_TURN = ("worker", "replay", "postgres", "broker")
-_LAST = 0.95
-"""After this share of a replay no fault is planned: it'd fall behind its end."""

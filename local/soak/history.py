@@ -173,10 +173,10 @@ class Command(msgspec.Struct, frozen=True, tag="K"):
     told: dict[str, int] = {}
     selected: int | None = None
     """The printed number of selected events."""
-    state: str = ""
-    """The job's, as it was printed."""
     asked: Asked | None = None
     """Of plans."""
+    state: str = ""
+    """The job's, as it was printed."""
 
 
 class Facts(msgspec.Struct, frozen=True, tag="M"):

@@ -167,8 +167,8 @@ class Operator:
         printed = printed_by(service.log)
         code = service.code
         command = Command(verb, job or str(printed.get("id", "")), service.pid, began, ended,
-                          None if code is not None and code < 0 else code, totals(printed), printed.get("selected"),
-                          str(printed.get("state", "")), asked)  # fmt: skip
+                          None if code is not None and code < 0 else code, totals(printed), printed.get("selected"), asked,
+                          str(printed.get("state", "")))  # fmt: skip
         self.commands.append(command)
         return command
 

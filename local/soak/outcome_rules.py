@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from hooktape.local.soak.history import Attempt, Record
-from hooktape.local.soak.view import SETTLED_SECONDS, View, Violation
+from hooktape.local.soak.view import RESENT_SECONDS, SETTLED_SECONDS, View, Violation
 
 FINAL = frozenset({"succeeded", "stale", "dead", "discarded"})
 EARLY_SECONDS = 0.05
@@ -48,7 +48,10 @@ def words_and_deeds(view: View) -> Iterator[Violation]:
 
 
 def doubly_dead(view: View) -> Iterator[Violation]:
-    """doubly-dead: two dead letters of one generation, and nothing that kept the first from being recorded."""
+    """doubly-dead: two dead letters of one generation, and nothing that kept the first from being recorded or acknowledged.
+
+    A letter is sent until Kafka has acknowledged it: one that was long on its way may have been there, unknown to its sender.
+    """
     for (kind, group, wid), records in view.letters.items():
         if kind != "dlq":
             continue
@@ -58,8 +61,16 @@ def doubly_dead(view: View) -> Iterator[Violation]:
         for generation, twins in by_generation.items():
             first, last = min(r.at for r in twins), max(r.at for r in twins)
             runs = view.runs.get((group, wid, generation), [])
-            if len(twins) > 1 and not view.broker_away(first - 5, last) and not _cut_off(view, runs, last):
+            if len(twins) > 1 and not _sent_again(view, runs, first, last) and not _cut_off(view, runs, last):
                 yield view.breach("doubly-dead", f"{wid} has {len(twins)} dead letters in {group}", last)
+
+
+def _sent_again(view: View, runs: list[Attempt], first: float, last: float) -> bool:
+    """Whether all letters between two times may be one, sent by one process that heard nothing of the first."""
+    if any(first < run.start < last for run in runs):
+        return False
+    tried = max((view.end_of(run) for run in runs if run.start <= first), default=first)
+    return last - tried >= RESENT_SECONDS or view.broker_away(tried - SETTLED_SECONDS, last)
 
 
 def _cut_off(view: View, runs: list[Attempt], until: float) -> bool:

@@ -14,13 +14,15 @@ from hooktape.errors import LocalStackError
 from hooktape.local import kafka, postgres
 from hooktape.local.processes import Service
 from hooktape.local.soak.disk import Disk
-from hooktape.local.soak.faults import SESSION, Cell
+from hooktape.local.soak.faults import PLANNING_POINTS, SESSION, Cell
 from hooktape.local.soak.history import Fault
 
 LOOK_SECONDS = 0.02
 """How often the processes are looked at: a crash is dated at most this late."""
 START_SECONDS = 3.0
 """An ingestor younger than this may not have connected to anything yet."""
+ARMED_SECONDS = 8.0
+"""How long an armed process may take to its crash point before it counts as any other."""
 RUN_SECONDS = 1.0
 """A command older than this has done its imports and is at its work."""
 TAKEN_OVER_SECONDS = 1.0
@@ -83,6 +85,12 @@ class Slot:
         """Whether nothing is being done to it."""
         return self.service.code is None and not self.doom and not self.frozen
 
+    @property
+    def expectant(self) -> bool:
+        """Whether it carries a crash point that may yet come, or is about to."""
+        alive = self.service.code is None and time.monotonic() - self.started < ARMED_SECONDS
+        return self.next is not None or (self.armed is not None and alive)
+
     def send(self, number: signal.Signals) -> None:
         """A signal to the process, if it's still there."""
         with contextlib.suppress(ProcessLookupError):
@@ -91,21 +99,30 @@ class Slot:
 
 
 class Errands(Slot):
-    """The place of the operator's runner: one command after the other. A crash point is armed until one of them has passed it."""
+    """The place of the operator's runner: one command after the other. `due`: crash points that commands are to carry, each until one of
+    them has passed it."""
 
     restarts = False
 
     def __init__(self, env: Mapping[str, str], log: Path) -> None:
         self.verb = ""
+        self.due: list[tuple[Cell, int]] = []
         super().__init__("replay", "replay", ["--version"], env, log)
 
     def begin(self, verb: str, words: Sequence[str], log: Path) -> Service:
         """Starts a command; the one before has ended."""
-        if self.armed is not None and self.next is None and self.service.code != -signal.SIGKILL:
-            self.next = (self.armed, 1)
+        if self.armed is not None and (self.service.code != -signal.SIGKILL or self.doom == "kill"):
+            self.due.append((self.armed, 1))
+        self.next = next((due for due in self.due if (due[0].point in PLANNING_POINTS) == (verb == "plan")), None)
+        if self.next is not None:
+            self.due.remove(self.next)
         self.verb, self._words, self._log = verb, words, log
         self.start()
         return self.service
+
+    @property
+    def expectant(self) -> bool:
+        return bool(self.due) or (self.armed is not None and self.service.code is None)
 
     @property
     def at_work(self) -> bool:

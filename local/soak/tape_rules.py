@@ -2,14 +2,10 @@
 
 from collections.abc import Iterator
 
-from hooktape.local.soak.view import SETTLED_SECONDS, View, Violation
+from hooktape.local.soak.view import RESENT_SECONDS, SETTLED_SECONDS, View, Violation
 
 ANSWER_SECONDS = 4.5
 """Guarantee 2; Shopify hangs up at 5 s."""
-RESENT_SECONDS = 1.0
-"""Less than the producer's `request.timeout.ms` (tape.clients) by the time that a request takes to leave: what took longer may have been
-sent to the broker again. Where another record of that partition expired meanwhile, librdkafka starts a new epoch, and the broker can't
-know the copy for one."""
 
 
 def lost_or_kept(view: View) -> Iterator[Violation]:

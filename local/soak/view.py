@@ -19,8 +19,13 @@ _HEARTBEAT_SHARE = 0.35
 
 SLACK_SECONDS = 0.05
 """The broker stamps in milliseconds, and its clock is compared with ours."""
-SETTLED_SECONDS = 5.0
-"""A group has divided its partitions anew, and a producer its requests, so long after a fault at the latest."""
+RESENT_SECONDS = 1.0
+"""Less than the producer's `request.timeout.ms` (tape.clients) by the time that a request takes to leave: what took longer may have been
+sent to the broker again. Where another record of that partition expired meanwhile, librdkafka starts a new epoch, and the broker can't
+know the copy for one."""
+SETTLED_SECONDS = 10.0
+"""A group has divided its partitions anew, and a producer its requests, so long after a fault at the latest: on two cores shared by eight
+others, the process that comes in a dead worker's place takes five seconds to start and to join."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +158,18 @@ class View:
         return attempt.end if attempt.end is not None else self.deaths.get(attempt.pid, self.last)
 
     def cut_short(self, pid: int, since: float, until: float) -> Fault | None:
-        """What killed or froze a process between two times, if anything did."""
+        """What killed or froze a process between two times, or ended it while it couldn't tell the ledger; None: nothing did."""
         for fault in self.of_pid.get(pid, ()):
             if (fault.kind in DEADLY or fault.kind == "stop") and since <= fault.t <= until:
                 return fault
+            if fault.kind == "term" and (fault.healed or self.last) >= since and self._unheard(fault, since, until):
+                return fault
         return None
+
+    def _unheard(self, ending: Fault, since: float, until: float) -> bool:
+        """Whether PostgreSQL was away between two times, and a process had to stop before it could be told: a stop has a deadline."""
+        return any(fault.target == "postgres" and fault.t <= until and (back := fault.healed or self.last) >= since
+                   and ending.t <= back + SETTLED_SECONDS for fault in self._faults)  # fmt: skip
 
     def frozen_out(self, pid: int, start: float, end: float) -> Fault | None:
         """The freeze within [start, end] of a process that lasted so long that its partitions may be another's by now."""
