@@ -112,7 +112,8 @@ class Recovery(Block):
 async def fill(settings: Settings, secret: str, plan: Plan, number: int) -> list[Post]:
     """Puts webhooks straight on the tape, as ingest would, and waits for every acknowledgement. Raises TapeError."""
     wire, names = Wire(settings), Names(settings.topic_prefix)
-    publisher = Publisher(settings, **{"linger.ms": 20})
+    # Nobody waits for an answer here, as Shopify does: a broker that's slow on a busy machine may take its time.
+    publisher = Publisher(settings, **{"linger.ms": 20, "delivery.timeout.ms": 60_000})
     webhooks = workload.webhooks(plan.seed, plan.block, max(workload.RESOURCES, number // (OF_A_RESOURCE * workload.KINDS)))
     posts: list[Post] = []
     try:

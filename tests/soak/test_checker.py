@@ -549,6 +549,44 @@ def test_a_copy_that_the_producer_sent_again_is_no_fault() -> None:
     assert judge(history).clean
 
 
+def test_what_a_process_did_that_had_to_stop_while_the_ledger_was_away_may_come_again() -> None:
+    history = clean(7, faults=False)
+    handled_twice(history)
+    earlier = next(a for a in history.attempts if a.wid == done(clean(7, faults=False)).wid)
+    assert earlier.end is not None
+    stop = Fault("term", "worker", earlier.pid, earlier.end + 0.1, earlier.end + 3.2)
+    history.faults.append(stop)
+    assert [v.rule for v in judge(history).violations] == ["handled-twice"]
+    history.faults.append(Fault("kill", "postgres", 9, earlier.end - 0.1, earlier.end + 2.5))
+    assert judge(history).clean
+    # One that had half a minute for it after the ledger was back has no excuse.
+    swap(history.faults, stop, change(stop, t=earlier.end + 30, healed=earlier.end + 31))
+    assert [v.rule for v in judge(history).violations] == ["handled-twice"]
+
+
+def test_a_dead_letter_that_was_long_on_its_way_may_lie_there_twice() -> None:
+    history = clean(7, faults=False)
+    letter = next(r for r in history.records if r.kind == "dlq")
+    history.records.append(change(letter, offset=10_000, at=letter.at + 1.1))
+    assert judge(history).clean
+    # Not where it was tried again in between: that one had been told.
+    last = next(a for a in reversed(history.attempts) if a.wid == letter.wid)
+    history.attempts.append(change(last, attempt=last.attempt, start=letter.at + 0.2, end=letter.at + 0.3))
+    assert "doubly-dead" in {v.rule for v in judge(history).violations}
+
+
+def test_a_dead_events_redrive_and_a_repeat_that_a_death_explains_are_no_repeats_within_a_replay_either() -> None:
+    history = with_replay(clean(7, faults=False))
+    run = next(a for a in history.attempts if a.generation == "forced" and a.ok)
+    assert run.end is not None
+    history.attempts.append(change(run, pid=run.pid + 1, start=run.end + 2, end=run.end + 2.1))
+    assert [v.rule for v in judge(history).violations] == ["handled-twice"]
+    history.faults.append(Fault("kill", "worker", run.pid, run.end + 0.5))
+    verdict = judge(history)
+    assert verdict.counts["excused_repeats"] == 1
+    assert not {"handled-twice", "wrong-outcome", "account"} & {v.rule for v in verdict.violations}
+
+
 def test_a_kept_history_is_judged_alike(tmp_path: Path) -> None:
     history = with_replay(clean(5, 200))
     history.outcomes.append(Outcome(GROUP, "w0", "waiting"))
