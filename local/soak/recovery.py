@@ -29,8 +29,8 @@ from hooktape.tape.names import Names
 from hooktape.tape.publisher import Publisher
 from hooktape.tape.wire import Wire
 
-DRAIN_SECONDS = 300.0
-"""Until all has come to rest: the first handling, in calm, and what is left after the replay."""
+DRAIN_SECONDS = 120.0
+"""After the replay: it waits for its own outcomes, and what its last faults held up has seconds of retries."""
 STALL_SECONDS = 120.0
 """So long without a single handler's end: it won't come any more. A broker that was killed is back in 12 s."""
 RUNNER_PATIENCE = "100s"
@@ -56,7 +56,7 @@ class Recovery(Block):
     def __init__(self, plan: Plan, great: Great, servers: Servers, home: Path, progress: Callable[[str], None]) -> None:
         super().__init__(plan, servers, home, progress)
         self._great = great
-        self._patience = self._drain_limit = DRAIN_SECONDS
+        self._drain_limit = DRAIN_SECONDS
         self._ended = 0
         self._moved_at = 0.0
 
@@ -65,7 +65,7 @@ class Recovery(Block):
         self._say(f"{len(posts):,} events are on the tape")
         async with self._staged(0):
             if await self._drain(shelf, sampler) is None:
-                raise LocalStackError(f"{len(posts):,} events weren't handled in {DRAIN_SECONDS:g} s of calm: too many for this machine.")
+                raise LocalStackError(f"{len(posts):,} events weren't all handled, in calm: the workers' logs say why.")
             self._say("all have been handled; now their replay")
             async with self._operated(ledger, RUNNER_PATIENCE) as operator:
                 operator.stop_soon()

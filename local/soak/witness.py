@@ -82,7 +82,7 @@ class Block:
         self._services = Services(lambda pid: pid in self._effects.pids)
         self.hits: Counter[str] = self._services.hits
         self._began = time.monotonic()
-        self._patience, self._drain_limit = PATIENCE, DRAIN_SECONDS
+        self._drain_limit = DRAIN_SECONDS
 
     async def run(self) -> History:
         """The history of the block. Raises LocalStackError when a server can't be brought back."""
@@ -301,13 +301,18 @@ class Block:
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
     async def _drain(self, shelf: watching.Shelf, sampler: watching.Sampler) -> float | None:
-        """Waits until every offset is committed and every webhook has its outcome; the seconds that it took. None: it never came."""
-        began = time.monotonic()
+        """Waits until every offset is committed and every webhook has its outcome; the seconds that it took. None: it never came, and
+        no handler had come to its end for as long as patience lasts."""
+        began = moved = time.monotonic()
+        ended = 0
         watch = asyncio.create_task(self._services.watch())
         try:
             _, ends = await asyncio.to_thread(shelf.read, [Kind.LOG, Kind.REPLAY])
             open_ = set(shelf.keys)
-            while time.monotonic() - began < self._patience:
+            while time.monotonic() - moved < PATIENCE:
+                self._effects.look()
+                if (now_ended := self._effects.ended.total()) > ended:
+                    ended, moved = now_ended, time.monotonic()
                 seen = sampler.ends()
                 if all(seen.get(place, 0) >= end for place, end in ends.items()):
                     states = await asyncio.to_thread(shelf.outcomes, open_)
