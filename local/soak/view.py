@@ -49,8 +49,6 @@ class Webhook:
 
     first: Post
     acked_at: float | None = None
-    longest: float = 0.0
-    """The longest that an answer took, in seconds."""
     maybe: int = 0
     """Posts that may have written it: answered with 2xx or 5xx, or not at all."""
 
@@ -240,7 +238,6 @@ def _webhooks(posts: Iterable[Post]) -> dict[str, Webhook]:
         webhook = found.get(post.wid)
         if webhook is None:
             webhook = found[post.wid] = Webhook(post)
-        webhook.longest = max(webhook.longest, post.t1 - post.t0)
         if post.status is None or post.status >= 500 or 200 <= post.status < 300:
             webhook.maybe += 1
         if post.status is not None and 200 <= post.status < 300:

@@ -533,6 +533,27 @@ def test_a_loss_is_placed_and_names_the_nearest_fault() -> None:
     assert found.near.startswith("kill of broker 9")
 
 
+def test_what_another_posts_expiry_made_the_producer_send_again_is_no_fault() -> None:
+    history = clean(7, faults=False)
+    written_twice(history)
+    post = next(p for p in history.posts if p.wid == done(clean(7, faults=False)).wid)
+    other = next(p for p in reversed(history.posts) if p.t1 < post.t0)
+    slow = change(other, t0=post.t0 - 1.5, t1=post.t1)
+    swap(history.posts, other, slow)
+    assert judge(history).clean
+    swap(history.posts, slow, change(other, t0=post.t0 - 0.5, t1=post.t1))
+    assert [v.rule for v in judge(history).violations] == ["written-twice"]
+
+
+def test_a_replay_that_was_paused_at_its_end_says_so_and_no_more() -> None:
+    history = with_replay(clean(7, faults=False))
+    paused = change(command_of(history, "forced", "run"), code=0, state="paused")
+    history.commands.append(paused)
+    assert judge(history).clean
+    swap(history.commands, paused, change(paused, state="done"))
+    assert {v.rule for v in judge(history).violations} == {"account"}
+
+
 def test_what_came_late_while_ingest_was_frozen_is_excused() -> None:
     history = clean(7, faults=False)
     late_answer(history)
