@@ -145,14 +145,18 @@ def moments(seed: int, number: int, cells: Sequence[Cell], ledger: str) -> list[
     """Random moments of a replay, with the targets in turn, and half as many again towards its end, should some come to nothing (a crash
     point that isn't passed any more). Raises UsageError where `cells` hold nothing that could hurt a replay."""
     dice = random.Random(f"{seed}/replay")
-    of_target = {target: [c for c in cells if c.target == target and c.ledger in ("", ledger)] for target in _IN_TURN}
+    of_target = {target: [c for c in cells if c.target == target and c.ledger in ("", ledger) and c.point not in PLANNING_POINTS]
+                 for target in _IN_TURN}  # fmt: skip
     targets = [target for target in _IN_TURN if of_target[target]]
     if not targets:
         raise UsageError(f"--fault: a replay is hurt by faults of {', '.join(_IN_TURN)} only.")
     shares = sorted(dice.uniform(0.0, _LAST) for _ in range(number)) + [_LAST] * (number // 2)
     found = []
     for turn, share in enumerate(shares):
-        kinds = of_target[targets[turn % len(targets)]]
+        target = targets[turn % len(targets)]
+        kinds = of_target[target]
         cell = dice.choices(kinds, [kind.weight for kind in kinds])[0]
-        found.append(Moment(share, Draw(cell, 0.0, dice.randrange(1 << 16), _passage(dice, cell))))
+        # A runner that takes a job over passes its points again from the first on.
+        passage = 1 if target == "replay" else _passage(dice, cell)
+        found.append(Moment(share, Draw(cell, 0.0, dice.randrange(1 << 16), passage)))
     return found

@@ -173,17 +173,20 @@ class Operator:
         return command
 
 
-UNBOUNDED = ("--rate", "off", "--max-lag", "off", "--max-failures", "off", "--max-outstanding", "2000")
-"""At full rate, and never paused by itself. Of what is outstanding 2,000 is the standard: handing over goes on for as long as handling."""
+UNBOUNDED = ("--rate", "off", "--max-lag", "off", "--max-failures", "off")
+"""At full rate, and never paused by itself."""
+OUTSTANDING = 2000
+"""The standard. A tenth of a smaller replay: handing over has to go on for as long as handling, or nobody could be killed in it."""
 _PLAN = ("replay", "plan", "--group", workload.GROUP, "--json")
 
 
-def everything(forced: bool) -> tuple[list[str], Asked]:
-    """A replay of all that is on the tape."""
+def everything(events: int) -> tuple[list[str], Asked]:
+    """A forced replay of all that is on the tape, about so many events."""
     now = int(time.time() * 1e6)
     since = now - 24 * 3600 * 1_000_000
-    words = [*_PLAN, "--since", _iso(since), "--until", _iso(now), *UNBOUNDED, *(["--force"] if forced else [])]
-    return words, Asked((), since, now, forced=forced)
+    words = [*_PLAN, "--since", _iso(since), "--until", _iso(now), *UNBOUNDED, "--force",
+             "--max-outstanding", str(min(OUTSTANDING, max(1, events // 10)))]  # fmt: skip
+    return words, Asked((), since, now, forced=True)
 
 
 def _iso(micros: int) -> str:

@@ -80,7 +80,7 @@ class Recovery(Block):
         """Plans and runs one, hurts everybody meanwhile, and waits for its end."""
         job = ""
         while not job:
-            job = await operator.plan(*operating.everything(forced=True))
+            job = await operator.plan(*operating.everything(self._great.events))
         self._moved_at = time.monotonic()
         running = asyncio.create_task(operator.run(job))
         try:

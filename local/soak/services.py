@@ -23,6 +23,8 @@ START_SECONDS = 3.0
 """An ingestor younger than this may not have connected to anything yet."""
 ARMED_SECONDS = 8.0
 """How long an armed process may take to its crash point before it counts as any other."""
+LONG_SECONDS = 4.0
+"""A replay's command that runs for longer makes room for the next, which carries a crash point."""
 RUN_SECONDS = 1.0
 """A command older than this has done its imports and is at its work."""
 TAKEN_OVER_SECONDS = 1.0

@@ -21,7 +21,7 @@ from hooktape.local.soak.history import Facts, History, Post
 from hooktape.local.soak.operator import Operator
 from hooktape.local.soak.outcome_rules import FINAL
 from hooktape.local.soak.posting import Posting
-from hooktape.local.soak.services import ARMED_SECONDS, LOOK_SECONDS, Errands, Servers, Services, Slot
+from hooktape.local.soak.services import ARMED_SECONDS, LONG_SECONDS, LOOK_SECONDS, Errands, Servers, Services, Slot
 from hooktape.settings import Secret, Settings
 from hooktape.tape import topics
 from hooktape.tape.names import Kind, Names
@@ -226,7 +226,7 @@ class Block:
         if isinstance(slot, Errands) and cell.act == "crash":
             # Most commands are short, and the next one is at hand.
             slot.due.append((cell, passage))
-            if slot.at_work and time.monotonic() - slot.started > ARMED_SECONDS:
+            if slot.at_work and time.monotonic() - slot.started > LONG_SECONDS:
                 self._services.term(slot)
             return
         if cell.act == "crash":

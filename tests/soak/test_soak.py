@@ -53,7 +53,7 @@ def test_48_rounds_of_everything_end_clean(tmp_path: Path) -> None:
 @pytest.mark.kafka
 @pytest.mark.timeout(600)
 def test_a_replay_ends_with_its_plans_totals_whoever_is_killed_meanwhile(tmp_path: Path) -> None:
-    done, report = soak(tmp_path, "--replay", "2000", "--faults", "8", "--seed", "2", "--fault", "worker-kill", "--fault", "replay-crash",
+    done, report = soak(tmp_path, "--replay", "2000", "--faults", "8", "--seed", "2", "--fault", "worker-kill", "--fault", "replay-kill",
                         "--fault", "postgres-kill", "--fault", "broker-kill")  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     counts = report["counts"]
