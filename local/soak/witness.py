@@ -334,5 +334,6 @@ class Block:
                       drain_limit=self._drain_limit, ends=ends, versions=dict(self._plan.versions))  # fmt: skip
         return History(
             facts, workload.handlers(self._plan.ledger), played.posts, self._effects.attempts(), rows,
-            self._services.faults + sampler.silences, sampler.commits, records, shelf.outcomes(shelf.keys), shelf.items(), played.operator.commands,
+            self._services.faults + sampler.silences, sampler.commits, records, shelf.outcomes(shelf.keys),
+            shelf.items(), played.operator.commands,
         )  # fmt: skip
