@@ -76,7 +76,8 @@ class Fault(msgspec.Struct, frozen=True, tag="F"):
     """What we did to a process, or (`ended`) what it did by itself. `healed`: when it ran again; for `term`, when it had ended."""
 
     kind: str
-    """kill, crash, stop, term, cut; ended, by itself; gave-up, having found no server at its start."""
+    """kill, crash, stop, term, cut; ended, by itself; gave-up, having found no server at its start; silent, a server that didn't
+    answer the witness in time, whoever was to blame."""
     target: str
     """worker, ingest, replay, broker, postgres."""
     pid: int

@@ -16,7 +16,8 @@ from hooktape.errors import LedgerUnavailable
 from hooktape.ledger.items import START
 from hooktape.ledger.jobs import JobState
 from hooktape.ledger.ledger import Ledger
-from hooktape.local.soak.history import Attempt, Commit, Item, Outcome, Record, Row
+from hooktape.local.soak.history import Attempt, Commit, Fault, Item, Outcome, Record, Row
+from hooktape.local.soak.view import RESENT_SECONDS
 from hooktape.local.soak.workload import GROUP
 from hooktape.schemas.event import Event, EventKey
 from hooktape.settings import Settings
@@ -79,6 +80,8 @@ class Sampler:
 
     def __init__(self, settings: Settings, topics: Iterable[str]) -> None:
         self.commits: list[Commit] = []
+        self.silences: list[Fault] = []
+        """When the broker didn't answer, or not in time."""
         self._ends: dict[str, int] = {}
         self._settings = settings
         self._wanted = [(topic, number) for topic in topics for number in range(settings.partitions)]
@@ -97,8 +100,11 @@ class Sampler:
         try:
             answer = groups.committed_by(self._consumer, [TopicPartition(*place) for place in self._wanted])
         except KafkaException:
-            return  # the broker is down, as it has to be now and then
+            answer = []  # the broker is down, as it has to be now and then
         t1 = time.monotonic()
+        if not answer or t1 - t0 > RESENT_SECONDS:
+            # Not our doing, maybe: on a busy machine a broker loses its own session, and is nobody's coordinator for a while.
+            self.silences.append(Fault("silent", "broker", 0, t0, t1))
         told = [Commit(GROUP, tp.topic, tp.partition, tp.offset, t0, t1) for tp in answer if tp.offset >= 0 and not tp.error]
         self.commits += told
         self._ends |= {f"{commit.topic}/{commit.partition}": commit.offset for commit in told}

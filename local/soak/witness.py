@@ -314,12 +314,14 @@ class Block:
                 if (now_ended := self._effects.ended.total()) > ended:
                     ended, moved = now_ended, time.monotonic()
                 seen = sampler.ends()
-                if all(seen.get(place, 0) >= end for place, end in ends.items()):
+                behind = [f"{place} {seen.get(place, 0)} of {end}" for place, end in ends.items() if seen.get(place, 0) < end]
+                if not behind:
                     states = await asyncio.to_thread(shelf.outcomes, open_)
                     open_ -= {outcome.wid for outcome in states if outcome.state in FINAL}
                     if not open_:
                         return time.monotonic() - began
                 await asyncio.sleep(0.2)
+            self._progress(f"not drained: {len(open_):,} events without an outcome{f', committed {behind[0]}' if behind else ''}")
             return None
         finally:
             watch.cancel()
@@ -332,5 +334,6 @@ class Block:
                       drain_limit=self._drain_limit, ends=ends, versions=dict(self._plan.versions))  # fmt: skip
         return History(
             facts, workload.handlers(self._plan.ledger), played.posts, self._effects.attempts(), rows,
-            self._services.faults, sampler.commits, records, shelf.outcomes(shelf.keys), shelf.items(), played.operator.commands,
+            self._services.faults + sampler.silences, sampler.commits, records, shelf.outcomes(shelf.keys),
+            shelf.items(), played.operator.commands,
         )  # fmt: skip
