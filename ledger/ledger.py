@@ -19,6 +19,7 @@ from hooktape.ledger.ownership import Ownership
 from hooktape.ledger.reconcile import Reconcile
 from hooktape.ledger.sqlite import SqliteDatabase
 from hooktape.ledger.stranded import Stranded
+from hooktape.ledger.tokens import Tokens
 
 if TYPE_CHECKING:
     from hooktape.ledger.sessions import Sessions
@@ -41,6 +42,7 @@ class Ledger:
     leases: Leases
     breakers: Breakers
     budgets: Budgets
+    tokens: Tokens
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -54,6 +56,7 @@ class Ledger:
         self.leases = Leases(database)
         self.breakers = Breakers(database)
         self.budgets = Budgets(database)
+        self.tokens = Tokens(database)
 
     @classmethod
     def open(cls, url: str) -> "Ledger":

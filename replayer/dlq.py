@@ -5,7 +5,7 @@ times the last letter counts. A record that isn't an event (poison) has no outco
 """
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from hooktape.errors import NothingMatched, NotOurs, UsageError
 from hooktape.ledger.catalogue import Entry
 from hooktape.ledger.checks import State
 from hooktape.ledger.items import Item
-from hooktape.ledger.jobs import Kind
+from hooktape.ledger.jobs import Job, Kind
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Clock, Selection, Status
@@ -174,7 +174,8 @@ class DeadLetters:
         return letters
 
     def plan_redrive(self, selection: Selection, *, who: str, now: float, forced: bool = False, again: bool = False,
-                     rate: float | None = None, progress: Progress | None = None) -> Plan:  # fmt: skip
+                     rate: float | None = None, progress: Progress | None = None,
+                     begun: Callable[[Job], None] | None = None) -> Plan:  # fmt: skip
         """Plans a job of the selected dead events; run it as any other. Nothing but the planned job is written.
 
         The records come from the DLQ topic: it keeps them longer than the tape, and knows how often each was redriven. A dead
@@ -183,6 +184,8 @@ class DeadLetters:
         if selection.is_empty:
             raise UsageError("Nothing narrows the selection. To take every dead event, say so: --status dead.")
         plan = Plan(new_job(Kind.REDRIVE, self.group, selection, who=who, now=now, forced=forced, rate=rate))
+        if begun:
+            begun(plan.job)
         letters = self.find(selection)
         have = {letter.key for letter in letters}
         sources = [(letter.entry, letter.redrives, True) for letter in letters]

@@ -105,17 +105,22 @@ Progress = Callable[[str, int, int | None], None]
 
 
 def plan_replay(cataloguer: Cataloguer, ledger: Ledger, group: str, selection: Selection, *, who: str, now: float,
-                forced: bool = False, rate: float | None = None, progress: Progress | None = None) -> Plan:  # fmt: skip
+                forced: bool = False, rate: float | None = None, progress: Progress | None = None,
+                begun: Callable[[Job], None] | None = None) -> Plan:  # fmt: skip
     """Reads, decides, and writes a planned job; nothing else changes. Memory doesn't grow with the selection.
+
+    `begun` gets the job before anything is read, for who tells its id at once.
 
     Raises UsageError for an empty selection, NothingMatched, SettingsError for a group that can't be one.
     """
     check_group(group)
     if selection.is_empty:
         raise UsageError("Nothing narrows the selection. To replay the whole tape, say so: --since 30d.")
+    plan = Plan(new_job(Kind.REPLAY, group, selection, who=who, now=now, forced=forced, rate=rate))
+    if begun:
+        begun(plan.job)
     ends = cataloguer.catch_up(progress=(lambda done, of: progress("reading the tape", done, of)) if progress else None)
     lows = cataloguer.reader.lows({topic for topic, _ in ends})
-    plan = Plan(new_job(Kind.REPLAY, group, selection, who=who, now=now, forced=forced, rate=rate))
     for entries in pages(ledger, selection, group):
         inside = [e for e in entries if e.offset < ends.get((e.kafka_topic, e.partition), 0)]
         candidates = candidates_of(ledger, group, inside, lows)
