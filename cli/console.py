@@ -24,6 +24,8 @@ def command(host: str, port: int, openapi: bool) -> None:
       curl -s http://127.0.0.1:8010/api/v1/groups
     """
     # Only here: `--help` needn't load a server.
+    import uvloop
+
     from hooktape.replayer.api import server
     from hooktape.replayer.api.app import create_app
     from hooktape.settings import Settings
@@ -38,4 +40,4 @@ def command(host: str, port: int, openapi: bool) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await server.serve(common.load(), host, port, stop=stop)
 
-    asyncio.run(main())
+    uvloop.run(main())

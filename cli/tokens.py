@@ -48,7 +48,8 @@ def list_command(as_json: bool) -> None:
     if as_json:
         common.print_json(rows)
     else:
-        common.print_table(rows, ["name", "role", "created", "by", "last_used", "revoked"], "no tokens yet: `hooktape tokens create` makes one")
+        common.print_table(rows, ["name", "role", "created", "by", "last_used", "revoked"],
+                           "no tokens yet: `hooktape tokens create` makes one")  # fmt: skip
 
 
 @command.command("revoke")

@@ -68,7 +68,8 @@ class Tokens:
     def create(self, name: str, role: Role, *, who: str, now: float) -> str:
         """The new token, which is shown this once. Raises UsageError for a name that can't be one, NotAllowed for one in use."""
         if not _NAME.fullmatch(name) or name == ENV:
-            raise UsageError(f"{name!r} can't be a token's name: use letters, digits and . _ @ -, at most 64; `{ENV}` is HOOKTAPE_API_TOKEN's.")
+            raise UsageError(f"{name!r} can't be a token's name: use letters, digits and . _ @ -, at most 64; `{ENV}` is "
+                             "HOOKTAPE_API_TOKEN's.")  # fmt: skip
         secret = new_secret()
 
         def work(t: Transaction) -> None:
@@ -77,7 +78,8 @@ class Tokens:
                    ON CONFLICT DO NOTHING""",
                 {"digest": digest(secret), "name": name, "role": str(role), "now": now, "who": who},
             ):
-                raise NotAllowed(f"There is a token {name!r} already. Revoke it first (`hooktape tokens revoke {name}`), or take another name.")
+                raise NotAllowed(f"There is a token {name!r} already. Revoke it first (`hooktape tokens revoke {name}`), or take "
+                                 "another name.")  # fmt: skip
             append(t, now, who, "token create", name, "", {"role": str(role)})
 
         self._database.write(work)

@@ -20,7 +20,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hooktape import __version__, log, metrics
+from hooktape import log, metrics
 from hooktape.errors import HooktapeError
 from hooktape.ledger.tokens import Role
 from hooktape.replayer.api import access, problems
@@ -34,7 +34,8 @@ _log = log.get("hooktape.api")
 # 10,000 webhook ids take 400 KB.
 BODY_BYTES = 1024 * 1024
 BODY_SECONDS = 10.0
-_ANY = ("malformed", "unknown-parameter", "usage", "unauthenticated", "forbidden", "foreign", "invalid", "ledger-unavailable", "busy", "timeout")
+_ANY = ("malformed", "unknown-parameter", "usage", "unauthenticated", "forbidden", "foreign", "invalid", "refused", "ledger-unavailable",
+        "busy", "timeout")  # fmt: skip
 _BODY = ("slow", "too-large", "media-type")
 _ROLE = "x-required-role"
 _SAID = """What operators see and do, as the command `hooktape` does it: the same functions, the same words.
@@ -51,8 +52,8 @@ def create_app(settings: Settings, *, local: bool) -> FastAPI:
     Its lifespan begins to run jobs that have no runner. Needs `kafka` among the settings. Opens nothing before its first request.
     """
     desk = Desk(settings, local)
-    app = _Api(title="Hooktape", version=__version__, description=_SAID, docs_url=None, redoc_url=None,
-               openapi_url=f"{PREFIX}/openapi.json", lifespan=_lifespan, exception_handlers=problems.HANDLERS)  # fmt: skip
+    app = _Api(title="Hooktape", version="1", description=_SAID, docs_url=None, redoc_url=None,
+               openapi_url=f"{PREFIX}/openapi.json", lifespan=_lifespan, exception_handlers={**problems.HANDLERS})  # fmt: skip
     app.state.desk = desk
     for route in ROUTES:
         _add(app, route)
@@ -92,11 +93,14 @@ class _Api(FastAPI):
 
 def _add(app: FastAPI, route: Route) -> None:
     names = (*_ANY, *route.problems, *(_BODY if route.method == "POST" else ()))
-    streamed = {"response_class": type("Streamed", (StreamingResponse,), {"media_type": route.media})} if route.media else {}
+    streamed: dict[str, Any] = {}
+    if route.media:
+        streamed["response_class"] = type("Streamed", (StreamingResponse,), {"media_type": route.media})
     app.router.add_api_route(
         PREFIX + route.path, _in_thread(route.function), methods=[route.method], status_code=route.status, summary=route.summary,
-        response_model=route.model, responses={**problems.responses(*names), **route.also}, operation_id=route.function.__name__,
-        tags=[_TAGS[route.path.split("/")[1]]], openapi_extra={_ROLE: str(route.role)}, route_class_override=Guarded, **streamed,
+        response_model=route.model, responses=problems.responses(*names) | route.also, operation_id=route.function.__name__,
+        tags=[_TAGS[route.path.split("/")[1]]], openapi_extra={_ROLE: str(route.role)}, route_class_override=Guarded,
+        **streamed,
     )  # fmt: skip
 
 
@@ -157,7 +161,7 @@ def _check_query(request: Request, route: APIRoute) -> None:
 
 def _query_of(app: FastAPI, route: APIRoute) -> dict[str, bool]:
     """The query parameters that the description lists for a route, and whether each may be given several times."""
-    operation = app.openapi()["paths"].get(route.path_format, {}).get("get" if "GET" in route.methods else "post", {})
+    operation = app.openapi()["paths"].get(route.path_format, {}).get("get" if "GET" in (route.methods or ()) else "post", {})
     return {p["name"]: p["schema"].get("type") == "array" for p in operation.get("parameters", ()) if p["in"] == "query"}
 
 
@@ -256,7 +260,8 @@ class Front:
         except Exception as error:  # noqa: BLE001 - a bug is answered too, and logged once
             _log.error("a request met a bug", exc=error, path=scope["path"])
             if not status:
-                await problems.answer(KINDS["internal"], "Something in Hooktape is broken: its log says what.", scope["path"])(scope, receive, sent)
+                answer = problems.answer(KINDS["internal"], "Something in Hooktape is broken: its log says what.", scope["path"])
+                await answer(scope, receive, sent)
         finally:
             self._note(scope, status, time.monotonic() - began)
 
@@ -267,4 +272,5 @@ class Front:
         metrics.API_REQUESTS.labels(route, str(status)).inc()
         if not route.endswith("/progress"):
             metrics.API_SECONDS.labels(route).observe(seconds)
-        _log.info("request", who=ask.by.name if ask else "-", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 1))
+        _log.info("request", who=ask.by.name if ask else "-", method=scope["method"], route=route, status=status,
+                  ms=round(seconds * 1000, 1))  # fmt: skip

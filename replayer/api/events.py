@@ -27,7 +27,8 @@ def list_events(ask: Ask, request: Request, response: Response, selection: Selec
                 limit: Limit = 50, cursor_: Cursor = None) -> models.Events:  # fmt: skip
     after = place(cursor_, tuple[int, bytes])
     with ask.ledger() as ledger:
-        found = ledger.catalogue.find(selection, group, after=After(*after) if after else None, limit=limit + 1, newest_first=not oldest_first)
+        found = ledger.catalogue.find(selection, group, after=After(*after) if after else None, limit=limit + 1,
+                                      newest_first=not oldest_first)  # fmt: skip
     rows, following = paged(request, response, found, limit, lambda e: cursor(*After.of(e)))
     return models.Events(items=[models.Event.of(e) for e in rows], next=following)
 
@@ -42,7 +43,8 @@ def show_event(ask: Ask, webhook_id: WebhookId, shop: Shop = None) -> models.Eve
         entry = history.find_event(ledger, webhook_id, shop)
         with Reader(ask.settings) as reader:
             names = kafka_groups.groups_of(ask.settings, reader.topics())
-        return models.EventHistory(event=models.Event.of(entry), outcomes=[models.Outcome.of(o) for o in history.outcomes(ledger, entry, names)],
+        return models.EventHistory(event=models.Event.of(entry),
+                                   outcomes=[models.Outcome.of(o) for o in history.outcomes(ledger, entry, names)],
                                    replays=[models.Handover(**r) for r in history.replays(ledger, entry)])  # fmt: skip
 
 

@@ -42,8 +42,7 @@ class Discard(models.Strict):
 
     selection: SelectionBody  # type: ignore[valid-type]
     reason: models.Reason
-    confirm: Annotated[int | None, Field(ge=0, le=2**53, description="The number of events; without it, the answer is a problem that says "
-                                         "it.")] = None  # fmt: skip
+    confirm: models.Confirm = None
 
 
 def _all(selection: Selection) -> Selection:
@@ -96,8 +95,8 @@ def redrive(ask: Ask, response: Response, group: GroupPath, body: Redrive) -> mo
     def make(ledger: Ledger, begun: Begun, progress: Progress) -> Plan:
         with Cataloguer(settings, ledger) as cataloguer:
             cataloguer.catch_up()
-        return DeadLetters(settings, ledger, group).plan_redrive(selection, who=ask.by.name, now=ask.now, forced=body.forced, again=body.again,
-                                                                 rate=body.rate, progress=progress, begun=begun)  # fmt: skip
+        return DeadLetters(settings, ledger, group).plan_redrive(
+            selection, who=ask.by.name, now=ask.now, forced=body.forced, again=body.again, rate=body.rate, progress=progress, begun=begun)
 
     return planned(ask, response, make)
 

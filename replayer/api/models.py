@@ -16,8 +16,14 @@ from hooktape.times import from_micros
 
 Group = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 Text = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Reason = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"),
-                   Field(description="Why: kept in the audit trail, and seen by handlers.", examples=["warehouse API was down"])]  # fmt: skip
+Reason = Annotated[
+    str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"),
+    Field(description="Why: kept in the audit trail, and seen by handlers.", examples=["warehouse API was down"]),
+]  # fmt: skip
+Confirm = Annotated[
+    int | None, Field(ge=0, le=2**53, description="The number of events that a person has seen this concerns. Without the right one "
+                      "nothing is done, and the answer is a problem whose `needed` says it."),
+]  # fmt: skip
 
 
 def _moment(seconds: float | None) -> datetime | None:
@@ -346,7 +352,8 @@ class GroupFigures(BaseModel):
                                   waiting=g.waiting.get(t, 0), dead=g.dead.get(t, 0))
                   for t in sorted({*g.lag, *g.waiting, *g.dead})}  # fmt: skip
         return cls(name=g.name, state=g.state, members=g.members, dlq_depth=g.dlq_depth,
-                   held=sorted(s.topic for s in g.held if s.open or (s.override and s.override.state == "open")), topics=topics)  # fmt: skip
+                   topics=topics,
+                   held=sorted(s.topic for s in g.held if s.open or (s.override and s.override.state == "open")))  # fmt: skip
 
 
 class Groups(BaseModel):

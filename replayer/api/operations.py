@@ -22,8 +22,8 @@ class Word(models.Strict):
     """An operator's word on a topic, which goes before its breaker's."""
 
     topic: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,100}/[a-z0-9_]{1,100}$", description="Shopify's name.", examples=["orders/create"])]
-    state: Annotated[Literal["open", "closed", "auto"], Field(description="open: hold the topic; closed: let it through for a time; auto: the "
-                                                              "breaker decides again.")]  # fmt: skip
+    state: Annotated[Literal["open", "closed", "auto"], Field(description="open: hold the topic; closed: let it through for a time; auto: "
+                                                              "the breaker decides again.")]  # fmt: skip
     lasting: Annotated[models.Text | None, Field(description="With closed: for so long, as in 30m.")] = None
     reason: models.Reason
 
@@ -38,7 +38,7 @@ def list_groups(ask: Ask) -> models.Groups:
 def show_group(ask: Ask, group: GroupPath) -> models.GroupFigures:
     found = next((g for g in list_groups(ask).items if g.name == group), None)
     if found is None:
-        raise Refused("not-found", f"There is no group {group}: a group has a dead-letter topic, which `hooktape topics apply` or its workers make.")
+        raise Refused("not-found", f"There is no group {group}: a group has a dead-letter topic, which its workers make.")
     return found
 
 

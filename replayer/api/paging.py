@@ -16,7 +16,7 @@ MOST = 1000
 """Rows on a page at most: about a megabyte of events."""
 
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Rows on a page.")]
-Cursor = Annotated[str | None, Query(alias="cursor", max_length=500, description="Where the page before ended: its `next` holds it. Opaque.")]
+Cursor = Annotated[str | None, Query(alias="cursor", max_length=500, description="Where the page before ended, as its `next` has it.")]
 
 
 def cursor(*place: Any) -> str:

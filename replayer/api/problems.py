@@ -34,12 +34,12 @@ class Kind:
 
 
 _KINDS = (
-    Kind("malformed", 400, "The request can't be read", "The body or the address holds what no request of this API holds: mend the client."),
+    Kind("malformed", 400, "The request can't be read", "The body or the address holds what no request does: mend the client."),
     Kind("unknown-parameter", 400, "No such query parameter", "`field` names it, `allowed` those that there are."),
     Kind("usage", 400, "That makes no sense", "`detail` says which value, and what it may be."),
     Kind("unauthenticated", 401, "A token is needed", "Send `Authorization: Bearer hkt_…`; `hooktape tokens create` makes one."),
     Kind("forbidden", 403, "Not with this token", "The token's role is read, and this needs operate."),
-    Kind("foreign", 403, "The request came from elsewhere", "Without tokens, only programs and pages of this machine are answered: see docs/security.md."),
+    Kind("foreign", 403, "The request came from elsewhere", "Without tokens, only this machine is answered: see docs/security.md."),
     Kind("not-found", 404, "There is no such thing", "`detail` says what isn't there."),
     Kind("nothing-matched", 404, "Nothing matched", "Widen the selection, or look how far back the tape reaches."),
     Kind("method", 405, "Not with this method", "The header `Allow` says which methods there are."),
@@ -49,10 +49,10 @@ _KINDS = (
     Kind("too-large", 413, "The body is too large", "Divide it, or select by time or topic instead of by ids."),
     Kind("media-type", 415, "JSON is needed", "Send the body as `Content-Type: application/json`."),
     Kind("invalid", 422, "A value can't be taken", "`errors` lists each field and what is the matter with it."),
-    Kind("internal", 500, "A bug", "Look at the log of `hooktape console`; nothing of the request was half done that a job wouldn't resume."),
+    Kind("internal", 500, "A bug", "Look at the log of `hooktape console`, and report it."),
     Kind("refused", 502, "Kafka or the ledger said no", "`detail` says what; look at the broker or the database."),
-    Kind("kafka-unavailable", 503, "Kafka can't be reached", "It's safe to try again after `Retry-After` seconds; check HOOKTAPE_KAFKA and the broker."),
-    Kind("ledger-unavailable", 503, "The ledger can't be reached", "It's safe to try again after `Retry-After` seconds; check the database."),
+    Kind("kafka-unavailable", 503, "Kafka can't be reached", "Try again after `Retry-After` seconds; check HOOKTAPE_KAFKA and the broker."),
+    Kind("ledger-unavailable", 503, "The ledger can't be reached", "Try again after `Retry-After` seconds; check the database."),
     Kind("busy", 503, "Too much is asked at once", "Try again after `Retry-After` seconds; narrow slow searches."),
     Kind("timeout", 504, "It took too long", "Narrow the selection; what acts, goes on as a job."),
 )  # fmt: skip
@@ -151,7 +151,7 @@ async def of_http(request: Request, error: Exception) -> JSONResponse:
     return answer(kind, details.get(error.status_code, str(error.detail)), request.url.path, headers)
 
 
-HANDLERS = {
+HANDLERS: dict[int | type[Exception], Any] = {
     Refused: of_refused, errors.HooktapeError: of_ours, RequestValidationError: of_validation, HTTPException: of_http,
 }  # fmt: skip
 
@@ -160,7 +160,8 @@ def responses(*names: str) -> dict[int | str, dict[str, Any]]:
     """For a route's description: the problems that it may answer with, by status."""
     found: dict[int | str, dict[str, Any]] = {}
     for kind in (KINDS[name] for name in names):
-        so_far = found.setdefault(kind.status, {"description": "", "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}})
+        content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        so_far = found.setdefault(kind.status, {"description": "", "content": content})
         so_far["description"] = " ".join(filter(None, (so_far["description"], f"{kind.title} (`{kind.uri}`).")))
         if kind.status == 503:
             so_far["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait before the next try."}}

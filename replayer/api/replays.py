@@ -40,8 +40,7 @@ class Run(models.Strict):
     """A plan's run: why, and the number of events that a person has seen it will hand over."""
 
     reason: models.Reason
-    confirm: Annotated[int | None, Field(ge=0, le=2**53, description="The number of events that will be handed over; without it, the answer "
-                                         "is a problem that says it.")] = None  # fmt: skip
+    confirm: models.Confirm = None
 
 
 def state_of(job: Job) -> str:
@@ -106,14 +105,14 @@ def show_replay(ask: Ask, job_id: JobId) -> models.JobWithAccount:
 
 
 def list_items(ask: Ask, request: Request, response: Response, job_id: JobId,
-               decision: Annotated[models.Text | None, Query(description="Only those that the plan decided so on, as in `run` or `done`.")] = None,
-               outcome: Annotated[models.Text | None, Query(description="Only with this outcome, as in `failed_again`; `none`: without one.")] = None,
+               decision: Annotated[models.Text | None, Query(description="Only with this decision, as in `run` or `done`.")] = None,
+               outcome: Annotated[models.Text | None, Query(description="As in `failed_again`; `none`: those without one.")] = None,
                limit: Limit = 100, cursor_: Cursor = None) -> models.Items:  # fmt: skip
     after = place(cursor_, tuple[int])
     with ask.ledger() as ledger:
         job = find(ask, ledger, job_id)
-        found = ledger.jobs.items(job.id, outcome="" if outcome == "none" else outcome, decision=decision, after_seq=after[0] if after else 0,
-                                  limit=limit + 1)  # fmt: skip
+        found = ledger.jobs.items(job.id, outcome="" if outcome == "none" else outcome, decision=decision,
+                                  after_seq=after[0] if after else 0, limit=limit + 1)  # fmt: skip
     rows, following = paged(request, response, found, limit, lambda i: cursor(i.seq))
     return models.Items(items=[models.Item.of(i) for i in rows], next=following)
 

@@ -18,8 +18,8 @@ from hooktape.times import micros, parse_duration, parse_time
 class Preview(models.Strict):
     """Where a group's offsets are to go."""
 
-    topics: Annotated[list[models.Text] | None, Field(max_length=500, description="Shopify's names (orders/create) or Kafka's; null: every log "
-                                                      "topic that the group has committed.")] = None  # fmt: skip
+    topics: Annotated[list[models.Text] | None, Field(min_length=1, max_length=500, description="Shopify's names or Kafka's; null: every "
+                                                      "log topic that the group has committed.")] = None  # fmt: skip
     to: Annotated[Literal["earliest", "latest", "datetime", "duration", "offset", "shift"],
                   Field(description="What `value` is: nothing, nothing, a time, a time ago as in 2h, an offset, or a number of records "
                         "(negative: back).")]  # fmt: skip
@@ -32,8 +32,7 @@ class Execute(Preview):
 
     reason: models.Reason
     reprocess: Annotated[bool, Field(description="Whether what has succeeded runs again, or is skipped by the ledger.")] = True
-    confirm: Annotated[int | None, Field(ge=0, le=2**53, description="The events seen again and those skipped, together; without it, the "
-                                         "answer is a problem that says it.")] = None  # fmt: skip
+    confirm: models.Confirm = None
 
 
 def preview(ask: Ask, group: GroupPath, body: Preview) -> models.Reset:

@@ -23,13 +23,15 @@ class Route:
     problems: tuple[str, ...] = ()
     model: Any = None
     status: int = 200
-    also: dict[int, dict[str, Any]] = field(default_factory=dict)
+    also: dict[int | str, dict[str, Any]] = field(default_factory=dict)
     media: str = ""
 
 
-_LATER = {202: {"model": models.Job, "description": "It takes longer: the job is being planned; its progress says how far it is.",
-                "headers": {"Location": {"schema": {"type": "string"}}}}}  # fmt: skip
-_KAFKA = ("kafka-unavailable", "refused")
+_LATER: dict[int | str, dict[str, Any]] = {202: {
+    "model": models.Job, "headers": {"Location": {"schema": {"type": "string"}}},
+    "description": "It takes longer: the job is being planned; its progress says how far it is.",
+}}  # fmt: skip
+_KAFKA = ("kafka-unavailable",)
 _FOUND = ("not-found", "nothing-matched")
 _ACT = ("not-allowed", "confirmation")
 
@@ -40,8 +42,8 @@ ROUTES = (
     Route("GET", "/events/{webhook_id}", events.show_event, _READ, "An event and its history", (*_KAFKA, *_FOUND), models.EventHistory),
     Route("GET", "/events/{webhook_id}/body", events.event_body, _OPERATE, "An event's body and headers; audited", (*_KAFKA, *_FOUND),
           models.Body),
-    Route("POST", "/replays", replays.plan_new, _OPERATE, "Plan a replay; nothing runs yet", (*_KAFKA, *_FOUND, "not-allowed"), models.Plan, 201,
-          _LATER),
+    Route("POST", "/replays", replays.plan_new, _OPERATE, "Plan a replay; nothing runs yet", (*_KAFKA, *_FOUND, "not-allowed"), models.Plan,
+          201, _LATER),
     Route("GET", "/replays", replays.list_replays, _READ, "Plans and runs, the latest first", model=models.Jobs),
     Route("GET", "/replays/{job_id}", replays.show_replay, _READ, "A job and its account", (*_FOUND, "not-allowed"), models.JobWithAccount),
     Route("GET", "/replays/{job_id}/items", replays.list_items, _READ, "A job's events", (*_FOUND, "not-allowed"), models.Items),
@@ -51,7 +53,8 @@ ROUTES = (
     Route("POST", "/replays/{job_id}/run", replays.run_plan, _OPERATE, "Run a plan", (*_FOUND, *_ACT), models.Job),
     Route("POST", "/replays/{job_id}/pause", replays.pause_run, _OPERATE, "Pause a run", (*_FOUND, *_ACT), models.Job),
     Route("POST", "/replays/{job_id}/resume", replays.resume_run, _OPERATE, "Let a paused run go on", (*_FOUND, *_ACT), models.Job),
-    Route("POST", "/replays/{job_id}/cancel", replays.cancel_run, _OPERATE, "End a run, or throw a plan away", (*_FOUND, *_ACT), models.Job),
+    Route("POST", "/replays/{job_id}/cancel", replays.cancel_run, _OPERATE, "End a run, or throw a plan away", (*_FOUND, *_ACT),
+          models.Job),
     Route("GET", "/groups", operations.list_groups, _READ, "Lag, failures and dead letters of every group", _KAFKA, models.Groups),
     Route("GET", "/groups/{group}", operations.show_group, _READ, "The figures of one group", (*_KAFKA, *_FOUND), models.GroupFigures),
     Route("GET", "/groups/{group}/dead-letters", letters.list_letters, _READ, "Dead events, the latest first", (*_KAFKA, *_FOUND),
@@ -65,9 +68,10 @@ ROUTES = (
           models.Count),
     Route("GET", "/groups/{group}/dead-letters/{webhook_id}", letters.show_letter, _READ, "A dead letter, its stack and history",
           (*_KAFKA, *_FOUND), models.LetterHistory),
-    Route("GET", "/groups/{group}/dead-letters/{webhook_id}/body", letters.letter_body, _OPERATE, "A dead letter's body and headers; audited",
-          (*_KAFKA, *_FOUND), models.Body),
-    Route("POST", "/groups/{group}/resets/preview", resets.preview, _READ, "What an offset reset would do", (*_KAFKA, *_FOUND), models.Reset),
+    Route("GET", "/groups/{group}/dead-letters/{webhook_id}/body", letters.letter_body, _OPERATE,
+          "A dead letter's body and headers; audited", (*_KAFKA, *_FOUND), models.Body),
+    Route("POST", "/groups/{group}/resets/preview", resets.preview, _READ, "What an offset reset would do", (*_KAFKA, *_FOUND),
+          models.Reset),
     Route("POST", "/groups/{group}/resets", resets.execute, _OPERATE, "Reset a group's offsets", (*_KAFKA, *_FOUND, *_ACT), models.Reset),
     Route("GET", "/breakers", operations.list_breakers, _READ, "Topics that are held, and what operators have said", model=models.Breakers),
     Route("POST", "/groups/{group}/breakers", operations.set_breaker, _OPERATE, "Hold a topic, let it through, or leave it to its breaker",

@@ -43,7 +43,7 @@ _fields: Mapping[str, Any] = {
                  else Field(default=None, description=field.help))
     for field in FIELDS
 }  # fmt: skip
-SelectionBody: type[Strict] = create_model("Selection", __base__=Strict, __doc__="All fields given must hold; of a field, any of its values.",
+SelectionBody: type[Strict] = create_model("Selection", __base__=Strict, __doc__="All fields must hold; of a field, any of its values.",
                                            **_fields)  # fmt: skip
 SelectionBody.model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"topic": ["orders/*"], "since": "2h"}]})
 SelectionBody.model_rebuild(force=True)
