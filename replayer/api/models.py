@@ -16,6 +16,12 @@ from hooktape.times import from_micros
 
 Group = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 Text = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Duration = Annotated[str, StringConstraints(pattern=r"^([0-9]{1,9}(\.[0-9]{1,9})?(ms|[smhdw]))+$", max_length=50)]
+Time = Annotated[
+    str, StringConstraints(max_length=50, pattern=r"^(now|([0-9]{1,9}(\.[0-9]{1,9})?(ms|[smhdw]))+|[0-9]{4}-[0-9]{2}-[0-9]{2}"
+                           r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?(Z|[+-][0-9]{2}:[0-9]{2})?)?)$"),
+]  # fmt: skip
+"""As `hooktape.times.parse_time` reads it: ISO 8601, or a time ago."""
 Reason = Annotated[
     str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"),
     Field(description="Why: kept in the audit trail, and seen by handlers.", examples=["warehouse API was down"]),

@@ -24,7 +24,7 @@ class Word(models.Strict):
     topic: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,100}/[a-z0-9_]{1,100}$", description="Shopify's name.", examples=["orders/create"])]
     state: Annotated[Literal["open", "closed", "auto"], Field(description="open: hold the topic; closed: let it through for a time; auto: "
                                                               "the breaker decides again.")]  # fmt: skip
-    lasting: Annotated[models.Text | None, Field(description="With closed: for so long, as in 30m.")] = None
+    lasting: Annotated[models.Duration | None, Field(description="With closed: for so long, as in 30m.")] = None
     reason: models.Reason
 
 

@@ -10,12 +10,14 @@ from pydantic import ConfigDict, Field, create_model
 from hooktape.ledger.selection import Selection
 from hooktape.replayer.api.fields import FIELDS, Kind
 from hooktape.replayer.api.fields import Field as SelectionField
-from hooktape.replayer.api.models import Strict, Text
+from hooktape.replayer.api.models import Strict, Text, Time
 
 
 def _type(field: SelectionField) -> Any:
     one: Any = Text
-    if field.kind is Kind.NUMBER:
+    if field.kind is Kind.TIME:
+        one = Time
+    elif field.kind is Kind.NUMBER:
         one = Annotated[int, Field(ge=1, le=1_000_000)]
     elif field.choices:
         one = Literal[field.choices]
