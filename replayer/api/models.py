@@ -1,15 +1,14 @@
 """What answers look like: the ledger's values as JSON objects, times as ISO 8601 in UTC."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from hooktape.ledger import audit, breakers, catalogue, failures
+from hooktape.ledger import catalogue, failures
 from hooktape.ledger import items as ledger_items
 from hooktape.ledger import jobs as ledger_jobs
-from hooktape.replayer import dlq, figures, history, reset
+from hooktape.replayer import dlq, history, reset
 from hooktape.replayer.plan import Plan as MadePlan
 from hooktape.schemas.event import Coordinates
 from hooktape.times import from_micros
@@ -32,7 +31,8 @@ Confirm = Annotated[
 ]  # fmt: skip
 
 
-def _moment(seconds: float | None) -> datetime | None:
+def moment(seconds: float | None) -> datetime | None:
+    """Epoch seconds as a time."""
     return None if seconds is None else from_micros(int(seconds * 1_000_000))
 
 
@@ -167,8 +167,8 @@ class Job(BaseModel):
     def of(cls, j: ledger_jobs.Job, state: str) -> Self:
         return cls(id=j.id, kind=str(j.kind), group=j.group, state=state, selection=j.selection.describe(), selected=j.selected,
                    published_seq=j.published_seq, forced=j.forced, rate=j.rate, who=j.who, reason=j.reason,
-                   created_at=from_micros(int(j.created_at * 1_000_000)), started_at=_moment(j.started_at),
-                   ended_at=_moment(j.ended_at), note=j.note)  # fmt: skip
+                   created_at=from_micros(int(j.created_at * 1_000_000)), started_at=moment(j.started_at),
+                   ended_at=moment(j.ended_at), note=j.note)  # fmt: skip
 
 
 class Jobs(Page):
@@ -330,129 +330,6 @@ class Reset(BaseModel):
                       done=r.done.get((m.topic, m.partition), 0) if counted else None, skipped=m.skipped) for m in r.moves]  # fmt: skip
         return cls(group=r.group, executed=executed, reprocess=reprocess, again=sum(m.again for m in r.moves),
                    skipped=sum(m.skipped for m in r.moves), moves=moves)  # fmt: skip
-
-
-class TopicFigures(BaseModel):
-    """A topic in a group."""
-
-    behind: int = Field(description="Events that the group hasn't committed.")
-    oldest_seconds: float = Field(description="The age of the oldest of them.")
-    waiting: int = Field(description="In a retry topic.")
-    dead: int
-
-
-class GroupFigures(BaseModel):
-    """A consumer group as the broker and the ledger see it, alive or not."""
-
-    name: str
-    state: str
-    members: int
-    dlq_depth: int
-    held: list[str] = Field(description="Topics that a breaker or an operator holds.")
-    topics: dict[str, TopicFigures]
-
-    @classmethod
-    def of(cls, g: figures.GroupFigures) -> Self:
-        none = figures.Lag(0, 0.0)
-        topics = {t: TopicFigures(behind=g.lag.get(t, none).events, oldest_seconds=g.lag.get(t, none).seconds,
-                                  waiting=g.waiting.get(t, 0), dead=g.dead.get(t, 0))
-                  for t in sorted({*g.lag, *g.waiting, *g.dead})}  # fmt: skip
-        return cls(name=g.name, state=g.state, members=g.members, dlq_depth=g.dlq_depth,
-                   topics=topics,
-                   held=sorted(s.topic for s in g.held if s.open or (s.override and s.override.state == "open")))  # fmt: skip
-
-
-class Groups(BaseModel):
-    at: datetime = Field(description="How old the figures are.")
-    catalogue_lag: int
-    items: list[GroupFigures]
-
-
-class BreakerCause(BaseModel):
-    error_group: str
-    error_type: str
-    error_message: str
-    failures: int
-    shops: int
-
-
-class BreakerOverride(BaseModel):
-    """An operator's word on a topic."""
-
-    state: str = Field(description="open: held; closed: let through.")
-    until: datetime | None
-    who: str
-    reason: str
-    at: datetime
-
-
-class Breaker(BaseModel):
-    """A topic that is held, or that an operator has spoken on."""
-
-    group: str
-    topic: str
-    open: bool
-    workers: int
-    since: datetime | None
-    next_probe: datetime | None
-    causes: list[BreakerCause]
-    override: BreakerOverride | None
-
-    @classmethod
-    def of(cls, s: breakers.Status) -> Self:
-        word = s.override
-        said = None if word is None else BreakerOverride(state=word.state, until=_moment(word.until), who=word.who, reason=word.reason,
-                                                         at=from_micros(int(word.at * 1e6)))  # fmt: skip
-        return cls(group=s.group, topic=s.topic, open=s.open, workers=s.workers, since=_moment(s.since), next_probe=_moment(s.probe_at),
-                   causes=[BreakerCause(error_group=c.error_group, error_type=c.error_type, error_message=c.error_message,
-                                        failures=c.failures, shops=c.shops) for c in s.causes], override=said)  # fmt: skip
-
-
-class Breakers(BaseModel):
-    items: list[Breaker]
-
-
-class Deed(BaseModel):
-    """A line of the audit trail."""
-
-    seq: int
-    at: datetime
-    who: str
-    action: str
-    target: str
-    reason: str
-    detail: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, e: audit.Entry) -> Self:
-        return cls(seq=e.seq, at=from_micros(int(e.at * 1e6)), who=e.who, action=e.action, target=e.target, reason=e.reason,
-                   detail=e.detail)  # fmt: skip
-
-
-class Deeds(Page):
-    items: list[Deed]
-
-
-class Position(BaseModel):
-    """How far the catalogue has read a partition of the tape."""
-
-    topic: str
-    partition: int
-    next_offset: int
-    end: int
-    lag: int
-
-
-class Positions(BaseModel):
-    lag: int
-    items: list[Position]
-
-
-class Me(BaseModel):
-    """Who the token says you are."""
-
-    name: str
-    role: str
 
 
 class Ended(BaseModel):

@@ -36,7 +36,7 @@ _FOUND = ("not-found", "nothing-matched")
 _ACT = ("not-allowed", "confirmation")
 
 ROUTES = (
-    Route("GET", "/me", operations.me, _READ, "Who the token says you are", model=models.Me),
+    Route("GET", "/me", operations.me, _READ, "Who the token says you are", model=operations.Me),
     Route("GET", "/events", events.list_events, _READ, "Search the tape", model=models.Events),
     Route("GET", "/events/count", events.count_events, _READ, "Count what a search finds", model=models.Count),
     Route("GET", "/events/{webhook_id}", events.show_event, _READ, "An event and its history", (*_KAFKA, *_FOUND), models.EventHistory),
@@ -55,8 +55,8 @@ ROUTES = (
     Route("POST", "/replays/{job_id}/resume", replays.resume_run, _OPERATE, "Let a paused run go on", (*_FOUND, *_ACT), models.Job),
     Route("POST", "/replays/{job_id}/cancel", replays.cancel_run, _OPERATE, "End a run, or throw a plan away", (*_FOUND, *_ACT),
           models.Job),
-    Route("GET", "/groups", operations.list_groups, _READ, "Lag, failures and dead letters of every group", _KAFKA, models.Groups),
-    Route("GET", "/groups/{group}", operations.show_group, _READ, "The figures of one group", (*_KAFKA, *_FOUND), models.GroupFigures),
+    Route("GET", "/groups", operations.list_groups, _READ, "Lag, failures and dead letters of every group", _KAFKA, operations.Groups),
+    Route("GET", "/groups/{group}", operations.show_group, _READ, "The figures of one group", (*_KAFKA, *_FOUND), operations.GroupFigures),
     Route("GET", "/groups/{group}/dead-letters", letters.list_letters, _READ, "Dead events, the latest first", (*_KAFKA, *_FOUND),
           models.Letters),
     Route("GET", "/groups/{group}/dead-letters/causes", letters.list_causes, _READ, "Dead events by cause", model=models.Causes),
@@ -73,9 +73,10 @@ ROUTES = (
     Route("POST", "/groups/{group}/resets/preview", resets.preview, _READ, "What an offset reset would do", (*_KAFKA, *_FOUND),
           models.Reset),
     Route("POST", "/groups/{group}/resets", resets.execute, _OPERATE, "Reset a group's offsets", (*_KAFKA, *_FOUND, *_ACT), models.Reset),
-    Route("GET", "/breakers", operations.list_breakers, _READ, "Topics that are held, and what operators have said", model=models.Breakers),
+    Route("GET", "/breakers", operations.list_breakers, _READ, "Topics that are held, and what operators have said",
+          model=operations.Breakers),
     Route("POST", "/groups/{group}/breakers", operations.set_breaker, _OPERATE, "Hold a topic, let it through, or leave it to its breaker",
-          _FOUND, models.Breakers),
-    Route("GET", "/audit", operations.list_audit, _READ, "Who did what to which, and why; the latest first", model=models.Deeds),
-    Route("GET", "/catalogue", operations.show_catalogue, _READ, "How far the catalogue has read the tape", _KAFKA, models.Positions),
+          _FOUND, operations.Breakers),
+    Route("GET", "/audit", operations.list_audit, _READ, "Who did what to which, and why; the latest first", model=operations.Deeds),
+    Route("GET", "/catalogue", operations.show_catalogue, _READ, "How far the catalogue has read the tape", _KAFKA, operations.Positions),
 )  # fmt: skip

@@ -26,7 +26,7 @@ class Served(threading.Thread):
     def run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - whoever started it raises it
             self.error = error
         finally:
             self._up.set()

@@ -38,6 +38,7 @@ def api(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
         yield server, token
 
 
+@pytest.mark.timeout(300)  # a request or more for each of some hundred cases, on a machine that does other things too
 def test_the_api_does_what_its_description_says(api: tuple[Served, str]):
     server, token = api
     origin = server.origin.replace("0.0.0.0", "127.0.0.1")
@@ -55,7 +56,8 @@ def test_the_api_does_what_its_description_says(api: tuple[Served, str]):
 
 
 def _run(strategy: st.SearchStrategy) -> None:
-    @hypothesis_settings(max_examples=8, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck),
+    # A few of each kind every time; sixty of each, at random, were clean when the API was made.
+    @hypothesis_settings(max_examples=4, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck),
                          phases=[Phase.explicit, Phase.generate])
     @given(case=strategy)
     def run(case: schemathesis.Case) -> None:
