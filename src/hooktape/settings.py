@@ -110,6 +110,7 @@ class Settings:
     reconcile_overlap: float = _setting(parse_duration, 600.0, "how far a pass looks back before the last one's end")
     reconcile_lag: float = _setting(parse_duration, 60.0, "how far a pass stays behind now: search indexes lag")
     reconcile_grace: float = _setting(parse_duration, 1800.0, "how long what looks missing may still arrive")
+    api_token: Secret = _setting(Secret, Secret(""), "a token of the API that may do everything; `hooktape tokens` makes others")
     log_format: str = _setting(_one_of("text", "json"), "text", "text for people, json for machines")
     log_level: str = _setting(_one_of("debug", "info", "warning", "error"), "info", "least level logged")
     kafka_properties: dict[str, str] = field(default_factory=dict)
