@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from hooktape.ledger.catalogue import Entry
 from hooktape.ledger.checks import State
 from hooktape.ledger.handled import Last
-from hooktape.ledger.items import RUN, Item
+from hooktape.ledger.items import RUN, Row, Total
 from hooktape.ledger.jobs import Job, Kind
 from hooktape.ledger.keys import EventKey, new_id
 from hooktape.ledger.ledger import Ledger
@@ -63,15 +64,22 @@ def job_of(ledger: Ledger, events: list[Event]) -> Job:
     """A job whose items are these events."""
     now = time.time()
     job = Job(new_id(now), GROUP, Kind.REPLAY, Selection(topics=("orders/*",)), "r", "me", now)
-    ledger.jobs.create(job)
-    ledger.jobs.add_items(job.id, [Item(seq, EventKey(*e.key), "t", 0, seq, e.topic, e.shop, e.resource or "", RUN)
-                                   for seq, e in enumerate(events, 1)])  # fmt: skip
-    return job
+    made = ledger.jobs.create(job)
+    rows: list[Row] = [(made.number, seq, *e.key, "t", 0, seq, len(e.payload), 0, 0, RUN) for seq, e in enumerate(events, 1)]
+    ledger.jobs.add_items(made, rows, [Total(RUN, "orders/create", events[0].shop, len(events))])
+    return made
+
+
+def catalogued(ledger: Ledger, events: list[Event]) -> None:
+    """As if the events had been read from the tape."""
+    ledger.catalogue.record([Entry(EventKey(*e.key), e.shop, e.topic, e.webhook_id, e.resource, e.resource, None, None, e.received_us,
+                                   "webhook", "t", 0, n, 2) for n, e in enumerate(events)], {}, {})  # fmt: skip
 
 
 def test_every_resource_of_a_job_is_asked_about_once_however_many_there_are(ledger: Ledger) -> None:
     events = [Event(webhook_id=f"{n}-{i}", shop=f"s{n % 3}.myshopify.com", topic="orders/create", payload=b"{}", received_us=1,
                     resource=f"order/{n}" if n else None) for n in range(800) for i in range(2)]  # fmt: skip
+    catalogued(ledger, events)
     asked: list[tuple[str, str]] = []
 
     async def present(shop: str, resources: Any) -> dict[str, Answer]:
