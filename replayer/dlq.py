@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from hooktape.errors import NothingMatched, NotOurs, UsageError
+from hooktape.errors import NotAllowed, NothingMatched, NotOurs, UsageError
+from hooktape.ledger.catalogue import Entry
 from hooktape.ledger.checks import State
 from hooktape.ledger.discards import Changed
 from hooktape.ledger.failures import ErrorGroup
@@ -22,7 +23,7 @@ from hooktape.ledger.where import Where, compiled
 from hooktape.replayer import deaths
 from hooktape.replayer.catalogue import Cataloguer
 from hooktape.replayer.letters import LetterIndex
-from hooktape.replayer.planning import Plan, Progress, plan
+from hooktape.replayer.planning import Begun, Plan, Progress, plan
 from hooktape.schemas.event import Coordinates, Event
 from hooktape.settings import Settings
 from hooktape.tape import headers
@@ -86,6 +87,11 @@ class Account:
         if self.lost:
             found.append(f"{self.lost:,} can't be restored: retention has removed their letters.")
         return found
+
+    def check(self, verb: str) -> None:
+        """Raises NotAllowed where nothing was changed, and says why."""
+        if not self.done and (refusals := self.refusals()):
+            raise NotAllowed(f"Nothing was {verb}. {' '.join(refusals)}")
 
 
 class DeadLetters:
@@ -293,7 +299,7 @@ class DeadLetters:
         raise NothingMatched(f"{_places(places)} in {self.topic} was discarded, or retention has removed it.")
 
     def plan_redrive(self, selection: Selection, cataloguer: Cataloguer, *, who: str, now: float, forced: bool = False, again: bool = False,
-                     limits: Limits = STANDARD, progress: Progress | None = None) -> Plan:  # fmt: skip
+                     limits: Limits = STANDARD, progress: Progress | None = None, begun: Begun | None = None) -> Plan:  # fmt: skip
         """Plans a job of the selected dead events; run it as any other. Nothing but the planned job is written.
 
         A record is taken from its letter, which the topic keeps longer than the tape keeps the event, and otherwise from the tape.
@@ -301,8 +307,14 @@ class DeadLetters:
         """
         if _state(selection) is not State.DEAD:
             raise UsageError("Only dead events are redriven. What was discarded is made dead again by `hooktape dlq restore`.")
+        if selection.is_empty:
+            raise UsageError(NOTHING_NARROWS)
+
+        def pages() -> Iterator[list[Entry]]:  # looked for once the plan has begun
+            yield from _batches([x.entry for x in self.chosen(selection)])
+
         return plan(cataloguer, self._ledger, self.group, selection, kind=Kind.REDRIVE, who=who, now=now, forced=forced, again=again,
-                    limits=limits, pages=_batches([x.entry for x in self.chosen(selection)]), progress=progress)  # fmt: skip
+                    limits=limits, pages=pages(), progress=progress, begun=begun)  # fmt: skip
 
     # ── taking away ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -24,7 +24,7 @@ from hooktape import log, metrics
 from hooktape.errors import HooktapeError
 from hooktape.ledger.tokens import Role
 from hooktape.replayer.api import access, problems
-from hooktape.replayer.api.desk import Asked, Desk
+from hooktape.replayer.api.desk import Asked, Desk, Shops
 from hooktape.replayer.api.problems import KINDS, Problem, Refused
 from hooktape.replayer.api.routes import PREFIX, ROUTES, Route
 from hooktape.settings import Settings
@@ -43,15 +43,16 @@ _SAID = """What operators see and do, as the command `hooktape` does it: the sam
 Lists are paged by `next`; errors are RFC 9457 problems whose types docs/api.md lists; what takes long is a job with progress as
 server-sent events."""
 _TAGS = {"me": "Access", "audit": "Access", "events": "Events", "replays": "Replays", "groups": "Groups", "breakers": "Groups",
-         "catalogue": "Events"}  # fmt: skip
+         "catalogue": "Events", "status": "Groups"}  # fmt: skip
 
 
-def create_app(settings: Settings, *, local: bool) -> FastAPI:
-    """The application. `local`: it's served on loopback only, so requests without a token are the machine's user's.
+def create_app(settings: Settings, *, local: bool, shops: Shops | None = None) -> FastAPI:
+    """The application. `local`: it's served on loopback only, so requests without a token are the machine's user's. `shops`: opens what
+    asks the shops for their present state, None where nothing can.
 
     Its lifespan begins to run jobs that have no runner. Needs `kafka` among the settings. Opens nothing before its first request.
     """
-    desk = Desk(settings, local)
+    desk = Desk(settings, local, shops)
     app = _Api(title="Hooktape", version="1", description=_SAID, docs_url=None, redoc_url=None,
                openapi_url=f"{PREFIX}/openapi.json", lifespan=_lifespan, exception_handlers={**problems.HANDLERS})  # fmt: skip
     app.state.desk = desk
@@ -73,7 +74,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         desk.stopping = True
-        await desk.work.stop()
+        await asyncio.to_thread(desk.work.stop)
         desk.close()
 
 
@@ -205,7 +206,7 @@ async def _readyz(request: Request) -> Response:
         except (HooktapeError, Refused) as error:
             found.append(f"ledger: {error}")
         try:
-            with Reader(desk.settings, timeout=5.0) as reader:
+            with Reader(desk.settings, timeout=min(5.0, desk.settings.read_timeout)) as reader:
                 reader.topics()
         except HooktapeError as error:
             found.append(f"kafka: {error}")

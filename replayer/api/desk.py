@@ -5,7 +5,7 @@ import queue
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -15,15 +15,20 @@ from hooktape.ledger.ledger import Ledger
 from hooktape.replayer.api.access import Identity
 from hooktape.replayer.api.problems import Refused
 from hooktape.replayer.api.work import Work
+from hooktape.replayer.proof import Present
 from hooktape.settings import Settings
 
 T = TypeVar("T")
+Shops = Callable[[], AbstractAsyncContextManager[Present]]
+"""Opens what asks the shops for their present state; it comes from outside, since the Admin API is the reconciler's."""
 # SQLite serves one writer, PostgreSQL a hundred connections for everybody: a few that read side by side are enough for people.
 _LEDGERS = 6
 # More than the ledgers, so that what waits for Kafka alone doesn't wait for a thread.
 _THREADS = 12
 # What waits beyond that would only time out: it's told so at once.
 _QUEUE = 100
+# Streams, each of which holds a connection; browsers open six to a server.
+_STREAMS = 100
 # Under the 60 s for which load balancers wait; Kafka's own requests end after 10.
 _SECONDS = 30.0
 
@@ -63,11 +68,13 @@ class Ledgers:
 
 
 class Desk:
-    """One of it per application. `local`: only this machine can connect, so whoever sits at it needs no token."""
+    """One of it per application. `local`: only this machine can connect, so whoever sits at it needs no token. `shops` is None where
+    no shop can be asked."""
 
-    def __init__(self, settings: Settings, local: bool) -> None:
+    def __init__(self, settings: Settings, local: bool, shops: Shops | None = None) -> None:
         self.settings = settings
         self.local = local
+        self.shops = shops
         self.ledgers = Ledgers(settings.ledger_url)
         self.work = Work(settings)
         self._threads = ThreadPoolExecutor(_THREADS, "hooktape-api")
@@ -86,6 +93,12 @@ class Desk:
             return await asyncio.wait_for(asyncio.shield(running), seconds)
         except TimeoutError:
             raise Refused("timeout", f"It took longer than {seconds:g} s.") from None
+
+    def begin_stream(self) -> None:
+        """Counts a stream that begins; whoever ends it takes one off `streams`. Raises Refused for too many."""
+        if self.streams >= _STREAMS:
+            raise Refused("busy", f"{_STREAMS} streams are open already.")
+        self.streams += 1
 
     def _ended(self, running: "asyncio.Future[T]") -> None:
         self._asked -= 1

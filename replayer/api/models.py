@@ -1,15 +1,18 @@
 """What answers look like: the ledger's values as JSON objects, times as ISO 8601 in UTC."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from hooktape.ledger import catalogue, failures
+from hooktape.ledger import audit, catalogue
 from hooktape.ledger import items as ledger_items
 from hooktape.ledger import jobs as ledger_jobs
-from hooktape.replayer import dlq, history, reset
-from hooktape.replayer.plan import Plan as MadePlan
+from hooktape.ledger.jobs import STANDARD
+from hooktape.ledger.ledger import Ledger
+from hooktape.replayer import control, history
+from hooktape.replayer.planning import Plan as MadePlan
 from hooktape.schemas.event import Coordinates
 from hooktape.times import from_micros
 
@@ -44,6 +47,30 @@ class Strict(BaseModel):
     """A request's body: what it doesn't know is an error, since a misspelt field that's ignored replays too much."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class Why(Strict):
+    """Why something is done."""
+
+    reason: Annotated[Text, Field(description="Kept in the audit trail.")] = ""
+
+
+class Bounded(Strict):
+    """What a run keeps to, as `hooktape replay plan` has it; null: no such bound."""
+
+    rate: Annotated[float | None, Field(gt=0, le=1_000_000, allow_inf_nan=False, description="At most so many events a second.")] = (
+        STANDARD.rate)  # fmt: skip
+    max_lag: Annotated[float | None, Field(gt=0, le=86_400, allow_inf_nan=False, description="Wait while live events wait for more than so "
+                                           "many seconds.")] = STANDARD.max_lag  # fmt: skip
+    max_failures: Annotated[float | None, Field(ge=0, lt=1, allow_inf_nan=False, description="Pause when more than this share of the last "
+                                                "hundred fail again.")] = STANDARD.max_failures  # fmt: skip
+    max_outstanding: Annotated[int | None, Field(ge=1, le=1_000_000, description="At most so many handed over without an outcome.")] = (
+        STANDARD.outstanding)  # fmt: skip
+
+    @property
+    def limits(self) -> ledger_jobs.Limits:
+        """As a job keeps them."""
+        return ledger_jobs.Limits(self.rate, self.max_outstanding, self.max_lag, self.max_failures)
 
 
 class Page(BaseModel):
@@ -88,7 +115,34 @@ class Event(BaseModel):
 
 
 class Events(Page):
+    """A page of a search. With `where`, or by what a group hasn't come to, it may be short or empty and not the last."""
+
     items: list[Event]
+    looked_at: int = Field(description="Events that all but their bodies select, and that were looked at for this page.")
+    whole: bool = Field(description="Whether everything up to the end of this page was looked at for it.")
+    unreadable: int = Field(description="Bodies that `where` can't judge.")
+    gone: int = Field(description="Bodies that aren't on the tape any more.")
+
+
+class Found(BaseModel):
+    """An event, and its status in each group."""
+
+    event: Event
+    groups: dict[str, str]
+
+
+class Find(Page):
+    """A thing that the text names, with its newest events."""
+
+    rule: str = Field(description="What the text is, as in `the order name`.")
+    told: str = Field(description="The same as a sentence.")
+    resource: str | None
+    shop: str | None
+    events: list[Found]
+
+
+class Finds(BaseModel):
+    items: list[Find]
 
 
 class Count(BaseModel):
@@ -150,12 +204,18 @@ class Job(BaseModel):
     id: str
     kind: str
     group: str
-    state: str = Field(description="planning, planned, running, paused, verifying, done, incomplete, cancelled or failed.")
+    state: str = Field(description="planning, abandoned (a plan whose planner has died), planned, running, paused, verifying, done, "
+                       "incomplete, cancelled or failed.")  # fmt: skip
     selection: str = Field(description="In words.")
     selected: int
-    published_seq: int = Field(description="The last item that is known to be on Kafka.")
+    sent: int = Field(description="Handed over: known to be on Kafka.")
     forced: bool
-    rate: float | None = Field(description="Events a second; null: as fast as it goes.")
+    again: bool
+    first: int | None = Field(description="A trial: it pauses by itself once so many are handed over.")
+    rate: float | None
+    max_lag: float | None
+    max_failures: float | None
+    max_outstanding: int | None
     who: str
     reason: str
     created_at: datetime
@@ -164,9 +224,11 @@ class Job(BaseModel):
     note: str
 
     @classmethod
-    def of(cls, j: ledger_jobs.Job, state: str) -> Self:
-        return cls(id=j.id, kind=str(j.kind), group=j.group, state=state, selection=j.selection.describe(), selected=j.selected,
-                   published_seq=j.published_seq, forced=j.forced, rate=j.rate, who=j.who, reason=j.reason,
+    def of(cls, j: ledger_jobs.Job, now: float) -> Self:
+        bounds = j.limits
+        return cls(id=j.id, kind=str(j.kind), group=j.group, state=control.state_of(j, now), selection=j.selection.describe(),
+                   selected=j.selected, sent=j.sent, forced=j.forced, again=j.again, first=j.first, rate=bounds.rate,
+                   max_lag=bounds.max_lag, max_failures=bounds.max_failures, max_outstanding=bounds.outstanding, who=j.who, reason=j.reason,
                    created_at=from_micros(int(j.created_at * 1_000_000)), started_at=moment(j.started_at),
                    ended_at=moment(j.ended_at), note=j.note)  # fmt: skip
 
@@ -193,15 +255,42 @@ class Account(BaseModel):
                    skipped=dict(a.skipped), in_flight=a.in_flight, not_sent=a.not_sent, adds_up=a.adds_up)  # fmt: skip
 
 
+class Confirmation(BaseModel):
+    """What a run needs to be told, before it hands events over."""
+
+    how: str = Field(description="yes: one event, nothing to tell. count: a person sees the number. type: a person types it.")
+    number: int = Field(description="What `confirm` must hold.")
+
+
+class Deed(BaseModel):
+    """A line of the audit trail."""
+
+    seq: int
+    at: datetime
+    who: str
+    action: str
+    target: str
+    reason: str
+    detail: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, e: audit.Entry) -> Self:
+        return cls(seq=e.seq, at=from_micros(int(e.at * 1e6)), who=e.who, action=e.action, target=e.target, reason=e.reason,
+                   detail=e.detail)  # fmt: skip
+
+
 class JobWithAccount(BaseModel):
     job: Job
     account: Account
+    confirmation: Confirmation | None = Field(description="Of a plan, and of a paused run: what `run` needs.")
+    deeds: list[Deed] = Field(description="Who did what with it, the first first.")
 
 
 class Item(BaseModel):
     """One selected event of a job."""
 
-    seq: int
+    seq: int = Field(description="Its place in the order of handing over; below zero for what goes first.")
+    webhook_id: str = Field(description="Empty, as what follows, for what the catalogue has forgotten.")
     topic: str
     shop: str
     resource: str
@@ -212,7 +301,8 @@ class Item(BaseModel):
 
     @classmethod
     def of(cls, i: ledger_items.Item) -> Self:
-        return cls(seq=i.seq, topic=i.topic, shop=i.shop, resource=i.resource, at=str(Coordinates(i.kafka_topic, i.partition, i.offset)),
+        return cls(seq=i.seq, webhook_id=i.webhook_id, topic=i.topic, shop=i.shop, resource=i.resource,
+                   at=str(Coordinates(i.kafka_topic, i.partition, i.offset)),
                    decision=i.decision, outcome=i.outcome, error=i.error)  # fmt: skip
 
 
@@ -227,117 +317,26 @@ class Plan(BaseModel):
     decisions: dict[str, int]
     topics: dict[str, dict[str, int]]
     shops: dict[str, dict[str, int]] = Field(description="The fifty with the most events.")
+    shops_in_all: int
+    handlers: list[str] = Field(description="Those that it reaches, as far as the group's workers have told.")
+    tape_begins: datetime | None = Field(description="Of a backfill: from when on the tape reaches, where that is later than asked for.")
+    confirmation: Confirmation | None
     seconds: float | None = Field(description="How long it takes at the rate.")
     examples: dict[str, list[Item]]
 
     @classmethod
-    def of(cls, plan: MadePlan, state: str) -> Self:
-        largest = sorted(plan.shops.items(), key=lambda pair: -sum(pair[1].values()))[:50]
-        return cls(job=Job.of(plan.job, state), decisions=dict(plan.decisions), topics={t: dict(c) for t, c in plan.topics.items()},
-                   shops={s: dict(c) for s, c in largest}, seconds=plan.seconds,
-                   examples={d: [Item.of(i) for i in items] for d, items in plan.examples.items()})  # fmt: skip
+    def of(cls, plan: MadePlan, ledger: Ledger, confirmation: Confirmation | None, tape_begins: int | None, now: float) -> Self:
+        job = plan.job
+        return cls(job=Job.of(job, now), decisions=dict(plan.decisions), topics=dict(ledger.jobs.totals(job.id, "topic")),
+                   shops=dict(ledger.jobs.totals(job.id, "shop", 50)), shops_in_all=ledger.jobs.shops(job.id),
+                   handlers=[handler.name for handler in plan.handlers], tape_begins=_time(tape_begins), confirmation=confirmation,
+                   seconds=plan.seconds, examples={d: [Item.of(i) for i in items] for d, items in plan.examples.items()})  # fmt: skip
 
 
-class Cause(BaseModel):
-    """Dead events with one cause."""
+class Drift(BaseModel):
+    """What would be decided differently now."""
 
-    error_group: str
-    error_type: str
-    message: str
-    count: int
-    first: datetime
-    last: datetime
-    topics: list[str]
-    shops: int
-    example: str | None = Field(description="The webhook id of the latest.")
-
-    @classmethod
-    def of(cls, g: failures.ErrorGroup, example: str | None) -> Self:
-        return cls(error_group=g.error_group, error_type=g.error_type, message=g.message, count=g.count,
-                   first=from_micros(int(g.first * 1e6)), last=from_micros(int(g.last * 1e6)), topics=list(g.topics), shops=g.shops,
-                   example=example)  # fmt: skip
-
-
-class Causes(BaseModel):
-    items: list[Cause]
-
-
-class Letter(BaseModel):
-    """A dead event by its last letter, without its body."""
-
-    webhook_id: str
-    shop: str
-    topic: str
-    resource: str | None
-    received_at: datetime
-    died_at: datetime
-    attempts: int
-    redrives: int
-    disposition: str
-    error_type: str
-    error_group: str
-    error_message: str
-    at: str
-    origin: str = Field(description="Its place on the tape.")
-
-    @classmethod
-    def of(cls, x: dlq.Letter) -> Self:
-        e, f = x.entry, x.failure
-        return cls(webhook_id=e.webhook_id, shop=e.shop, topic=e.topic, resource=e.resource, received_at=from_micros(e.received_at),
-                   died_at=from_micros(x.timestamp_ms * 1000), attempts=f.attempts if f else 0, redrives=x.redrives,
-                   disposition=f.disposition if f else "", error_type=f.error_type if f else "", error_group=f.group if f else "",
-                   error_message=f.message if f else "", at=str(x.at), origin=str(x.origin))  # fmt: skip
-
-
-class Letters(Page):
-    items: list[Letter]
-
-
-class LetterHistory(BaseModel):
-    """A dead letter with its stack and the event's history."""
-
-    letter: Letter
-    stack: str
-    outcomes: list[Outcome]
-    replays: list[Handover]
-
-
-class Move(BaseModel):
-    """A partition's offset, from `current` (null: never committed) to `new`."""
-
-    topic: str
-    partition: int
-    current: int | None
-    new: int
-    again: int = Field(description="Events that the group sees again.")
-    done: int | None = Field(description="Those of them that it has finished; null: not counted.")
-    skipped: int = Field(description="Events that the group won't see.")
-
-
-class Reset(BaseModel):
-    """An offset reset: a preview, unless it was executed."""
-
-    group: str
-    executed: bool
-    reprocess: str | None = Field(description="The id under which the window runs again; null: what is done is skipped.")
-    again: int
-    skipped: int
-    moves: list[Move]
-
-    @classmethod
-    def of(cls, r: reset.Reset, counted: bool, executed: bool, reprocess: str | None) -> Self:
-        moves = [Move(topic=m.topic, partition=m.partition, current=m.current, new=m.new, again=m.again,
-                      done=r.done.get((m.topic, m.partition), 0) if counted else None, skipped=m.skipped) for m in r.moves]  # fmt: skip
-        return cls(group=r.group, executed=executed, reprocess=reprocess, again=sum(m.again for m in r.moves),
-                   skipped=sum(m.skipped for m in r.moves), moves=moves)  # fmt: skip
-
-
-class Ended(BaseModel):
-    """Why a plan came to nothing, in its last progress event."""
-
-    type: str
-    detail: str
-
-
-NOTHING = ledger_items.Account(0)
-"""The account of a job that has no events yet."""
+    stale: bool = Field(description="Whether the plan is so old that this should be looked at before it runs.")
+    age: float = Field(description="Of the plan, in seconds.")
+    looked_at: int = Field(description="Events of the plan that were decided again: the first that would run.")
+    changes: dict[str, int] = Field(description="By what they'd be now instead of run; they're skipped, each with its reason.")

@@ -1,20 +1,19 @@
 """The figures of the groups, flood breakers, the audit trail, how far the catalogue is, and who asks."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from hooktape.errors import NothingMatched, UsageError
-from hooktape.ledger import audit, breakers
+from hooktape.ledger import breakers
 from hooktape.replayer import figures
 from hooktape.replayer.api import models
 from hooktape.replayer.api.desk import Ask
 from hooktape.replayer.api.events import GroupQuery
 from hooktape.replayer.api.letters import GroupPath
-from hooktape.replayer.api.paging import Cursor, Limit, cursor, paged, place
+from hooktape.replayer.api.paging import Cursor, Limit, Whole, cursor, paged, place
 from hooktape.replayer.api.problems import Refused
 from hooktape.replayer.catalogue import log_topics
 from hooktape.tape.reader import Reader
@@ -30,6 +29,14 @@ class TopicFigures(BaseModel):
     dead: int
 
 
+class InOrder(BaseModel):
+    """What waits behind an earlier event of its resource, which is in a retry topic."""
+
+    events: int
+    resources: int
+    overdue_seconds: float = Field(description="How long the longest overdue of them has been due.")
+
+
 class GroupFigures(BaseModel):
     """A consumer group as the broker and the ledger see it, alive or not."""
 
@@ -37,17 +44,21 @@ class GroupFigures(BaseModel):
     state: str
     members: int
     dlq_depth: int
+    dlq_oldest_seconds: float | None = Field(description="How long the oldest of these has been there; null: there's none.")
+    waiting_in_order: InOrder
     held: list[str] = Field(description="Topics that a breaker or an operator holds.")
     topics: dict[str, TopicFigures]
 
     @classmethod
-    def of(cls, g: figures.GroupFigures) -> Self:
+    def of(cls, g: figures.GroupFigures, now: float) -> Self:
         none = figures.Lag(0, 0.0)
         topics = {t: TopicFigures(behind=g.lag.get(t, none).events, oldest_seconds=g.lag.get(t, none).seconds,
                                   waiting=g.waiting.get(t, 0), dead=g.dead.get(t, 0))
                   for t in sorted({*g.lag, *g.waiting, *g.dead})}  # fmt: skip
         return cls(name=g.name, state=g.state, members=g.members, dlq_depth=g.dlq_depth,
-                   topics=topics,
+                   dlq_oldest_seconds=g.dlq_oldest_seconds, topics=topics,
+                   waiting_in_order=InOrder(events=g.in_order.events, resources=g.in_order.resources,
+                                            overdue_seconds=g.in_order.overdue(now)),
                    held=sorted(s.topic for s in g.held if s.open or (s.override and s.override.state == "open")))  # fmt: skip
 
 
@@ -55,6 +66,21 @@ class Groups(BaseModel):
     at: datetime = Field(description="How old the figures are.")
     catalogue_lag: int
     items: list[GroupFigures]
+
+
+class Reconciled(BaseModel):
+    """A shop, and when the oldest of its families' last complete passes ended."""
+
+    shop: str
+    at: datetime
+
+
+class Status(Groups):
+    """Everything at a glance."""
+
+    arrived: int = Field(description="Events recorded in the last `seconds`.")
+    seconds: int
+    reconciled: list[Reconciled]
 
 
 class BreakerCause(BaseModel):
@@ -102,25 +128,8 @@ class Breakers(BaseModel):
     items: list[Breaker]
 
 
-class Deed(BaseModel):
-    """A line of the audit trail."""
-
-    seq: int
-    at: datetime
-    who: str
-    action: str
-    target: str
-    reason: str
-    detail: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, e: audit.Entry) -> Self:
-        return cls(seq=e.seq, at=from_micros(int(e.at * 1e6)), who=e.who, action=e.action, target=e.target, reason=e.reason,
-                   detail=e.detail)  # fmt: skip
-
-
 class Deeds(models.Page):
-    items: list[Deed]
+    items: list[models.Deed]
 
 
 class Position(BaseModel):
@@ -159,7 +168,16 @@ def list_groups(ask: Ask) -> Groups:
     with ask.ledger() as ledger:
         found = figures.figures(ask.settings, ledger, ask.now)
     return Groups(at=from_micros(int(found.at * 1e6)), catalogue_lag=found.catalogue_lag,
-                         items=[GroupFigures.of(g) for g in found.groups])  # fmt: skip
+                         items=[GroupFigures.of(g, ask.now) for g in found.groups])  # fmt: skip
+
+
+def show_status(ask: Ask) -> Status:
+    groups = list_groups(ask)
+    with ask.ledger() as ledger:
+        passes = ledger.reconcile.last_success()
+    return Status(at=groups.at, catalogue_lag=groups.catalogue_lag, items=groups.items, seconds=figures.RATE_SECONDS,
+                  arrived=figures.arrived(ask.settings, ask.now - figures.RATE_SECONDS),
+                  reconciled=[Reconciled(shop=shop, at=from_micros(int(at * 1e6))) for shop, at in sorted(passes.items())])  # fmt: skip
 
 
 def show_group(ask: Ask, group: GroupPath) -> GroupFigures:
@@ -191,11 +209,11 @@ def set_breaker(ask: Ask, group: GroupPath, body: Word) -> Breakers:
 
 
 def list_audit(ask: Ask, request: Request, response: Response, limit: Limit = 100, cursor_: Cursor = None) -> Deeds:
-    before = place(cursor_, tuple[int])
+    before = place(cursor_, tuple[Whole])
     with ask.ledger() as ledger:
         found = ledger.audit.list(limit + 1, before=before[0] if before else None)
     rows, following = paged(request, response, found, limit, lambda e: cursor(e.seq))
-    return Deeds(items=[Deed.of(e) for e in rows], next=following)
+    return Deeds(items=[models.Deed.of(e) for e in rows], next=following)
 
 
 def show_catalogue(ask: Ask) -> Positions:

@@ -15,6 +15,9 @@ T = TypeVar("T")
 MOST = 1000
 """Rows on a page at most: about a megabyte of events."""
 
+Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""A number in a cursor that both databases take."""
+
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Rows on a page.")]
 Cursor = Annotated[str | None, Query(alias="cursor", max_length=500, description="Where the page before ended, as its `next` has it.")]
 
@@ -40,8 +43,12 @@ def paged(request: Request, response: Response, rows: Sequence[T], limit: int, o
     """A page of `limit` from rows read one further than that, and the address of the next (also as the header `Link`)."""
     if len(rows) <= limit:
         return rows, None
-    rows = rows[:limit]
+    return rows[:limit], linked(request, response, of(rows[limit - 1]))
+
+
+def linked(request: Request, response: Response, cursor: str) -> str:
+    """The address of the page at a cursor of this list, which the header `Link` names too."""
     query = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-    following = f"{request.url.path}?{urlencode([*query, ('cursor', of(rows[-1]))])}"
+    following = f"{request.url.path}?{urlencode([*query, ('cursor', cursor)])}"
     response.headers["Link"] = f'<{following}>; rel="next"'
-    return rows, following
+    return following

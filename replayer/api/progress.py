@@ -5,21 +5,22 @@ after a restart or not, gets the state unless it's still the one they have. Noth
 """
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Header, Response
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from hooktape.errors import HooktapeError
-from hooktape.ledger.jobs import ENDED
-from hooktape.replayer.api import models
-from hooktape.replayer.api.desk import Ask, Desk
-from hooktape.replayer.api.problems import Refused, kind_of
-from hooktape.replayer.api.replays import JobId, find, job_model
+from hooktape.ledger.jobs import ENDED, JobState
+from hooktape.replayer.api import models, streams
+from hooktape.replayer.api.desk import Ask, Asked, Desk
+from hooktape.replayer.api.problems import Refused
+from hooktape.replayer.api.replays import JobId, find
+from hooktape.replayer.control import ABANDONED
 
 # As often as a person's eye follows a bar.
 _LOOK = 0.5
@@ -27,9 +28,6 @@ _LOOK = 0.5
 _SHARE = 10
 # Below the shortest time for which proxies keep a silent connection (30 s), and long enough to cost nothing.
 HEARTBEAT = 15.0
-# Each holds a connection; browsers open six to a server.
-STREAMS = 100
-
 
 class Snapshot(BaseModel):
     """A job's state, as a progress event carries it."""
@@ -51,25 +49,18 @@ class Snapshot(BaseModel):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will change by itself: the job has ended, or is a plan that waits for its run."""
-        return self.job.state in ENDED or self.job.state == "planned"
+        """Whether nothing will change by itself: the job has ended, or is a plan that waits for its run, or whose planner has died."""
+        return self.job.state in (*ENDED, JobState.PLANNED, ABANDONED)
 
 
-def look(ask: Ask, job_id: str) -> Snapshot:
-    """The job now. Raises Refused, LedgerUnavailable, and what its planning raised."""
-    with ask.ledger() as ledger:
-        job = find(ask, ledger, job_id)
-        row = ledger.jobs.get(job.id)
-        account = ledger.jobs.account(job.id) if row else models.NOTHING
+def look(ask: Asked, job_id: str) -> Snapshot:
+    """The job now. Raises Refused, LedgerUnavailable."""
     planning = ask.desk.work.planning(job_id)
-    return Snapshot(job=job_model(job), account=models.Account.of(account), step=planning.what if planning else "",
-                    done=planning.done if planning else account.planned - account.in_flight - account.not_sent,
-                    of=planning.of if planning else account.planned)  # fmt: skip
-
-
-def framed(snapshot: Snapshot) -> bytes:
-    """An event on the wire. JSON holds no line break, so it's one `data:` line."""
-    return f"id: {snapshot.id}\nevent: {snapshot.event}\ndata: {snapshot.model_dump_json()}\n\n".encode()
+    with ask.ledger() as ledger:
+        job = find(ledger, job_id)
+        account = ledger.jobs.account(job.id)
+    return Snapshot(job=models.Job.of(job, ask.now), account=models.Account.of(account), step=planning.what if planning else "",
+                    done=planning.done if planning else account.ended, of=planning.of if planning else account.planned)  # fmt: skip
 
 
 async def watch_replay(
@@ -80,32 +71,23 @@ async def watch_replay(
     first = await desk.do(lambda: look(ask, job_id))
     if first.ended and first.id == last_event_id:
         return Response(status_code=204)  # what an EventSource takes as: don't come back
-    if desk.streams >= STREAMS:
-        raise Refused("busy", f"{STREAMS} progress streams are open already.")
-    return StreamingResponse(_events(ask, desk, job_id, first, last_event_id), media_type="text/event-stream",
-                             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})  # fmt: skip
+    desk.begin_stream()
+    return streams.events(_events(ask, desk, job_id, first, last_event_id))
 
 
-async def _events(ask: Ask, desk: Desk, job_id: str, snapshot: Snapshot, have: str | None) -> AsyncIterator[bytes]:
-    desk.streams += 1
+async def _events(ask: Asked, desk: Desk, job_id: str, snapshot: Snapshot, have: str | None) -> AsyncIterator[bytes]:
     try:
         yield b"retry: 2000\n\n"
         said = time.monotonic()
         while True:
             if snapshot.id != have:
-                yield framed(snapshot)
+                yield streams.frame(snapshot.event, snapshot.model_dump_json(), snapshot.id)
                 have, said = snapshot.id, time.monotonic()
             if snapshot.ended or desk.stopping:
                 return
             began = time.monotonic()
-            try:
+            with contextlib.suppress(HooktapeError, Refused):  # the ledger is away: the client waits here as well as anywhere
                 snapshot = await desk.do(lambda: look(ask, job_id))
-            except (HooktapeError, Refused) as error:
-                kind = error.kind if isinstance(error, Refused) else kind_of(error)
-                if kind.status < 500:  # the plan came to nothing
-                    yield f"event: end\ndata: {models.Ended(type=kind.uri, detail=str(error)).model_dump_json()}\n\n".encode()
-                    return
-                # The ledger is away: the client waits here as well as anywhere.
             pause = max(_LOOK, _SHARE * (time.monotonic() - began))
             if time.monotonic() - said > HEARTBEAT - pause:
                 yield b": still here\n\n"

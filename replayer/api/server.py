@@ -16,6 +16,7 @@ from hooktape.errors import SettingsError
 from hooktape.ledger.ledger import Ledger
 from hooktape.replayer.api import access
 from hooktape.replayer.api.app import create_app
+from hooktape.replayer.api.desk import Shops
 from hooktape.replayer.api.routes import PREFIX
 from hooktape.settings import Settings
 
@@ -40,8 +41,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, host: str = HOST, port: int = 0) -> AsyncIterator[str]:
-    """An API that serves within the block; gives its address (`http://127.0.0.1:54321/api/v1`), and stops gracefully at its end.
+async def running(settings: Settings, host: str = HOST, port: int = 0, *, shops: Shops | None = None) -> AsyncIterator[str]:
+    """An API that serves within the block; gives its address (`http://127.0.0.1:54321/api/v1`), and stops gracefully at its end. `shops`
+    as in `create_app`.
 
     Raises SettingsError (no Kafka is named, others could connect and there's no token, no httptools, the address is taken),
     LedgerUnavailable.
@@ -55,7 +57,7 @@ async def running(settings: Settings, host: str = HOST, port: int = 0) -> AsyncI
     with Ledger.open(settings.ledger_url) as ledger:
         access.check_address(settings, ledger, host)
     listener = listen(host, port)
-    app = create_app(settings, local=access.is_loopback(host))
+    app = create_app(settings, local=access.is_loopback(host), shops=shops)
     server = _Server(uvicorn.Config(
         app, http=BoundedProtocol, ws="none", lifespan="on", log_config=None, access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE, timeout_graceful_shutdown=_DRAIN_SECONDS,
@@ -74,9 +76,10 @@ async def running(settings: Settings, host: str = HOST, port: int = 0) -> AsyncI
         _log.info("stopped listening", url=url)
 
 
-async def serve(settings: Settings, host: str = HOST, port: int = PORT, *, stop: asyncio.Event | None = None) -> None:
+async def serve(settings: Settings, host: str = HOST, port: int = PORT, *, shops: Shops | None = None,
+                stop: asyncio.Event | None = None) -> None:  # fmt: skip
     """Serves until `stop` is set, or for ever; then answers what is in flight, and leaves jobs to be resumed. Raises as `running`."""
-    async with running(settings, host, port):
+    async with running(settings, host, port, shops=shops):
         await (stop or asyncio.Event()).wait()
 
 

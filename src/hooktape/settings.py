@@ -94,6 +94,7 @@ class Settings:
     database_url: Secret = _setting(Secret, Secret(""), "the ledger: sqlite:///FILE or postgresql://…; empty: HOME/ledger.db")
     shopify_secrets: tuple[Secret, ...] = _setting(_secrets, (), "client secrets of the app, newest first")
     topic_prefix: str = _setting(str, "hooktape", "the first word of every Kafka topic's name")
+    read_timeout: float = _setting(parse_duration, 10.0, "how long whoever reads the tape waits for Kafka's answer")
     topics: tuple[str, ...] = _setting(_words, DEFAULT_TOPICS, "Shopify topics with a log of their own; * and `all` work")
     partitions: int = _setting(_positive, 6, "partitions of every topic; the most workers a group can use")
     replication: int = _setting(int, -1, "replicas of every topic; -1: the broker's default")
