@@ -73,8 +73,8 @@ class Plan:
 class _Group:
     """What a group's decisions are made from."""
 
-    def __init__(self, ledger: Ledger, reader: Reader, group: str) -> None:
-        self._ledger, self._reader, self._group = ledger, reader, group
+    def __init__(self, ledger: Ledger, reader: Reader, group: str, ends: Mapping[Partition, int] | None = None) -> None:
+        self._ledger, self._reader, self._group, self._ends = ledger, reader, group, ends or {}
         self._lows: dict[Partition, int] = {}
         self._topics: set[str] = set()
         self.handlers = ledger.handlers.of(group)
@@ -95,10 +95,12 @@ class _Group:
         letters = self._ledger.letters.of(self._group, [k for k in keys if states.get(k) is State.DEAD]) if states else {}
         newest = self._ledger.catalogue.newest_succeeded(self._group, entries)
         found: list[tuple[Candidate, Coordinates | None]] = []
-        lows, refusing, none = self._lows, self._refusing, 1 << 62
+        lows, ends, refusing, none = self._lows, self._ends, self._refusing, 1 << 62
         for key, e in zip(keys, entries, strict=True):
             letter = letters.get(key) if letters else None
-            kept = e.offset >= lows.get((e.kafka_topic, e.partition), none)
+            place = (e.kafka_topic, e.partition)
+            # Beyond the end is what a letter says that is older than its topic, which was made anew.
+            kept = lows.get(place, none) <= e.offset < ends.get(place, none)
             version = newest.get((e.shop, e.topic, e.resource or "")) if newest else None
             found.append((Candidate(states.get(key), kept or letter is not None, e.version, version, letter.redrives if letter else 0,
                                     e.topic in refusing, e.proof in REPLAYABLE), letter.at if letter and not kept else None))  # fmt: skip
@@ -155,20 +157,16 @@ def _fill(made: Plan, cataloguer: Cataloguer, ledger: Ledger, pages: Pages | Non
     ends = cataloguer.catch_up(progress=lambda done, of: progress("reading the tape", done, of))
     with suppress(TopicMissing):  # a group without a dead-letter topic has no letters
         cataloguer.letters.catch_up(group)
-    known = _Group(ledger, cataloguer.reader, group)
+    known = _Group(ledger, cataloguer.reader, group, ends)
     ranks = urgency(ledger.catalogue.newest_failures(group, URGENT))
     if pages is None:
         # Without a status to select by, the outcomes needn't be joined: they're looked up once, for the decision.
         asked = group if selection.needs_group else None
         pages = Finder(cataloguer.settings, ledger, cataloguer).pages(selection, asked, limit=_PAGE, ends=ends)
     for page in pages:
-        # A partition that the tape hasn't got can't have an end: a letter's, say.
-        inside = [e for e in page if e.offset < ends.get((e.kafka_topic, e.partition), 1 << 62)]
-        if not inside:
-            continue
         if not made.job.number:
             made.job = ledger.jobs.create(made.job)
-        rows, totals, shown = _rows(made, inside, known, ranks, examples)
+        rows, totals, shown = _rows(made, page, known, ranks, examples)
         ledger.jobs.add_items(made.job, rows, totals)
         for decision, item in shown:
             made.examples.setdefault(decision, []).append(item)

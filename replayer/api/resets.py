@@ -32,8 +32,7 @@ class Preview(models.Strict):
     """Where a group's offsets are to go."""
 
     topics: Annotated[list[models.Text] | None, Field(min_length=1, max_length=500, description="Shopify's names or Kafka's; with :0,2 "
-                                                      "only these partitions; null: every topic of the tape that the group has committed.")] = (
-        None)  # fmt: skip
+                                                      "only these partitions; null: what the group has committed.")] = None  # fmt: skip
     to: Annotated[Literal["earliest", "latest", "current", "datetime", "duration", "offset", "shift", "places"],
                   Field(description="Says what `value` is: of datetime a time, of duration a time ago as in 2h, of offset an offset, of "
                         "shift a number of records (negative: back), and nothing of the others.")]  # fmt: skip
@@ -112,7 +111,8 @@ class Reset(BaseModel):
         moves = [Move(topic=m.topic, partition=m.partition, current=m.current, new=m.new, wanted=m.wanted,
                       brings=Foresight.of(reset.foresee([m], r.mixes, reprocess=r.reprocess), counted)) for m in r.moves]  # fmt: skip
         return cls(group=r.group, executed=saved is not None, id=saved.id if saved else None, undoes=r.undoes or None,
-                   reprocess=r.reprocess, brings=Foresight.of(r.foresight, counted), waiting=r.waiting, left_alone=[f"{t}/{p}" for t, p in r.left_alone],
+                   reprocess=r.reprocess, brings=Foresight.of(r.foresight, counted), waiting=r.waiting,
+                   left_alone=[f"{t}/{p}" for t, p in r.left_alone],
                    moves=moves)  # fmt: skip
 
 

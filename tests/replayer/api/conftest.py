@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 
+from hooktape.replayer.api.desk import Shops
 from hooktape.replayer.api.server import running
 from hooktape.settings import Settings
 
@@ -15,9 +16,9 @@ from hooktape.settings import Settings
 class Served(threading.Thread):
     """The server in a thread, as a process of its own would run it."""
 
-    def __init__(self, settings: Settings, host: str = "127.0.0.1") -> None:
+    def __init__(self, settings: Settings, host: str = "127.0.0.1", shops: Shops | None = None) -> None:
         super().__init__(daemon=True)
-        self._settings, self._host = settings, host
+        self._settings, self._host, self._shops = settings, host, shops
         self._up = threading.Event()
         self._end: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self.url = ""
@@ -33,7 +34,7 @@ class Served(threading.Thread):
 
     async def _serve(self) -> None:
         stop = asyncio.Event()
-        async with running(self._settings, self._host) as url:
+        async with running(self._settings, self._host, shops=self._shops) as url:
             self.url, self._end = url, (asyncio.get_running_loop(), stop)
             self._up.set()
             await stop.wait()
@@ -57,9 +58,9 @@ class Served(threading.Thread):
 
 
 @contextmanager
-def served(settings: Settings, host: str = "127.0.0.1") -> Iterator[httpx.Client]:
+def served(settings: Settings, host: str = "127.0.0.1", shops: Shops | None = None) -> Iterator[httpx.Client]:
     """A client of an API that serves within the block."""
-    with Served(settings, host) as server, httpx.Client(base_url=server.url.replace("0.0.0.0", "127.0.0.1"), timeout=40) as client:
+    with Served(settings, host, shops) as server, httpx.Client(base_url=server.url.replace("0.0.0.0", "127.0.0.1"), timeout=40) as client:
         yield client
 
 
@@ -67,4 +68,4 @@ def served(settings: Settings, host: str = "127.0.0.1") -> Iterator[httpx.Client
 def serve() -> Iterator[Callable[..., httpx.Client]]:
     """Starts an API and gives a client of it; all end with the test."""
     with ExitStack() as stack:
-        yield lambda settings, host="127.0.0.1": stack.enter_context(served(settings, host))
+        yield lambda settings, host="127.0.0.1", shops=None: stack.enter_context(served(settings, host, shops))
