@@ -75,13 +75,13 @@ KINDS: dict[str, Draw] = {
     "shop and time range": lambda rnd, rows: Selection(shops=(_shop(rnd),), **_hours(rnd, rows, 48)),
     "topic and time range": lambda rnd, rows: Selection(topics=(rnd.choice(TOPICS),), **_hours(rnd, rows, 6)),
     "dead": lambda rnd, rows: Selection(statuses=(Status.DEAD,)),
-    "waiting": lambda rnd, rows: Selection(statuses=(Status.WAITING,)),
+    "waiting": lambda rnd, rows: Selection(statuses=(Status.FAILED, Status.HELD)),
     "succeeded": lambda rnd, rows: Selection(statuses=(Status.SUCCEEDED,)),
     "dead and shop": lambda rnd, rows: Selection(statuses=(Status.DEAD,), shops=(_shop(rnd),)),
     "dead and topic": lambda rnd, rows: Selection(statuses=(Status.DEAD,), topics=(rnd.choice(TOPICS),)),
     "dead and time range": lambda rnd, rows: Selection(statuses=(Status.DEAD,), **_hours(rnd, rows, 6)),
     "succeeded and shop": lambda rnd, rows: Selection(statuses=(Status.SUCCEEDED,), shops=(_shop(rnd),)),
-    "error group": lambda rnd, rows: Selection(error_group=f"error-{rnd.randrange(ERRORS)}"),
+    "error group": lambda rnd, rows: Selection(error_groups=(f"error-{rnd.randrange(ERRORS)}",)),
 }
 
 

@@ -63,7 +63,7 @@ def selecting(function: F) -> F:
     """Adds the options of a selection, from its table of fields; `taken` turns them into one."""
     for field in reversed(FIELDS):
         # Statuses aren't a click.Choice: they may stand with commas between, as in the API, and `Selection.parse` names the words.
-        kind = click.Choice(list(field.choices)) if field.choices and not field.repeatable else None
+        kind = click.Choice([str(choice) for choice in field.choices]) if field.choices and not field.repeatable else None
         option = click.option(f"--{field.name.replace('_', '-')}", field.name, type=kind, multiple=field.repeatable, help=field.help)
         function = option(function)
         if field.attribute == "ids":

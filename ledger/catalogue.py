@@ -303,5 +303,5 @@ def _entry(row: tuple[Any, ...], group: str | None) -> Entry:
         return entry
     state, attempts, error_type, error_group, error_message = row[_WIDTH:]
     status = Status.PENDING if state is None else search.STATUSES[State(state)]
-    return msgspec.structs.replace(entry, status=status, attempts=attempts or 0, error_type=error_type or "", error_group=error_group or "",
-                   error_message=error_message or "")  # fmt: skip
+    return msgspec.structs.replace(entry, status=status, attempts=attempts or 0, error_type=error_type or "",
+                                   error_group=error_group or "", error_message=error_message or "")  # fmt: skip

@@ -30,6 +30,8 @@ class Transaction(ABC):
 
     lateral: ClassVar[bool]
     """Whether a query in FROM may refer to what stands before it there."""
+    stepwise_join: ClassVar[str]
+    """An inner join that is walked from left to right, whatever the planner thinks of the tables' sizes."""
     share_lock: ClassVar[str]
     """What makes a query keep its rows as they are until the transaction ends."""
 

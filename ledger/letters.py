@@ -16,7 +16,8 @@ from hooktape.ledger.checks import State
 from hooktape.ledger.database import Database, Transaction
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.positions import Overtaken, Place, move
-from hooktape.ledger.selection import Clock, Selection, Status
+from hooktape.ledger.search import STATUSES
+from hooktape.ledger.selection import Clock, Selection
 from hooktape.ledger.texts import clean
 from hooktape.schemas.event import Coordinates
 
@@ -262,7 +263,7 @@ def _letter(group: str, row: tuple[Any, ...]) -> Letter:
         # The index holds no signatures: whoever runs it verifies it.
         proof=Proof.SIGNED,
         kafka_topic=origin_topic or "", partition=origin_partition or 0, offset=origin_offset or 0, size=size or 0,
-        status=None if state is None else Status[State(state).name], attempts=attempts, error_type=error_type or "",
+        status=None if state is None else STATUSES[State(state)], attempts=attempts, error_type=error_type or "",
         error_group=error_group or "", error_message=message or "",
     )  # fmt: skip
     at = None if topic is None else Coordinates(topic, partition, offset)

@@ -24,6 +24,7 @@ _PARTITIONED = ("events", "outcomes", "lookups")
 
 class PostgresTransaction(Transaction):
     lateral: ClassVar[bool] = True
+    stepwise_join: ClassVar[str] = "JOIN"  # `step_by_index` sees to it
     share_lock: ClassVar[str] = " FOR SHARE"
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:

@@ -20,11 +20,9 @@ from typing import Any
 from hooktape.errors import UsageError
 from hooktape.ledger.checks import FAILED, State
 from hooktape.ledger.database import Transaction
-from hooktape.ledger.selection import Clock, Selection, Status
+from hooktape.ledger.selection import NO_ROW, Clock, Selection, Status
 
 _DAY = 86_400_000_000  # microseconds
-NO_ROW = frozenset({Status.PENDING, Status.NEVER_SEEN})
-"""What SQL can't tell apart: the group has no outcome. Its committed offsets say which of the two it is."""
 STATES = {Status.FAILED: State.WAITING, Status.HELD: State.BEHIND, Status.SUCCEEDED: State.SUCCEEDED, Status.STALE: State.STALE,
           Status.DEAD: State.DEAD, Status.DISCARDED: State.DISCARDED}  # fmt: skip
 STATUSES = {state: status for status, state in STATES.items()}
@@ -142,7 +140,7 @@ def compile(t: Transaction, selection: Selection, group: str | None,
         return None
     few = bool(selection.ids or selection.resources)
     by_outcome = _is_by_outcome(selection) and not few
-    query = Query(_tables(selection, group), outcomes=group is not None, clock=selection.clock, time=_TIMES[selection.clock],
+    query = Query(_tables(t, selection, group, by_outcome), outcomes=group is not None, clock=selection.clock, time=_TIMES[selection.clock],
                   lateral=t.lateral)  # fmt: skip
     query.params["grp"] = group
     if beyond is not None:
@@ -189,21 +187,22 @@ def of_ids(t: Transaction, ids: Sequence[bytes], group: str | None) -> Query | N
     days = _days(t)
     if not days:
         return None
-    return Query(_tables(Selection(), group), ["e.day IN :days", "e.id IN :ids"], {"grp": group, "days": days, "ids": list(ids)},
+    return Query(_tables(t, Selection(), group), ["e.day IN :days", "e.id IN :ids"], {"grp": group, "days": days, "ids": list(ids)},
                  group is not None)  # fmt: skip
 
 
-def _tables(selection: Selection, group: str | None) -> str:
+def _tables(t: Transaction, selection: Selection, group: str | None, by_outcome: bool = False) -> str:
     events = _OF_RESOURCES if selection.resources else "events e"
     if group is None:
         return events
-    # Only an event without an outcome needs the outer join; without it a search by status starts from the failures' index.
-    join = "JOIN" if _has_outcome(selection) else "LEFT JOIN"
+    # Only an event without an outcome needs the outer join. A search by status starts from the outcomes' index, any other from the
+    # events': an analysed SQLite would scan and sort whichever table is the smaller one.
+    join = "LEFT JOIN" if not _has_outcome(selection) else "JOIN" if by_outcome else t.stepwise_join
     return f"{events} {join} {_OUTCOME}"
 
 
 def _has_outcome(selection: Selection) -> bool:
-    return bool(selection.error_groups or selection.attempts) or (bool(selection.statuses) and NO_ROW.isdisjoint(selection.statuses))
+    return bool(selection.error_groups or selection.attempts) or (bool(selection.statuses) and not selection.takes_no_outcome)
 
 
 def _beyond(query: Query, places: Mapping[tuple[str, int], int]) -> None:
@@ -270,7 +269,7 @@ def _status(query: Query, selection: Selection) -> None:
     if states:
         terms.append("o.state IN :states")
         query.params["states"] = states
-    if not NO_ROW.isdisjoint(selection.statuses):
+    if selection.takes_no_outcome:
         terms.append("o.state IS NULL")
     if terms:
         query.terms.append(f"({' OR '.join(terms)})")

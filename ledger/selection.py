@@ -43,6 +43,10 @@ class Status(StrEnum):
     DISCARDED = "discarded"
 
 
+NO_ROW = (Status.PENDING, Status.NEVER_SEEN)
+"""What SQL can't tell apart: the group has no outcome. Its committed offsets say which of the two it is."""
+
+
 class Clock(StrEnum):
     """The time that `since` and `until` speak of."""
 
@@ -125,13 +129,18 @@ class Selection:
         return bool(self.statuses or self.error_groups or self.attempts)
 
     @property
+    def takes_no_outcome(self) -> bool:
+        """Whether a status that it asks for is that of events without an outcome."""
+        return any(status in NO_ROW for status in self.statuses)
+
+    @property
     def needs_tape(self) -> bool:
         """Whether SQL alone can't say what is selected: bodies and committed offsets lie on Kafka (`replayer.finding.Finder`)."""
-        return bool(self.where) or len(set(_NO_ROW).intersection(self.statuses)) == 1
+        return bool(self.where) or len(set(NO_ROW).intersection(self.statuses)) == 1
 
     def in_sql(self) -> "Selection":
         """What SQL can say of it: as much or more is selected, and whoever asks so sorts out the rest."""
-        without = tuple(dict.fromkeys(s for given in self.statuses for s in (_NO_ROW if given in _NO_ROW else (given,))))
+        without = tuple(dict.fromkeys(s for given in self.statuses for s in (NO_ROW if given in NO_ROW else (given,))))
         return replace(self, where="", statuses=without)
 
     def to_json(self) -> str:
@@ -208,8 +217,6 @@ def shop_domain(word: str) -> str:
     return word if "." in word else f"{word}.myshopify.com"
 
 
-# Both have no outcome.
-_NO_ROW = (Status.PENDING, Status.NEVER_SEEN)
 _NAMES = {name: field for field in FIELDS for name in (field.name, field.attribute)}
 # What lies in retry topics, in one word.
 _ALIASES = {"waiting": (Status.FAILED, Status.HELD)}

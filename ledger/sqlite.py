@@ -26,6 +26,7 @@ _PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE
 
 class SqliteTransaction(Transaction):
     lateral: ClassVar[bool] = False
+    stepwise_join: ClassVar[str] = "CROSS JOIN"
     share_lock: ClassVar[str] = ""  # one writer at a time in the whole file
 
     def __init__(self, connection: sqlite3.Connection) -> None:

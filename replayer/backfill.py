@@ -1,7 +1,5 @@
 """What a group needs whose past is brought to it, and how far back the tape reaches for that."""
 
-from dataclasses import replace
-
 from hooktape.errors import TopicMissing
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection
@@ -27,8 +25,7 @@ def reach(ledger: Ledger, selection: Selection) -> int | None:
 
     None: it reaches back far enough, or holds nothing at all of them. That nothing came before can't be told from that it's gone.
     """
-    wide = replace(selection, since=None, until=None, statuses=(), error_groups=(), attempts=None, where="")
-    oldest = ledger.catalogue.find(wide, limit=1)
+    oldest = ledger.catalogue.find(Selection(topics=selection.topics, shops=selection.shops), limit=1)
     if not oldest or selection.since is None or oldest[0].received_at <= selection.since + _SLACK:
         return None
     return oldest[0].received_at

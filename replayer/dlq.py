@@ -21,9 +21,10 @@ from hooktape.ledger.letters import BEGINNING, After, Letter, Poison
 from hooktape.ledger.selection import Selection, Status
 from hooktape.ledger.where import Where, compiled
 from hooktape.replayer import deaths
+from hooktape.replayer.batches import by_size
 from hooktape.replayer.catalogue import Cataloguer
 from hooktape.replayer.letters import LetterIndex
-from hooktape.replayer.planning import Begun, Plan, Progress, plan
+from hooktape.replayer.planning import Begun, Plan, Progress, known, plan
 from hooktape.schemas.event import Coordinates, Event
 from hooktape.settings import Settings
 from hooktape.tape import headers
@@ -34,8 +35,6 @@ from hooktape.tape.wire import Wire
 T = TypeVar("T")
 # As many as one statement of the ledger takes comfortably.
 _BATCH = 500
-# Bodies held at once: of the usual 4 KiB a whole batch, of the largest (8 MiB) two.
-_HELD_BYTES = 16 * 1024 * 1024
 NOTHING_NARROWS = "Nothing narrows the selection. To take every dead event, say so: --status dead."
 
 
@@ -148,7 +147,7 @@ class DeadLetters:
 
     def _judged(self, letters: Iterable[Letter], where: Where) -> Iterator[Letter]:
         """Those whose bodies match; what has none any more doesn't."""
-        for batch in _by_size(letters):
+        for batch in by_size(letters, _weight):
             records = self._records(batch)
             yield from (x for x in batch if x.key in records and where.matches(self._wire.decode(records[x.key].value).payload))
 
@@ -302,26 +301,27 @@ class DeadLetters:
                      limits: Limits = STANDARD, progress: Progress | None = None, begun: Begun | None = None) -> Plan:  # fmt: skip
         """Plans a job of the selected dead events; run it as any other. Nothing but the planned job is written.
 
-        A record is taken from its letter, which the topic keeps longer than the tape keeps the event, and otherwise from the tape.
-        Oldest event first, so that a resource's keep their order. Raises UsageError, NothingMatched.
+        As any plan does, it takes a record from the tape, or where that has lost it, from its letter. Oldest event first, so that a
+        resource's keep their order. Raises UsageError, NothingMatched.
         """
         if _state(selection) is not State.DEAD:
             raise UsageError("Only dead events are redriven. What was discarded is made dead again by `hooktape dlq restore`.")
         if selection.is_empty:
             raise UsageError(NOTHING_NARROWS)
-
-        def pages() -> Iterator[list[Entry]]:  # looked for once the plan has begun
-            yield from _batches([x.entry for x in self.chosen(selection)])
-
         return plan(cataloguer, self._ledger, self.group, selection, kind=Kind.REDRIVE, who=who, now=now, forced=forced, again=again,
-                    limits=limits, pages=pages(), progress=progress, begun=begun)  # fmt: skip
+                    limits=limits, pages=self._entries(selection), progress=progress, begun=begun)  # fmt: skip
+
+    def _entries(self, selection: Selection) -> Iterator[list[Entry]]:
+        for batch in _batches(self.chosen(selection)):
+            found = known(self._ledger, self.group, [letter.key for letter in batch])
+            yield [found.get(letter.key, letter.entry) for letter in batch]
 
     # ── taking away ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def export(self, selection: Selection) -> Iterator[dict[str, Any]]:
         """One object an event: its fields, its failure, its body as text, as base64 where that isn't UTF-8, or null where it's gone."""
         for page in self.pages(selection):
-            for batch in _by_size(page):
+            for batch in by_size(page, _weight):
                 records = self._records(batch)
                 for letter in batch:
                     yield self._exported(letter, records.get(letter.key))
@@ -382,20 +382,10 @@ def _places(places: Sequence[Coordinates] | None) -> str:
     return f"None of {', '.join(map(str, places[:5]))}" if places else "Nothing"
 
 
+def _weight(letter: Letter) -> int:
+    return letter.entry.size
+
+
 def _batches(items: Sequence[T]) -> Iterator[list[T]]:
     for start in range(0, len(items), _BATCH):
         yield list(items[start : start + _BATCH])
-
-
-def _by_size(letters: Iterable[Letter]) -> Iterator[list[Letter]]:
-    """Batches whose bodies fit into memory together, whatever their size."""
-    batch: list[Letter] = []
-    held = 0
-    for letter in letters:
-        if batch and held + letter.entry.size > _HELD_BYTES:
-            yield batch
-            batch, held = [], 0
-        batch.append(letter)
-        held += letter.entry.size
-    if batch:
-        yield batch

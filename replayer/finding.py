@@ -5,7 +5,7 @@ come (its group's committed offsets), and what its body holds (`where`), read fr
 So what it costs follows what the rest of the selection leaves, and memory holds one page.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -13,9 +13,9 @@ import msgspec
 from hooktape.errors import NotOurs
 from hooktape.ledger.catalogue import After, Entry
 from hooktape.ledger.ledger import Ledger
-from hooktape.ledger.search import NO_ROW
 from hooktape.ledger.selection import Selection, Status
 from hooktape.ledger.where import Where, compiled
+from hooktape.replayer.batches import by_size
 from hooktape.replayer.catalogue import Cataloguer, log_topics
 from hooktape.schemas.event import Coordinates
 from hooktape.settings import Settings
@@ -24,8 +24,6 @@ from hooktape.tape.reader import Partition
 from hooktape.tape.wire import Wire
 from hooktape.times import iso
 
-# Bodies held at once: of the usual 4 KiB a whole page, of the largest (8 MiB) two.
-_HELD_BYTES = 16 * 1024 * 1024
 # Webhook ids in one statement: SQLite takes 32,766 parameters, and each id is looked for in each of up to 92 days.
 _IDS = 250
 # A group so little behind is asked for by place, of which a page sorts all; one further behind by time, from its end.
@@ -162,7 +160,7 @@ class Finder:
             looked.events += len(kept)
             if selection.where:
                 where = compiled(selection.where)
-                kept = [e for batch in _batches(kept) for e in self._judged(batch, where, looked)]
+                kept = [e for batch in by_size(kept, lambda e: e.size) for e in self._judged(batch, where, looked)]
             yield After.of(page[-1]), len(page), kept
 
     def _catalogue(self, selection: Selection, group: str | None, after: After | None, limit: int, newest_first: bool,
@@ -191,7 +189,7 @@ class Finder:
             yield found[start : start + limit]
 
     def _passed(self, selection: Selection, group: str | None) -> Passed | None:
-        if group is None or (selection.statuses and NO_ROW.isdisjoint(selection.statuses)):
+        if group is None or (selection.statuses and not selection.takes_no_outcome):
             return None
         reader = self._cataloguer.reader
         return Passed(groups.committed(self._settings, group, reader.partitions(log_topics(self._settings, reader))))
@@ -222,16 +220,3 @@ class Finder:
 
 def _place(e: Entry) -> Coordinates:
     return Coordinates(e.kafka_topic, e.partition, e.offset)
-
-
-def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    batch: list[Entry] = []
-    held = 0
-    for e in entries:
-        if batch and held + e.size > _HELD_BYTES:
-            yield batch
-            batch, held = [], 0
-        batch.append(e)
-        held += e.size
-    if batch:
-        yield batch

@@ -1,6 +1,6 @@
 """Makes a plan: reads, decides, and writes a job that hasn't started. Its end is frozen: what is recorded later isn't in it.
 
-Replay, redrive and backfill are the same plan: they differ in where their events come from (`pages`) and in who kept the bodies.
+Replay, redrive and backfill are the same plan: they differ in where their events come from (`pages`).
 """
 
 import time
@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from hooktape import crash
 from hooktape.errors import HooktapeError, LedgerError, NotAllowed, NothingMatched, TopicMissing, UsageError
 from hooktape.ledger.catalogue import REPLAYABLE, Entry, Proof
@@ -17,7 +19,7 @@ from hooktape.ledger.checks import State
 from hooktape.ledger.handlers import Known
 from hooktape.ledger.items import RUN, START, Item, Row, Total
 from hooktape.ledger.jobs import STANDARD, Job, JobState, Kind, Limits
-from hooktape.ledger.keys import new_id
+from hooktape.ledger.keys import EventKey, new_id
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection
 from hooktape.replayer.catalogue import Cataloguer
@@ -73,8 +75,8 @@ class Plan:
 class _Group:
     """What a group's decisions are made from."""
 
-    def __init__(self, ledger: Ledger, reader: Reader, group: str, ends: Mapping[Partition, int] | None = None) -> None:
-        self._ledger, self._reader, self._group, self._ends = ledger, reader, group, ends or {}
+    def __init__(self, ledger: Ledger, reader: Reader, group: str) -> None:
+        self._ledger, self._reader, self._group = ledger, reader, group
         self._lows: dict[Partition, int] = {}
         self._topics: set[str] = set()
         self.handlers = ledger.handlers.of(group)
@@ -95,12 +97,10 @@ class _Group:
         letters = self._ledger.letters.of(self._group, [k for k in keys if states.get(k) is State.DEAD]) if states else {}
         newest = self._ledger.catalogue.newest_succeeded(self._group, entries)
         found: list[tuple[Candidate, Coordinates | None]] = []
-        lows, ends, refusing, none = self._lows, self._ends, self._refusing, 1 << 62
+        lows, refusing, none = self._lows, self._refusing, 1 << 62
         for key, e in zip(keys, entries, strict=True):
             letter = letters.get(key) if letters else None
-            place = (e.kafka_topic, e.partition)
-            # Beyond the end is what a letter says that is older than its topic, which was made anew.
-            kept = lows.get(place, none) <= e.offset < ends.get(place, none)
+            kept = e.offset >= lows.get((e.kafka_topic, e.partition), none)
             version = newest.get((e.shop, e.topic, e.resource or "")) if newest else None
             found.append((Candidate(states.get(key), kept or letter is not None, e.version, version, letter.redrives if letter else 0,
                                     e.topic in refusing, e.proof in REPLAYABLE), letter.at if letter and not kept else None))  # fmt: skip
@@ -115,9 +115,10 @@ def plan(cataloguer: Cataloguer, ledger: Ledger, group: str, selection: Selectio
     With `begun` the job is written at once, and otherwise with its first event. One that was written and comes to nothing is FAILED, and
     its note says why: that's all that those who wait for it elsewhere learn.
 
-    `pages` stands in for the search of the catalogue: what a dead-letter topic holds isn't always in it. The catalogue is brought up to
-    the tape's end first; what is recorded meanwhile isn't selected. Raises UsageError for an empty selection, NothingMatched,
-    NotAllowed when it's cancelled meanwhile, SettingsError for a group that can't be one, TapeUnavailable, LedgerUnavailable.
+    The catalogue and the index of letters are read on first; what is recorded meanwhile isn't selected. `pages` stands in for the
+    search of the catalogue, and is begun after that: what a dead-letter topic holds isn't always in it. Raises UsageError for an empty
+    selection, NothingMatched, NotAllowed when it's cancelled meanwhile, SettingsError for a group that can't be one, TapeUnavailable,
+    LedgerUnavailable.
     """
     check_group(group)
     if selection.is_empty:
@@ -157,7 +158,7 @@ def _fill(made: Plan, cataloguer: Cataloguer, ledger: Ledger, pages: Pages | Non
     ends = cataloguer.catch_up(progress=lambda done, of: progress("reading the tape", done, of))
     with suppress(TopicMissing):  # a group without a dead-letter topic has no letters
         cataloguer.letters.catch_up(group)
-    known = _Group(ledger, cataloguer.reader, group, ends)
+    of_group = _Group(ledger, cataloguer.reader, group)
     ranks = urgency(ledger.catalogue.newest_failures(group, URGENT))
     if pages is None:
         # Without a status to select by, the outcomes needn't be joined: they're looked up once, for the decision.
@@ -166,7 +167,7 @@ def _fill(made: Plan, cataloguer: Cataloguer, ledger: Ledger, pages: Pages | Non
     for page in pages:
         if not made.job.number:
             made.job = ledger.jobs.create(made.job)
-        rows, totals, shown = _rows(made, page, known, ranks, examples)
+        rows, totals, shown = _rows(made, page, of_group, ranks, examples)
         ledger.jobs.add_items(made.job, rows, totals)
         for decision, item in shown:
             made.examples.setdefault(decision, []).append(item)
@@ -178,7 +179,7 @@ def _fill(made: Plan, cataloguer: Cataloguer, ledger: Ledger, pages: Pages | Non
     if not ledger.jobs.amend(made.job.id, note=""):
         raise NotAllowed(f"The plan {made.job.id} was cancelled while it was made.")
     made.job = replace(made.job, note="", selected=made.selected)
-    made.handlers = known.reached(ledger.jobs.topics_to_run(made.job.id))
+    made.handlers = of_group.reached(ledger.jobs.topics_to_run(made.job.id))
 
 
 def planned(ledger: Ledger, job: Job, examples: int = 5) -> Plan:
@@ -191,14 +192,22 @@ def planned(ledger: Ledger, job: Job, examples: int = 5) -> Plan:
     return found
 
 
-def _rows(made: Plan, entries: Sequence[Entry], known: _Group, ranks: Mapping[str, int],
+def known(ledger: Ledger, group: str, keys: Sequence[EventKey]) -> dict[EventKey, Entry]:
+    """These events by the catalogue, or else by their letters: without a place on the tape then, since a header may claim any."""
+    catalogued = {e.key.id: e for e in ledger.catalogue.of_keys(keys)}
+    found = {key: catalogued[key.id] for key in keys if key.id in catalogued}
+    letters = ledger.letters.of(group, [key for key in keys if key not in found])
+    return found | {key: msgspec.structs.replace(x.entry, kafka_topic="", partition=0, offset=0) for key, x in letters.items()}
+
+
+def _rows(made: Plan, entries: Sequence[Entry], group: _Group, ranks: Mapping[str, int],
           examples: int) -> tuple[list[Row], list[Total], list[tuple[str, Item]]]:  # fmt: skip
     forced, again, seq, number = made.job.forced, made.job.again, made.selected, made.job.number
     totals: Counter[tuple[str, str, str]] = Counter()
     rows: list[Row] = []
     shown: list[tuple[str, Item]] = []
     more = Counter({decision: examples - len(items) for decision, items in made.examples.items()})
-    for e, (candidate, letter) in zip(entries, known.weigh(entries), strict=True):
+    for e, (candidate, letter) in zip(entries, group.weigh(entries), strict=True):
         seq += 1
         decision = _WORDS[decide(candidate, forced=forced, again=again)]
         place = seq + ranks[lane] if ranks and (lane := f"{e.shop}/{e.root}" if e.root else e.shop) in ranks else seq
@@ -231,16 +240,16 @@ STALE = 300.0
 
 
 def drift(ledger: Ledger, reader: Reader, job: Job, *, now: float) -> Drift:
-    """Decides again on the plan's first 20,000 events to run, and changes nothing. What the catalogue has forgotten counts as gone.
+    """Decides again on the plan's first 20,000 events to run, and changes nothing. What nothing knows any more counts as gone.
 
     Raises TapeUnavailable, LedgerUnavailable.
     """
-    known = _Group(ledger, reader, job.group)
+    of_group = _Group(ledger, reader, job.group)
     changes: Counter[tuple[str, str]] = Counter()
     looked_at, after = 0, job.published_seq
     while looked_at < _DRIFT and (items := ledger.jobs.items(job.id, decision=RUN, after_seq=after, limit=_PAGE)):
-        entries = ledger.catalogue.of_keys([item.key for item in items])
-        for candidate, _ in known.weigh(entries):
+        entries = list(known(ledger, job.group, [item.key for item in items]).values())
+        for candidate, _ in of_group.weigh(entries):
             now_says = decide(candidate, forced=job.forced, again=job.again).value
             if now_says != RUN:
                 changes[RUN, now_says] += 1

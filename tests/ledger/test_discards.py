@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from hooktape.ledger.checks import Check, Finish, State, Verdict
-from hooktape.ledger.items import Item
+from hooktape.ledger.items import START, Total
 from hooktape.ledger.jobs import Job, JobState, Kind
 from hooktape.ledger.keys import EventKey, event_id16
 from hooktape.ledger.ledger import Ledger
@@ -19,14 +19,14 @@ NOW = 1_000.0
 
 def job(ledger: Ledger, id_: str, *names: str, run: tuple[JobState, ...] = (JobState.RUNNING,), sent: int = 0, at: float = NOW) -> None:
     """A job of these events that has gone through these states; `sent` of its items are on Kafka."""
-    ledger.jobs.create(Job(id_, G, Kind.REDRIVE, Selection(statuses=(Status.DEAD,)), "fixed", "ana", at))
-    ledger.jobs.add_items(id_, [Item(i, entry(name).key, "t", 0, i, "orders/create", "s", "order/1", "run")
-                                for i, name in enumerate(names, 1)])  # fmt: skip
+    made = ledger.jobs.create(Job(id_, G, Kind.REDRIVE, Selection(statuses=(Status.DEAD,)), "fixed", "ana", at))
+    ledger.jobs.add_items(made, [(made.number, i, *entry(name).key, "t", 0, i, 9, 0, 1, "run") for i, name in enumerate(names, 1)],
+                          [Total("run", "orders/create", "s", len(names))])  # fmt: skip
     state = JobState.PLANNED
     for after in run:
         assert ledger.jobs.move(id_, {state}, after, at)
         state = after
-    ledger.jobs.published(id_, sent)
+    assert not sent or ledger.jobs.published(made, START, sent, sent)
 
 
 def dead(ledger: Ledger, *names: str) -> list[EventKey]:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pytest
 
 from hooktape.ledger.checks import IN_RETRY, Applied, Check, Finish, State, Verdict, Waiting
-from hooktape.ledger.items import Item
 from hooktape.ledger.jobs import Job, Kind
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
@@ -251,8 +250,8 @@ def test_a_new_generation_counts_its_failures_from_the_beginning(me: Owner) -> N
 @pytest.fixture
 def job(ledger: Ledger) -> Callable[[], dict[int, tuple[str | None, str | None]]]:
     """A job of three events, and what its items say."""
-    ledger.jobs.create(Job("job-1", G, Kind.REPLAY, Selection(topics=("orders/*",)), "why", "ada", 10.0))
-    ledger.jobs.add_items("job-1", [Item(n, key(f"e{n}"), "log", 1, n, "orders/create", "s", f"order/{n}", "run") for n in (1, 2, 3)])
+    made = ledger.jobs.create(Job("job-1", G, Kind.REPLAY, Selection(topics=("orders/*",)), "why", "ada", 10.0))
+    ledger.jobs.add_items(made, [(made.number, n, *key(f"e{n}"), "log", 1, n, 9, 1, 0, "run") for n in (1, 2, 3)], [])
     return lambda: {i.seq: (i.outcome, i.error) for i in ledger.jobs.items("job-1")}
 
 

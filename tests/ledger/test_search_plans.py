@@ -39,14 +39,21 @@ KINDS: dict[str, dict[str, object]] = {
     "shop and time": {"shops": ("s1",), "since": START + 5_000_000, "until": START + 2 * MICROS},
     "topic and time": {"topics": ("orders/create",), "since": START + 5_000_000, "until": START + 2 * MICROS},
     "dead": {"statuses": (Status.DEAD,)},
-    "dead or waiting": {"statuses": (Status.DEAD, Status.WAITING)},
+    "held": {"statuses": (Status.HELD,)},
+    "dead, failed or held": {"statuses": (Status.DEAD, Status.FAILED, Status.HELD)},
     "dead of a shop": {"statuses": (Status.DEAD,), "shops": ("s1",)},
     "dead of topics": {"statuses": (Status.DEAD,), "topics": ("orders/*",)},
     "dead in a time": {"statuses": (Status.DEAD,), "since": START + 5_000_000, "until": START + 2 * MICROS},
     "succeeded": {"statuses": (Status.SUCCEEDED,)},
     "succeeded of a shop": {"statuses": (Status.SUCCEEDED,), "shops": ("s1",)},
     "succeeded of topics": {"statuses": (Status.SUCCEEDED,), "topics": ("orders/*",)},
-    "error group": {"error_group": "e3"},
+    "error group": {"error_groups": ("e3",)},
+    "error groups": {"error_groups": ("e3", "e4")},
+    "attempts": {"attempts": 3},
+    "dead after attempts": {"statuses": (Status.DEAD,), "attempts": 3},
+    "no outcome": {"statuses": (Status.PENDING, Status.NEVER_SEEN)},
+    "no outcome in a shop": {"statuses": (Status.PENDING, Status.NEVER_SEEN), "shops": ("s1",)},
+    "no outcome or dead": {"statuses": (Status.PENDING, Status.NEVER_SEEN, Status.DEAD)},
 }  # fmt: skip
 # Few events by nature, which may be sorted.
 SORTED = {"resource", "resources of a shop", "id", "ids"}
@@ -95,19 +102,28 @@ def _fill(ledger: Ledger) -> None:
         rows.append(Entry(key, shop, TOPICS[n % 4], f"w{n}", resource, root, 5, at - 1000, at, "webhook", "log", n % 2, n, 900))
     assert ledger.catalogue.record(rows, {("log", 0): EVENTS}, {("log", 0): None})
     me = Owner(ledger)
-    states = [State.DEAD if n % 20 == 1 else State.WAITING if n % 50 == 2 else State.SUCCEEDED for n in range(EVENTS)]
-    ends = [Finish(r.key, state, 1, 0, me.epoch, r.topic, error_group=f"e{r.offset % 9}", error_type="KeyError", shop=r.shop,
-                   received_us=r.received_at) for r, state in zip(rows, states, strict=True)]  # fmt: skip
+    ends = [Finish(r.key, _state(r.offset), 1 + r.offset // 100 % 4, 0, me.epoch, r.topic, error_group=f"e{r.offset % 9}",
+                   error_type="KeyError", shop=r.shop, received_us=r.received_at) for r in rows if not _is_open(r.offset)]  # fmt: skip
     assert all(me.record(ends))
 
 
+def _state(n: int) -> State:
+    return State.DEAD if n % 20 == 1 else State.WAITING if n % 50 == 2 else State.BEHIND if n % 50 == 3 else State.SUCCEEDED
+
+
+def _is_open(n: int) -> bool:
+    """Whether the group has no outcome of it."""
+    return n % 7 == 4
+
+
 def _group(fields: dict[str, object]) -> str | None:
-    return "g" if "statuses" in fields or "error_group" in fields else None
+    return "g" if Selection(**fields).needs_group else None  # type: ignore[arg-type]
 
 
-def _plan(t: Transaction, ledger: Ledger, fields: dict[str, object], after: After | None) -> str:
+def _plan(t: Transaction, ledger: Ledger, fields: dict[str, object], after: After | None,
+          beyond: dict[tuple[str, int], int] | None = None) -> str:  # fmt: skip
     t.step_by_index()
-    query = search.compile(t, Selection(**fields), _group(fields))  # type: ignore[arg-type]
+    query = search.compile(t, Selection(**fields), _group(fields), beyond)  # type: ignore[arg-type]
     assert query is not None
     sql, params = query.page(COLUMNS, after.by(query.clock) if after else None, 20, True)
     if ledger.dialect == "sqlite":
@@ -131,6 +147,16 @@ def test_a_search_walks_an_index_and_sorts_no_more_than_pages(full: Ledger, kind
     else:
         assert "Seq Scan" not in text, text
         assert kind in SORTED or not _sorts_tables(text.splitlines()), text
+
+
+def test_what_lies_beyond_places_is_found_by_them(full: Ledger) -> None:
+    beyond = {("log", 0): EVENTS - 40, ("log", 1): EVENTS - 20}
+    text = full._database.read(lambda t: _plan(t, full, KINDS["no outcome"], None, beyond))
+    assert "kafka_offset" in text, text
+    assert "Seq Scan" not in text, text
+    assert not re.search(r"^SCAN [eo]\b", text, re.MULTILINE), text
+    found = full.catalogue.find(Selection(statuses=(Status.PENDING, Status.NEVER_SEEN)), "g", beyond=beyond)
+    assert [e.offset for e in found] == [n for n in range(EVENTS - 40, EVENTS) if _is_open(n) and n >= beyond["log", n % 2]] != []
 
 
 def _sorts_tables(lines: list[str]) -> list[str]:
@@ -177,5 +203,6 @@ def _holds(e: Entry, fields: dict[str, object]) -> bool:
         and (not pick.ids or e.webhook_id in pick.ids)
         and (pick.since is None or at >= pick.since) and (pick.until is None or at < pick.until)
         and (not pick.statuses or e.status in pick.statuses)
-        and (not pick.error_group or e.error_group == pick.error_group)
+        and (not pick.error_groups or e.error_group in pick.error_groups)
+        and (pick.attempts is None or e.attempts >= pick.attempts)
     )  # fmt: skip

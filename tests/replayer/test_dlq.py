@@ -1,3 +1,5 @@
+"""Dead letters by the commands, on a real Kafka."""
+
 import base64
 import json
 import time
@@ -7,13 +9,13 @@ import pytest
 
 from hooktape.errors import UsageError
 from hooktape.ledger.checks import State
-from hooktape.ledger.items import Item
 from hooktape.ledger.jobs import Job, JobState, Kind
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection, Status
 from hooktape.replayer.catalogue import Cataloguer
 from hooktape.replayer.dlq import DeadLetters
 from hooktape.replayer.figures import figures
+from hooktape.replayer.planning import drift
 from hooktape.settings import Settings
 from hooktape.tape import headers
 from hooktape.tape.names import Names
@@ -139,8 +141,6 @@ def test_an_export_holds_every_dead_event_and_binary_bodies_as_base64(tape: Sett
     assert rows[0]["error_stack"] == "line 1\nline 2"
 
 
-
-
 def test_what_the_catalogue_has_forgotten_is_listed_shown_redriven_and_exported(tape: Settings, ledger: Ledger, url: str) -> None:
     bury(tape, ledger, [event(1, webhook_id="b54557e4-bdd9-4b37")])  # its log holds nothing at that place
     (row,) = _json(tape, url, "dlq", "list", "--group", GROUP, "--json")
@@ -152,6 +152,20 @@ def test_what_the_catalogue_has_forgotten_is_listed_shown_redriven_and_exported(
     with Group(tape, url):
         answer = _json(tape, url, "dlq", "redrive", "--group", GROUP, "--id", row["webhook_id"], "--reason", "r", "--yes", "--json")
     assert answer["account"]["succeeded"] == 1
+
+
+def test_a_letter_that_claims_a_place_where_another_event_lies_is_redriven_itself(tape: Settings, ledger: Ledger, url: str) -> None:
+    record(tape, [event(i) for i in range(9)])  # one of them lies where the letter says that its event did: the topic was made anew
+    bury(tape, ledger, [event(100)])
+    with DeadLetters(tape, ledger, GROUP) as letters, Cataloguer(tape, ledger) as cataloguer:
+        plan = letters.plan_redrive(Selection(statuses=(Status.DEAD,)), cataloguer, who="ana", now=time.time())
+        assert plan.decisions == {"run": 1}
+        (item,) = ledger.jobs.items(plan.job.id)
+        assert (item.kafka_topic, item.offset) == (letters.topic, 0)
+        assert not drift(ledger, cataloguer.reader, plan.job, now=time.time())
+        expire(tape, letters.topic)
+        cataloguer.prune(time.time())
+        assert drift(ledger, cataloguer.reader, plan.job, now=time.time()).changes == {("run", "gone"): 1}
 
 
 def test_a_redrive_keeps_the_order_of_each_resource(tape: Settings, ledger: Ledger, url: str) -> None:
@@ -198,8 +212,8 @@ def test_an_events_history_tells_its_deaths_its_jobs_and_what_people_decided(dea
 
 
 def test_what_is_in_a_jobs_hands_is_left_there_and_said(dead: Settings, ledger: Ledger, url: str) -> None:
-    ledger.jobs.create(Job("job1", GROUP, Kind.REDRIVE, Selection(statuses=(Status.DEAD,)), "fixed", "ana", time.time()))
-    ledger.jobs.add_items("job1", [Item(1, event(0).key, "t", 0, 0, "orders/create", "s", "order/0", "run")])
+    job = ledger.jobs.create(Job("job1", GROUP, Kind.REDRIVE, Selection(statuses=(Status.DEAD,)), "fixed", "ana", time.time()))
+    ledger.jobs.add_items(job, [(job.number, 1, *event(0).key, "t", 0, 0, 9, 0, 1, "run")], [])
     ledger.jobs.move("job1", {JobState.PLANNED}, JobState.RUNNING, time.time())
     refused = cli(dead, url, "dlq", "discard", "--group", GROUP, "--id", "w000000", "--reason", "no", "--yes")
     assert (refused.exit_code, "on their way through job job1" in str(refused.exception)) == (4, True)
@@ -244,10 +258,10 @@ def test_restoring_after_retention_says_why_not(dead: Settings, ledger: Ledger, 
 
 
 def test_only_what_is_dead_or_discarded_has_letters_to_select(dead: Settings, ledger: Ledger) -> None:
-    with DeadLetters(dead, ledger, GROUP) as letters:
+    with DeadLetters(dead, ledger, GROUP) as letters, Cataloguer(dead, ledger) as cataloguer:
         with pytest.raises(UsageError, match="Dead letters are of dead events"):
             letters.page(Selection(statuses=(Status.SUCCEEDED,)))
         with pytest.raises(UsageError, match="dlq restore"):
-            letters.plan_redrive(Selection(statuses=(Status.DISCARDED,)), who="ana", now=time.time())
+            letters.plan_redrive(Selection(statuses=(Status.DISCARDED,)), cataloguer, who="ana", now=time.time())
         with pytest.raises(UsageError, match="Only what was discarded"):
             letters.discarded(Selection(statuses=(Status.DEAD,)))

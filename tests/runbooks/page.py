@@ -2,7 +2,8 @@
 
 In a page, a comment `<!-- world: … -->` says what happens outside (a deploy, an outage), and a `console` block holds what the operator
 types and gets. Ids, times and durations are other ones in each run: an id in the page stands for the id at the same place in
-the real output, here and in all later commands. A line `…` stands for any number of lines.
+the real output, here and in all later commands. A line `…` stands for any number of lines, `⋯` in a line for a word that differs from
+run to run.
 """
 
 import re
@@ -16,7 +17,7 @@ _ID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|\b[0-9a-f]{20}\b|\b(?=[0-9a-
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|\+00:00)?|\b1[7-9]\d{14}\b"
 _AMOUNT = r"\b\d+(?:[.,]\d+)*(?= ?(?:(?:ms|s|m|h|d|/s|KiB|MiB)\b|%))|(?<=@)\d+"
 _TOKEN = re.compile(f"(?P<id>{_ID})|(?P<time>{_TIME})|(?P<amount>{_AMOUNT})")
-ANY = "…"
+ANY, SOME = "…", "⋯"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Names:
 
     def drafted(self, line: str) -> str:
         """A command of a page that is being written: `@20`, `@16` and `@36` are the last ids of so many characters that were printed."""
-        return re.sub(r"@(16|20|36)\b", lambda m: next(page for page in reversed(self._real) if len(page) == int(m[1])), line)
+        return re.sub(r"@(16|20|36)\b", lambda m: next((page for page in reversed(self._real) if len(page) == int(m[1])), m[0]), line)
 
     def told(self, lines: Sequence[str]) -> list[str]:
         """Real output with the page's ids for those that the page has shown already."""
@@ -131,6 +132,8 @@ def _lines(page: list[str], real: list[str], bound: dict[str, str]) -> bool:
 
 
 def _line(page: str, real: str, bound: dict[str, str]) -> bool:
+    if SOME in page:
+        return re.fullmatch(r"\S+".join(re.escape(_TOKEN.sub("", part)) for part in page.split(SOME)), _TOKEN.sub("", real)) is not None
     ours, theirs = [*_TOKEN.finditer(page)], [*_TOKEN.finditer(real)]
     if _TOKEN.sub(lambda m: f"<{m.lastgroup}>", page) != _TOKEN.sub(lambda m: f"<{m.lastgroup}>", real):
         return False

@@ -21,6 +21,7 @@ from hooktape.ledger.ledger import Ledger
 from hooktape.local.processes import Service, stop_all
 from hooktape.local.shop.faults import Faults
 from hooktape.local.shop.server import LocalShop
+from hooktape.replayer.figures import figures
 from hooktape.settings import Secret, Settings
 from hooktape.tape import groups, topics
 from tests.runbooks.page import Act, Names, read, rewritten
@@ -88,6 +89,15 @@ class Stage:
                 service.check()
             assert time.monotonic() < deadline, f"waited {PATIENCE:g} s for {what}"
             time.sleep(0.05)
+
+    def caught_up(self) -> None:
+        """Waits until the group has committed all that is on the tape."""
+
+        def level() -> bool:
+            found = figures(self.settings, self.ledger, time.time())
+            return not any(lag.events for group in found.groups for lag in group.lag.values())
+
+        self.until(level, "the group to catch up")
 
     # ── the world ───────────────────────────────────────────────────────────────────────────────────────────────────
     def send(self, topic: str, body: Mapping[str, Any], *, shop: str = SHOP, triggered: str | None = None,

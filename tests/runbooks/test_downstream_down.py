@@ -1,5 +1,6 @@
 """docs/runbooks/downstream-down.md: an API that handlers call was down."""
 
+import time
 from pathlib import Path
 
 from tests.runbooks.stage import Stage, stage
@@ -36,7 +37,7 @@ def outage(world: Stage) -> None:
 def flood(world: Stage) -> None:
     for number in range(1010, 1100):
         world.order(number, shop=f"shop-{number % 4}.myshopify.com")
-    world.until(lambda: any(b.open for b in world.ledger.breakers.list(__import__("time").time(), "fulfilment")), "the breaker to open")
+    world.until(lambda: any(b.open for b in world.ledger.breakers.list(time.time(), "fulfilment")), "the breaker to open")
 
 
 def back(world: Stage) -> None:

@@ -51,6 +51,11 @@ def test_an_ellipsis_stands_for_any_lines() -> None:
     assert not names.agree(["a", "…", "z"], ["a", "b"])
 
 
+def test_dots_in_a_line_stand_for_one_word() -> None:
+    assert Names().agree(["⋯ succeeded since 2026-01-01T00:00Z"], ["18 succeeded since 2026-11-22T00:00Z"])
+    assert not Names().agree(["⋯ succeeded"], ["18 of 20 succeeded"])
+
+
 def test_columns_may_be_wider() -> None:
     assert Names().agree(["ID   STATE", "019aabbccddeeff01122   done"], ["ID  STATE", "019bbbbbbbbbbbbbbbbb  done"])
 

@@ -38,11 +38,13 @@ def test_after_two_hours_without_a_server_the_newest_state_of_everything_has_bee
             world.ingest()
             world.work()
             shop.change(10)
+            world.caught_up()
 
         def recorded(world: Stage) -> None:
             missing = {(name, change.version) for name, change in shop.shop.truth.missing().items()}
             wanted = {f"{name} {version}" for name, version in missing}
             world.until(lambda: wanted <= set(world.handled()), "what was recorded to be handled")
+            world.caught_up()
 
         try:
             world.play("server-down.md", {"an ordinary day": ordinary_day, "the server is down": outage, "the server is back": back,

@@ -23,7 +23,7 @@ ROUTED = {
     "replay backfill": ["POST /replays"],
     "replay run": ["GET /replays/{job_id}/drift", "POST /replays/{job_id}/run"],
     "replay list": ["GET /replays"],
-    "replay show": ["GET /replays/{job_id}", "GET /replays/{job_id}/items", "GET /replays/{job_id}/export", "GET /replays/{job_id}/progress"],
+    "replay show": ["GET /replays/{job_id}", *(f"GET /replays/{{job_id}}/{part}" for part in ("items", "export", "progress"))],
     "replay pause": ["POST /replays/{job_id}/pause"],
     "replay resume": ["POST /replays/{job_id}/resume"],
     "replay cancel": ["POST /replays/{job_id}/cancel"],

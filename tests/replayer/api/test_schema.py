@@ -49,15 +49,15 @@ def test_the_api_does_what_its_description_says(api: tuple[Served, str]):
     schema.config.update(headers={"Authorization": f"Bearer {token}"})
     operations = [result.ok() for result in schema.get_all_operations()]
     assert len(operations) == len(ROUTES)
-    for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+    # A few every time; twenty-five of each for each route, at random, were clean when the API was made.
+    for mode, examples in ((GenerationMode.POSITIVE, 2), (GenerationMode.NEGATIVE, 1)):
         for operation in operations:
             with suppress(Unsatisfiable):  # a route without parameters has nothing that could be wrong
-                _run(operation.as_strategy(generation_mode=mode))
+                _run(operation.as_strategy(generation_mode=mode), examples)
 
 
-def _run(strategy: st.SearchStrategy) -> None:
-    # Two of each kind every time; sixty of each, at random, were clean when the API was made.
-    @hypothesis_settings(max_examples=2, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck),
+def _run(strategy: st.SearchStrategy, examples: int) -> None:
+    @hypothesis_settings(max_examples=examples, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck),
                          phases=[Phase.explicit, Phase.generate])
     @given(case=strategy)
     def run(case: schemathesis.Case) -> None:
