@@ -179,12 +179,14 @@ def beside(settings: Settings, until: int, stop: "multiprocessing.synchronize.Ev
 
 async def measure(settings: Settings, url: str, seconds: float, *, replaying: bool) -> list[float]:
     """Milliseconds from arrival to handler of the live events, sorted."""
-    app, waits, started, done = App("latency"), list[float](), time.time(), asyncio.Event()
+    app, waits, started, done, replayed_one = App("latency"), list[float](), time.time(), asyncio.Event(), asyncio.Event()
     total, spawn = int(RATE * (seconds + WARM_UP)), multiprocessing.get_context("spawn")
     stop = spawn.Event()
 
     @app.on(TOPIC)
     async def handle(event: Event) -> None:
+        if event.replay is not None:
+            replayed_one.set()
         if event.replay is not None or event.received_us < started * 1e6:
             return
         now = time.time()
@@ -197,7 +199,8 @@ async def measure(settings: Settings, url: str, seconds: float, *, replaying: bo
         other = spawn.Process(target=beside, args=(settings, int(time.time() * 1e6), stop))
         if replaying:
             other.start()
-            await asyncio.sleep(3)  # it plans first
+            async with asyncio.timeout(60):
+                await replayed_one.wait()  # it plans first
         started = time.time()
         sender = spawn.Process(target=send, args=(url, RATE, seconds + WARM_UP))
         sender.start()

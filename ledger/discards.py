@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from hooktape.ledger.audit import append
 from hooktape.ledger.checks import State
 from hooktape.ledger.database import Transaction
-from hooktape.ledger.items import RUN
 from hooktape.ledger.jobs import JobState
 from hooktape.ledger.keys import EventKey, shown
 from hooktape.ledger.letters import NEWEST
@@ -94,13 +93,12 @@ def _held(t: Transaction, group: str, keys: Sequence[EventKey], now: float) -> d
     started = [id_ for id_, state in jobs if state != JobState.PLANNED]
     if not started or not keys:
         return {}
-    # By id alone: a job may know the event by the day of a copy of it.
-    days = sorted({key.day + near for key in keys for near in (-1, 0, 1)})
+    # By id alone: a job may know the event by the day of a copy of it. Among what is open, which its index tells by itself.
     found = {id_: job for job, id_ in t.rows(
-        """SELECT j.id, i.id FROM replay_items i JOIN jobs j ON j.number = i.job
-           WHERE j.id IN :jobs AND i.day IN :days AND i.id IN :ids AND i.decision = :run AND i.outcome IS NULL
+        """SELECT j.id, i.id FROM jobs j JOIN replay_items i ON j.number = i.job
+           WHERE j.id IN :jobs AND i.id IN :ids AND i.decision = 'run' AND i.outcome IS NULL
                AND (j.ended_at IS NULL OR j.ended_at >= :lately OR i.seq <= j.published_seq)""",
-        {"jobs": started, "days": days, "ids": [key.id for key in keys], "run": RUN, "lately": now - _LAST_BATCH_SECONDS})}  # fmt: skip
+        {"jobs": started, "ids": [key.id for key in keys], "lately": now - _LAST_BATCH_SECONDS})}  # fmt: skip
     return {key: found[key.id] for key in keys if key.id in found}
 
 

@@ -110,10 +110,22 @@ class Total(NamedTuple):
     events: int
 
 
+class Ending(NamedTuple):
+    """What became of a job's event. `seq` as its record bears it; None where nobody knows it: the job's open events are looked through."""
+
+    job_id: str
+    key: EventKey
+    outcome: str
+    error: str = ""
+    seq: int | None = None
+
+
 _JOB = "(SELECT number FROM jobs WHERE id = :job_id)"
-SETTLE = f"""
+# The id too: a record may bear any number.
+_SETTLE = f"""
     UPDATE replay_items SET outcome = :outcome, error = :error
     WHERE job = {_JOB} AND id = :id AND outcome IS NULL AND decision = 'run'"""
+_SETTLE_AT = f"{_SETTLE} AND seq = :seq"
 _COLUMNS = "job, seq, day, id, kafka_topic, kafka_partition, kafka_offset, size, proven, redrives, decision"
 _TYPES = ("integer", "bigint", "integer", "bytes", "text", "integer", "bigint", "integer", "smallint", "integer", "text")
 
@@ -133,7 +145,7 @@ def to_send(t: Transaction, job: int, after: int, limit: int) -> list[ToSend]:
     rows = t.rows("""SELECT seq, day, id, kafka_topic, kafka_partition, kafka_offset, size, proven, redrives, outcome FROM replay_items
                      WHERE job = :job AND seq > :after AND decision = 'run' ORDER BY seq LIMIT :limit""",
                   {"job": job, "after": after, "limit": limit})  # fmt: skip
-    return [ToSend(*row) for row in rows]
+    return list(map(ToSend._make, rows))
 
 
 def read(t: Transaction, job: int, terms: str, params: Mapping[str, object]) -> list[Item]:
@@ -144,22 +156,31 @@ def read(t: Transaction, job: int, terms: str, params: Mapping[str, object]) -> 
     return [Item(seq, EventKey(day, id_), *rest) for seq, day, id_, *rest in rows]
 
 
-def settle(t: Transaction, outcomes: Sequence[tuple[str, EventKey, str, str]]) -> int:
-    """Gives items their outcome: (job id, key, outcome, error). The first one stays. Returns how many got theirs now."""
-    return t.many(SETTLE, [outcome_of(*outcome) for outcome in outcomes])
+def settle(t: Transaction, endings: Sequence[Ending]) -> int:
+    """Gives items their outcome. The first one stays. Returns how many got theirs now."""
+    by_statement: dict[str, list[dict[str, Any]]] = {}
+    for sql, params in map(settling, endings):
+        by_statement.setdefault(sql, []).append(params)
+    return sum(t.many(sql, params) for sql, params in by_statement.items())
 
 
-def outcome_of(job_id: str, key: EventKey, outcome: str, error: str) -> dict[str, Any]:
-    """The parameters of SETTLE."""
-    return {"job_id": job_id, "id": key.id, "outcome": outcome, "error": clean(error, 1024) or None}
+def settling(ending: Ending) -> tuple[str, dict[str, Any]]:
+    """The statement that gives an item its outcome, and its parameters."""
+    params = {"job_id": ending.job_id, "id": ending.key.id, "outcome": ending.outcome, "error": clean(ending.error, 1024) or None}
+    return (_SETTLE, params) if ending.seq is None else (_SETTLE_AT, params | {"seq": ending.seq})
 
 
-def settled(t: Transaction, job_id: str, keys: Sequence[EventKey]) -> set[EventKey]:
-    """Which of these have their outcome in the job."""
-    found = {id_ for (id_,) in t.rows(
-        f"SELECT id FROM replay_items WHERE job = {_JOB} AND id IN :ids AND outcome IS NOT NULL",
-        {"job_id": job_id, "ids": [k.id for k in keys]})}  # fmt: skip
-    return {key for key in keys if key.id in found}
+def settled(t: Transaction, job_id: str, wanted: Sequence[tuple[EventKey, int | None]]) -> set[EventKey]:
+    """Which of these (key, seq as in `Ending`) have their outcome in the job."""
+    found: set[bytes] = set()
+    by_column: dict[str, list[Any]] = {"seq": [seq for _, seq in wanted if seq is not None],
+                                       "id": [key.id for key, seq in wanted if seq is None]}  # fmt: skip
+    for column, values in by_column.items():
+        if values:
+            found.update(id_ for (id_,) in t.rows(
+                f"SELECT id FROM replay_items WHERE job = {_JOB} AND {column} IN :values AND outcome IS NOT NULL",
+                {"job_id": job_id, "values": values}))  # fmt: skip
+    return {key for key, _ in wanted if key.id in found}
 
 
 def open_up_to(t: Transaction, job: int, seq: int) -> int:

@@ -1,6 +1,6 @@
 """A group's memory: what became of its events. The deduplication is here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from hooktape.ledger import discards, failures, windows
@@ -8,7 +8,7 @@ from hooktape.ledger.checks import FAILED, IN_RETRY, Applied, Check, Checked, Fi
 from hooktape.ledger.database import Database, Transaction
 from hooktape.ledger.discards import Changed, Deed
 from hooktape.ledger.failures import ErrorGroup, Failure
-from hooktape.ledger.items import FAILED_AGAIN, SETTLE, SUCCEEDED, outcome_of, settle, settled
+from hooktape.ledger.items import FAILED_AGAIN, SUCCEEDED, Ending, settle, settled, settling
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ownership import owned
 from hooktape.ledger.texts import clean
@@ -89,8 +89,8 @@ class Outcomes:
         return self._database.write(lambda t: finish_in(t, group, owner, finishes, now),
                                     days={f.key.day for f in finishes}) if finishes else []  # fmt: skip
 
-    def note_skips(self, group: str, skips: Sequence[tuple[str, EventKey, str, str]]) -> None:
-        """For replayed records that weren't run: (generation, key, outcome, reason). An item's first outcome stays."""
+    def note_skips(self, group: str, skips: Sequence[Ending]) -> None:
+        """For replayed records that weren't run; the generation is the job's id. An item's first outcome stays."""
         self._database.write(lambda t: settle(t, skips))
 
     def waiting(self, group: str, partition: int) -> list[Waiting]:
@@ -100,8 +100,8 @@ class Outcomes:
 
     def states(self, group: str, keys: Sequence[EventKey]) -> dict[EventKey, State]:
         """The state of those events that the group has met."""
-        rows = self._database.read(lambda t: _rows(t, group, keys))
-        return {key: row.state for key in keys if (row := _near(rows, key))}
+        rows = self._database.read(lambda t: _rows(t, group, keys, _met(t, group, keys)))
+        return {key: row.state for key in keys if (row := _near(rows, key))} if rows else {}
 
     def applied(self, group: str, handler: str, resources: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
         """(shop, resource) → highest version that the handler applied (microseconds), for those that it has."""
@@ -194,7 +194,7 @@ def statements(group: str, f: Finish, now: float) -> list[Statement]:
     if f.version is not None:
         found.append((_APPLY, _version(group, f.version)))
     if f.generation and f.state in _ITEM_OUTCOMES:
-        found.append((SETTLE, outcome_of(*_item(f))))
+        found.append(settling(_item(f)))
     return found
 
 
@@ -228,14 +228,23 @@ def _stands(t: Transaction, group: str, f: Finish) -> bool:
     return row is not None and (row.state, row.attempts, row.generation, row.epoch) == (f.state, f.attempts, f.generation, f.epoch)
 
 
-def _rows(t: Transaction, group: str, keys: Sequence[EventKey]) -> _Rows:
-    """The rows of these events, on their day or the ones beside it: id → day → row."""
+def _met(t: Transaction, group: str, keys: Sequence[EventKey]) -> set[int]:
+    """The days, those beside the keys' included, of which the group has outcomes: each look into another would cost as much as one
+    that finds something. Worth its own statement for thousands of keys."""
+    days = sorted({key.day + near for key in keys for near in _NEAR})
+    return {day for day in days if t.row("SELECT 1 FROM outcomes WHERE day = :day AND grp = :grp LIMIT 1", {"day": day, "grp": group})}
+
+
+def _rows(t: Transaction, group: str, keys: Sequence[EventKey], met: Collection[int] | None = None) -> _Rows:
+    """The rows of these events, on their day or the ones beside it (of these only `met`, if it's known): id → day → row."""
     by_days: dict[int, list[bytes]] = {}
     for key in keys:
         by_days.setdefault(key.day, []).append(key.id)
     found: _Rows = {}
     for of_day, ids in by_days.items():
-        days = [of_day + near for near in _NEAR]
+        days = [day for day in (of_day + near for near in _NEAR) if met is None or day in met]
+        if not days:
+            continue
         for day, id_, state, *rest in t.rows(_LOOK, {"grp": group, "days": days, "ids": ids}):
             found.setdefault(id_, {})[day] = Row(EventKey(day, id_), State(state), *rest)
     return found
@@ -247,11 +256,11 @@ def _near(rows: _Rows, key: EventKey) -> Row | None:
 
 
 def _settled(t: Transaction, checks: Sequence[Check]) -> set[tuple[str, EventKey]]:
-    by_generation: dict[str, list[EventKey]] = {}
+    by_generation: dict[str, list[tuple[EventKey, int | None]]] = {}
     for check in checks:
         if check.generation:
-            by_generation.setdefault(check.generation, []).append(check.key)
-    return {(generation, key) for generation, keys in by_generation.items() for key in settled(t, generation, keys)}
+            by_generation.setdefault(check.generation, []).append((check.key, check.seq))
+    return {(generation, key) for generation, wanted in by_generation.items() for key in settled(t, generation, wanted)}
 
 
 def _waiting(day: int, id_: bytes, lane: bytes | None, seq: int, delay: float, due: float, *origin: Any) -> Waiting:
@@ -284,8 +293,8 @@ def _version(group: str, v: Applied) -> Mapping[str, Any]:
     return {"grp": group, "handler": v.handler, "shop": clean(v.shop), "resource": clean(v.resource), "version": v.version_micros}
 
 
-def _item(f: Finish) -> tuple[str, EventKey, str, str]:
-    return f.generation, f.key, _ITEM_OUTCOMES[f.state], f.error_message
+def _item(f: Finish) -> Ending:
+    return Ending(f.generation, f.key, _ITEM_OUTCOMES[f.state], f.error_message, f.seq)
 
 
 def _highest(finishes: Sequence[Finish]) -> Iterable[Applied]:

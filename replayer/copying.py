@@ -1,5 +1,7 @@
 """What of a record goes into the replay lane: the value as it lies, its key, foreign headers as they were, and the replay's mark. Pure."""
 
+from collections.abc import Mapping
+
 from hooktape.errors import NotOurs
 from hooktape.ledger.items import ToSend
 from hooktape.replayer.deciding import Decision
@@ -12,8 +14,10 @@ from hooktape.tape.bulk import Outgoing
 from hooktape.tape.wire import Wire
 
 # What of a record's own headers stays on a replayed one; where a dead letter's event lies on the tape, only the letter knows.
-_KEPT = frozenset({headers.SHOP, headers.TOPIC, headers.WEBHOOK_ID, headers.SOURCE, headers.RELABELLED, headers.ORIGIN_TOPIC,
-                   headers.ORIGIN_PARTITION, headers.ORIGIN_OFFSET})  # fmt: skip
+_TAPE = frozenset({headers.SHOP, headers.TOPIC, headers.WEBHOOK_ID, headers.SOURCE, headers.RELABELLED})
+_KEPT = _TAPE | {headers.ORIGIN_TOPIC, headers.ORIGIN_PARTITION, headers.ORIGIN_OFFSET}
+
+_Own = Mapping[str, str | bytes | None]
 
 # Of bodies at once: held three times (read ahead, being sent, in the producer's queue).
 _BYTES = 8 * MIB
@@ -36,8 +40,9 @@ class Copier:
 
     def copy(self, item: ToSend, key: bytes | None, value: bytes | None, raw: headers.Packed) -> Outgoing | tuple[str, str]:
         """The record to send, or (outcome, error) when it mustn't be."""
-        if item.proven and value is not None and _id(raw) == item.id:
-            return value, key, self._headers(item, raw)
+        own = dict(raw)
+        if item.proven and value is not None and _id(own) == item.id:
+            return value, key, self._headers(item, raw, own)
         try:
             event = self._wire.decode(value)
         except NotOurs as error:
@@ -47,26 +52,24 @@ class Copier:
         if self._verifier is not None and (finding := examine(event, self._verifier, self._known)) not in FINE:
             return Decision.UNVERIFIED.value, f"its signature: {finding.value.replace('_', ' ')}"
         assert value is not None  # decoded above
-        return value, key, self._headers(item, raw)
+        return value, key, self._headers(item, raw, own)
 
-    def _headers(self, item: ToSend, raw: headers.Packed) -> headers.Packed:
-        kept = [pair for pair in raw if pair[0] in _KEPT or not pair[0].startswith("hooktape-")]
-        if not any(name == headers.ORIGIN_TOPIC for name, _ in kept):
-            kept += ((headers.ORIGIN_TOPIC, item.kafka_topic.encode()), (headers.ORIGIN_PARTITION, b"%d" % item.partition),
-                     (headers.ORIGIN_OFFSET, b"%d" % item.offset))  # fmt: skip
+    def _headers(self, item: ToSend, raw: headers.Packed, own: _Own) -> headers.Packed:
+        # Most records bear what ingest wrote and nothing else.
+        plain = own.keys() <= _TAPE
+        made = raw if plain else [pair for pair in raw if pair[0] in _KEPT or not pair[0].startswith("hooktape-")]
+        if plain or headers.ORIGIN_TOPIC not in own:
+            made = [*made, (headers.ORIGIN_TOPIC, item.kafka_topic), (headers.ORIGIN_PARTITION, str(item.partition)),
+                    (headers.ORIGIN_OFFSET, str(item.offset))]  # fmt: skip
+        made = [*made, *self._mark, (headers.REPLAY_SEQ, str(item.seq))]
         if item.redrives:
-            kept.append((headers.REDRIVES, b"%d" % item.redrives))
-        return kept + self._mark
+            made.append((headers.REDRIVES, str(item.redrives)))
+        return made
 
 
-def _id(raw: headers.Packed) -> bytes | None:
+def _id(own: _Own) -> bytes | None:
     """The event's id by the record's headers: enough to know a record again that was verified when it was catalogued."""
-    shop = webhook_id = None
-    for name, value in raw:
-        if name == headers.SHOP:
-            shop = value
-        elif name == headers.WEBHOOK_ID:
-            webhook_id = value
+    shop, webhook_id = own.get(headers.SHOP), own.get(headers.WEBHOOK_ID)
     return event_id16(shop.decode(), webhook_id.decode()) if isinstance(shop, bytes) and isinstance(webhook_id, bytes) else None
 
 

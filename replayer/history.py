@@ -8,7 +8,7 @@ from hooktape.errors import NothingMatched, UsageError
 from hooktape.ledger.catalogue import Entry
 from hooktape.ledger.ledger import Ledger
 from hooktape.replayer.naming import webhook
-from hooktape.schemas.event import EventKey
+from hooktape.schemas.event import Coordinates
 
 _JOBS = 200
 
@@ -48,9 +48,14 @@ def outcomes(ledger: Ledger, entry: Entry, groups: Iterable[str]) -> list[Outcom
 
 def replays(ledger: Ledger, entry: Entry) -> list[dict[str, Any]]:
     """The latest jobs that selected the event, with what was decided and what came of it."""
-    key, found = EventKey(*entry.key), []
+    found = []
+    places: dict[str, list[Coordinates]] = {}
     for job in ledger.jobs.list(_JOBS):
-        for item in ledger.jobs.of_event(job.id, key):
+        if job.group not in places:
+            letters = ledger.letters.all_of(job.group, entry.key.id)
+            of_letters = [at for letter in letters for at in (letter.origin, letter.at) if at is not None]
+            places[job.group] = list(dict.fromkeys([Coordinates(entry.kafka_topic, entry.partition, entry.offset), *of_letters]))
+        for item in ledger.jobs.of_event(job.id, entry.key.id, places[job.group]):
             found.append({"id": job.id, "kind": str(job.kind), "group": job.group, "who": job.who, "reason": job.reason,
                           "decision": item.decision, "outcome": item.outcome, "error": item.error})  # fmt: skip
     return found

@@ -102,8 +102,9 @@ class _Group:
             letter = letters.get(key) if letters else None
             kept = e.offset >= lows.get((e.kafka_topic, e.partition), none)
             version = newest.get((e.shop, e.topic, e.resource or "")) if newest else None
+            sound = e.proof is Proof.VERIFIED or e.proof in REPLAYABLE  # the first is what most are, and costs nothing to say
             found.append((Candidate(states.get(key), kept or letter is not None, e.version, version, letter.redrives if letter else 0,
-                                    e.topic in refusing, e.proof in REPLAYABLE), letter.at if letter and not kept else None))  # fmt: skip
+                                    e.topic in refusing, sound), letter.at if letter and not kept else None))  # fmt: skip
         return found
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 
 from hooktape import crash, log
 from hooktape.errors import LedgerUnavailable, NotAllowed, TapeUnavailable
-from hooktape.ledger.items import Account, ToSend
+from hooktape.ledger.items import Account, Ending, ToSend
 from hooktape.ledger.jobs import ENDED, Job, JobState
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
@@ -225,7 +225,7 @@ class Runner:
 
     def _read(self, copier: Copier, taker: Taker, items: list[ToSend]) -> _Window:
         messages = self._patiently(lambda: taker.take([item[3:6] for item in items]))
-        refused: list[tuple[EventKey, str, str]] = []
+        refused: list[Ending] = []
         records: list[Outgoing | None] = []
         for item, message in zip(items, messages, strict=True):
             if item.outcome is not None:
@@ -236,12 +236,12 @@ class Runner:
             else:
                 made = copier.copy(item, message.key(), message.value(), message.headers() or [])  # type: ignore[arg-type]
             if len(made) == 2:
-                refused.append((EventKey(item.day, item.id), *made))
+                refused.append(Ending(self._job.id, EventKey(item.day, item.id), *made, item.seq))
                 records.append(None)
             else:
                 records.append(made)
         if refused:
-            self._patiently(lambda: self._ledger.jobs.settle(self._job.id, refused))
+            self._patiently(lambda: self._ledger.jobs.settle(refused))
         return _Window(items, records)
 
     def _send(self, bulk: Bulk, window: _Window) -> None:

@@ -39,12 +39,16 @@ class Coordinates(NamedTuple):
 
 
 class Replay(msgspec.Struct, frozen=True):
-    """Why a handler sees an event again: the replay's id, its reason, who asked, and whether finished events run too."""
+    """Why a handler sees an event again: the replay's id, its reason, who asked, and whether finished events run too.
+
+    `seq` is the event's place in the job, by which its outcome is told to the job; None for an offset reset, which has no account.
+    """
 
     id: str
     reason: str = ""
     who: str = ""
     forced: bool = False
+    seq: int | None = None
 
 
 class EventKey(NamedTuple):

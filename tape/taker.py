@@ -84,9 +84,11 @@ class Taker:
         spot = self._spots.get(partition)
         missing = []
         for offset, index in offsets.items():
-            message = spot.kept.get(offset) if spot is not None else None
+            message = spot.kept.pop(offset, None) if spot is not None else None
             if message is None:
                 missing.append(offset)
+            else:
+                self._weight -= len(message)
             found[index] = message
         missing.sort(reverse=True)
         return missing
@@ -128,9 +130,11 @@ class Taker:
                     index = wanted[partition].get(offset - 1) if partition in wanted else None
                     if index is not None:
                         found[index] = message
-                    self._keep(spot, offset - 1, message)
+                    else:
+                        self._keep(spot, offset - 1, message)
                 spot.next = offset
-                self._advance(partition, spot, reading)
+            for partition in [*reading]:
+                self._advance(partition, reading)
             if self._weight > _KEPT_BYTES:
                 self._pause_all_but(reading)
 
@@ -148,10 +152,8 @@ class Taker:
             raise TapeUnavailable(f"{partition[0]}/{partition[1]} can't be read: {error.str()}")
         return None
 
-    def _advance(self, partition: Partition, spot: _Spot, reading: dict[Partition, list[int]]) -> None:
-        left = reading.get(partition)
-        if left is None:
-            return
+    def _advance(self, partition: Partition, reading: dict[Partition, list[int]]) -> None:
+        spot, left = self._spots[partition], reading[partition]
         while left and left[-1] < spot.next:
             left.pop()
         if not left:
@@ -160,8 +162,8 @@ class Taker:
             self._go_to(partition, left[-1])
 
     def _keep(self, spot: _Spot, offset: int, message: Message) -> None:
-        spot.kept[offset] = message
-        self._weight += len(message)
+        if spot.kept.setdefault(offset, message) is message:  # else it was read before a seek backwards
+            self._weight += len(message)
 
     def _forget(self, partition: Partition, below: int) -> None:
         spot = self._spots[partition]

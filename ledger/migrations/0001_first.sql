@@ -266,9 +266,12 @@ CREATE TABLE replay_items (
     error TEXT,
     PRIMARY KEY (job, seq)
 ) {clustered};
-CREATE INDEX replay_items_event ON replay_items (job, id);
--- A running job is counted by what is open and by what ended in any way but the usual one: both are few beside its items.
-CREATE INDEX replay_items_open ON replay_items (job, seq) WHERE outcome IS NULL AND decision = 'run';
+-- Records bear their `seq`, and by it they are settled. An event's item is found by its place on Kafka, which grows as a plan is written:
+-- an index of ids, scattered as they are, took as long as all the rest of the row.
+CREATE INDEX replay_items_place ON replay_items (job, kafka_partition, kafka_offset);
+-- A running job is counted by what is open and by what ended in any way but the usual one: both are few beside its items. The index
+-- names what its rows have in common, too, or SQLite passes it by and walks along the whole job; the id is for looking at.
+CREATE INDEX replay_items_open ON replay_items (job, decision, outcome, seq, id) WHERE outcome IS NULL AND decision = 'run';
 CREATE INDEX replay_items_odd ON replay_items (job, outcome, seq) WHERE outcome IS NOT NULL AND outcome <> 'succeeded';
 
 -- What the plan decided, counted once: the account of millions of events must not begin by counting them.

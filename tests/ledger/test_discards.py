@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from hooktape.ledger.checks import Check, Finish, State, Verdict
-from hooktape.ledger.items import START, Total
+from hooktape.ledger.items import START, Ending, Total
 from hooktape.ledger.jobs import Job, JobState, Kind
 from hooktape.ledger.keys import EventKey, event_id16
 from hooktape.ledger.ledger import Ledger
@@ -98,7 +98,7 @@ def test_what_is_in_a_jobs_hands_is_neither_discarded_nor_restored(
 def test_an_event_whose_job_has_its_outcome_is_free(ledger: Ledger) -> None:
     a, b = dead(ledger, "a", "b")
     job(ledger, "j1", "a", "b", sent=2)
-    ledger.jobs.settle("j1", [(a, "failed_again", "KeyError")])
+    ledger.jobs.settle([Ending("j1", a, "failed_again", "KeyError")])
     changed = ledger.outcomes.discard(G, [a, b], "ana", "no", NOW)
     assert (changed.done, changed.held) == ((a,), {b: "j1"})
 

@@ -7,11 +7,12 @@ import pytest
 from hooktape.errors import LedgerError, UsageError
 from hooktape.ledger.checks import State, Verdict
 from hooktape.ledger.handlers import Known
-from hooktape.ledger.items import START, Account, Row, Total
+from hooktape.ledger.items import START, Account, Ending, Row, Total
 from hooktape.ledger.jobs import ENDED, MOVES, Job, JobState, Kind, Limits
 from hooktape.ledger.keys import new_id
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection, Status
+from hooktape.schemas.event import Coordinates
 
 from .conftest import Owner, key
 
@@ -130,7 +131,8 @@ def test_every_selected_event_stands_in_exactly_one_place_of_the_account(ledger:
         me.end("e3", State.WAITING, generation="job-1"),
     ]
     assert me.record(ends) == [True] * 3
-    ledger.outcomes.note_skips("g", [("job-1", key("e4"), "stale", "newer 12:00 was applied"), ("job-1", key("e7"), "stale", "not to run")])
+    ledger.outcomes.note_skips("g", [Ending("job-1", key("e4"), "stale", "newer 12:00 was applied", 4),
+                                        Ending("job-1", key("e7"), "stale", "not to run", 7)])
     account = ledger.jobs.account("job-1")
     assert account == ledger.jobs.account("job-1", counted=True)
     assert account == Account(8, {"done": 1, "superseded": 1}, 1, 1, {"stale": 1}, in_flight=2, not_sent=1)
@@ -161,9 +163,25 @@ def test_what_handlers_a_group_has_is_what_its_last_worker_told(ledger: Ledger) 
 
 def test_the_first_outcome_of_an_item_stays(ledger: Ledger) -> None:
     add(ledger, 1)
-    assert ledger.jobs.settle("job-1", [(key("e1"), "gone", "out of retention")]) == 1
-    assert ledger.jobs.settle("job-1", [(key("e1"), "succeeded", "")]) == 0
+    assert ledger.jobs.settle([Ending("job-1", key("e1"), "gone", "out of retention")]) == 1
+    assert ledger.jobs.settle([Ending("job-1", key("e1"), "succeeded")]) == 0
     assert ledger.jobs.items("job-1")[0].outcome == "gone"
+
+
+def test_an_item_is_settled_by_its_place_in_the_job_only_for_the_event_that_is_planned_there(ledger: Ledger) -> None:
+    add(ledger, -5, 1, 2)
+    assert ledger.jobs.settle([Ending("job-1", key("e1"), "gone", "", 2), Ending("job-1", key("e1"), "gone", "", 7)]) == 0
+    assert ledger.jobs.settle([Ending("job-1", key("e-5"), "gone", "", -5), Ending("job-1", key("e2"), "stale")]) == 2
+    assert [(i.seq, i.outcome) for i in ledger.jobs.items("job-1")] == [(-5, "gone"), (1, None), (2, "stale")]
+
+
+def test_a_jobs_item_of_an_event_is_found_at_any_of_its_records_places(ledger: Ledger) -> None:
+    add(ledger, 1, 2)
+    (item,) = ledger.jobs.items("job-1", limit=1)
+    here, elsewhere = Coordinates(item.kafka_topic, item.partition, item.offset), Coordinates("dlq", 9, 999)
+    assert ledger.jobs.of_event("job-1", item.key.id, [elsewhere, here]) == [item]
+    assert ledger.jobs.of_event("job-1", item.key.id, [elsewhere]) == []
+    assert ledger.jobs.of_event("job-1", key("another").id, [here]) == []
 
 
 def test_a_record_of_an_older_job_delivered_again_does_not_run_again(ledger: Ledger) -> None:

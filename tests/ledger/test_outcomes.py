@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from hooktape.ledger.checks import IN_RETRY, Applied, Check, Finish, State, Verdict, Waiting
+from hooktape.ledger.items import Ending
 from hooktape.ledger.jobs import Job, Kind
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
@@ -273,8 +274,9 @@ def test_an_end_that_is_refused_settles_nothing(me: Owner, job: Callable[[], obj
 
 def test_a_replayed_record_that_was_not_run_is_noted_and_the_first_outcome_stays(me: Owner, job: Callable[[], object]) -> None:
     me.record([me.end("e1", State.SUCCEEDED, generation="job-1")])
-    me.ledger.outcomes.note_skips(G, [("job-1", key("e1"), "already_done", ""), ("job-1", key("e2"), "superseded", "a newer one"),
-                                      ("job-9", key("e3"), "dead", "")])  # fmt: skip
+    me.ledger.outcomes.note_skips(G, [
+        Ending("job-1", key("e1"), "already_done"), Ending("job-1", key("e2"), "superseded", "a newer one", 2),
+        Ending("job-9", key("e3"), "dead"), Ending("job-1", key("e3"), "of another place", "", 2)])  # fmt: skip
     assert job() == {1: ("succeeded", None), 2: ("superseded", "a newer one"), 3: (None, None)}
     me.ledger.outcomes.note_skips(G, [])
 

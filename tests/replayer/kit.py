@@ -12,6 +12,7 @@ from confluent_kafka import Producer, TopicPartition
 
 from hooktape.errors import HooktapeError
 from hooktape.ledger.checks import Check, Finish, State, Verdict
+from hooktape.ledger.items import Ending
 from hooktape.ledger.ledger import Ledger
 from hooktape.schemas import codec, signature
 from hooktape.schemas.event import Coordinates, Event
@@ -146,7 +147,7 @@ class Group(threading.Thread):
         events = [codec.decode(r.value) for r in records]
         marks = [headers.replay(headers.read(r.headers)) for r in records]
         self.records += records
-        checks = [Check(e.key, 0, m.id, m.forced) for e, m in zip(events, marks, strict=True) if m]
+        checks = [Check(e.key, 0, m.id, m.forced, seq=m.seq) for e, m in zip(events, marks, strict=True) if m]
         ends, skips = [], []
         for e, check, answer in zip(events, checks, ledger.outcomes.check(GROUP, checks), strict=True):
             if answer.verdict is Verdict.RUN:
@@ -154,9 +155,9 @@ class Group(threading.Thread):
                 fine = self._handle(e)
                 ends.append(Finish(e.key, State.SUCCEEDED if fine else State.DEAD, 1, _PARTITION, epoch, e.topic, answer.seen,
                                    check.generation, "" if fine else "ValueError", "", "" if fine else "again", e.shop,
-                                   received_us=e.received_us))  # fmt: skip
+                                   received_us=e.received_us, seq=check.seq))  # fmt: skip
             elif answer.verdict is Verdict.DONE:
-                skips.append((check.generation, check.key, "done", "had succeeded"))
+                skips.append(Ending(check.generation, check.key, "done", "had succeeded", check.seq))
         ledger.outcomes.finish(GROUP, "mini", ends, now)
         ledger.ownership.release(GROUP, "mini")
         ledger.outcomes.note_skips(GROUP, skips)

@@ -7,7 +7,7 @@ import pytest
 
 from hooktape import metrics
 from hooktape.ledger.breakers import Override, Status
-from hooktape.ledger.items import START, Account, Total
+from hooktape.ledger.items import START, Account, Ending, Total
 from hooktape.ledger.jobs import Job, JobState, Kind
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
@@ -69,7 +69,7 @@ def end(ledger, id_, outcomes):
     ledger.jobs.add_items(job, rows, [Total("run", "orders/create", "s", len(rows))])
     ledger.jobs.published(job, START, len(rows), len(rows))
     ledger.jobs.move(id_, {JobState.PLANNED}, JobState.RUNNING, 2.0)
-    ledger.jobs.settle(id_, [(key, outcome, "") for key, outcome in zip(keys, outcomes, strict=True)])
+    ledger.jobs.settle([Ending(id_, key, outcome) for key, outcome in zip(keys, outcomes, strict=True)])
     assert ledger.jobs.move(id_, {JobState.RUNNING}, JobState.VERIFYING, 3.0)
     assert ledger.jobs.move(id_, {JobState.VERIFYING}, JobState.DONE, 4.0)
 
