@@ -10,6 +10,7 @@ import pytest
 
 from hooktape.local.soak.checker import judge
 from hooktape.local.soak.history import History
+from hooktape.local.soak.operator import printed_by, totals
 from hooktape.local.soak.watching import Effects
 
 ROOT = Path(__file__).parents[2]
@@ -39,11 +40,27 @@ def test_ingest_is_killed_at_every_step_and_nothing_acknowledged_is_lost(tmp_pat
 
 
 @pytest.mark.kafka
-@pytest.mark.timeout(400)
-def test_thirty_rounds_of_everything_end_clean(tmp_path: Path) -> None:
-    done, report = soak(tmp_path, "--rounds", "30", "--seed", "1")
+@pytest.mark.timeout(900)
+def test_48_rounds_of_everything_end_clean(tmp_path: Path) -> None:
+    done, report = soak(tmp_path, "--rounds", "48", "--seed", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (report["clean"], report["never_hit"]) == (True, [])
+    counts = report["counts"]
+    assert counts["replays"] >= 5  # type: ignore[index]
+    assert counts["replayed_succeeded"] > 100  # type: ignore[index]
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(600)
+def test_a_replay_ends_with_its_plans_totals_whoever_is_killed_meanwhile(tmp_path: Path) -> None:
+    done, report = soak(tmp_path, "--replay", "2000", "--faults", "8", "--seed", "2", "--fault", "worker-kill", "--fault", "replay-kill",
+                        "--fault", "postgres-kill", "--fault", "broker-kill")  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = report["counts"]
+    assert (counts["replays"], counts["replayed"], counts["replayed_open"]) == (1, 2000, 0)  # type: ignore[index]
+    ended = [counts[f"replayed_{how}"] for how in ("succeeded", "failed_again", "skipped")]  # type: ignore[index]
+    assert sum(ended) == 2000
+    assert {name.split("-")[0] for name in report["faults"]} == {"worker", "replay", "postgres", "broker"}  # type: ignore[attr-defined]
 
 
 def test_an_unknown_fault_is_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -64,6 +81,20 @@ def test_judging_a_kept_history_ends_with_1_when_a_rule_is_broken(tmp_path: Path
     done, _ = soak(tmp_path, "--judge", str(tmp_path / "bad.jsonl"))
     assert done.returncode == 1
     assert "lost-ack" in done.stdout
+
+
+def test_what_a_command_printed_is_found_among_its_progress(tmp_path: Path) -> None:
+    log = tmp_path / "operator.log"
+    account = {"selected": 9, "not_run": {"done": 2}, "succeeded": 4, "failed_again": 1, "skipped": {"held": 2}, "in_flight": 0,
+               "not_sent": 0}  # fmt: skip
+    log.write_text("running: 3 of 9\n" + json.dumps({"id": "j", "selected": 9, "account": account}, indent=2) + "\nhooktape: incomplete\n")
+    printed = printed_by(log)
+    assert printed["id"] == "j"
+    told = {name: number for name, number in totals(printed).items() if number}
+    assert told == {"succeeded": 4, "failed_again": 1, "not_run:done": 2, "skipped:held": 2}
+    log.write_text('{\n  "id": "j",\n')  # killed while it printed
+    assert printed_by(log) == {}
+    assert totals({"decisions": {"run": 3}}) == {"run": 3}
 
 
 def test_the_handlers_file_is_read_as_it_grows_half_lines_too(tmp_path: Path) -> None:
