@@ -28,7 +28,7 @@ from hooktape.cli.operating import (
     yes_option,
 )
 from hooktape.cli.replay import finish, first_option, patience_option, print_plan
-from hooktape.errors import NotAllowed, NothingMatched, UsageError
+from hooktape.errors import NothingMatched, UsageError
 from hooktape.ledger.failures import ErrorGroup
 from hooktape.ledger.items import RUN
 from hooktape.ledger.ledger import Ledger
@@ -150,7 +150,7 @@ def show_command(group: str, what: str, shop: str | None, as_json: bool) -> None
     Example: hooktape dlq show --group fulfilment b54557e4
     """
     with _letters(group) as (settings, ledger, letters):
-        if (at := _coordinates(what)) is not None:
+        if (at := Coordinates.parse(what)) is not None:
             record = letters.show_poison(at)
             value = record.value or b""
             found: dict[str, Any] = {"at": str(at), "size": len(value), "value": value[:2000].hex()}
@@ -191,14 +191,8 @@ def _echo_block(title: str, text: str) -> None:
     click.echo(f"\n{title}\n" + "\n".join(common.clean(line) for line in text.splitlines()))
 
 
-def _coordinates(text: str) -> Coordinates | None:
-    place, at, offset = text.rpartition("@")
-    topic, slash, partition = place.rpartition("/")
-    return Coordinates(topic, int(partition), int(offset)) if at and slash and partition.isdigit() and offset.isdigit() else None
-
-
 def _places(words: tuple[str, ...]) -> list[Coordinates]:
-    found = [_coordinates(word) for word in words]
+    found = [Coordinates.parse(word) for word in words]
     if None in found:
         raise UsageError(f"{words[found.index(None)]!r} isn't a place. `hooktape dlq list --poison` writes them: topic/partition@offset.")
     return [at for at in found if at is not None]
@@ -305,8 +299,7 @@ def _told(account: Account, verb: str, as_json: bool) -> None:
         common.print_json({verb: account.done, "held": len(account.held), "jobs": sorted(set(account.held.values())), "lost": account.lost})
     else:
         click.echo("\n".join([f"{verb} {account.done:,}", *refusals]))
-    if refusals and not account.done:
-        raise NotAllowed(f"Nothing was {verb}. {' '.join(refusals)}")
+    account.check(verb)
 
 
 @command.command("export")

@@ -28,6 +28,8 @@ COMMANDS = {
     "reset": ("reset", "Reset a group's offsets; a dry run unless told otherwise."),
     "dlq": ("dlq", "Dead letters: group, list, show, redrive, discard, restore, export."),
     "breaker": ("breaker", "Flood breakers: what is held and why; hold a topic, let it through."),
+    "console": ("console", "The HTTP API: everything that operators see and do."),
+    "tokens": ("tokens", "Tokens of the HTTP API: create, list, revoke."),
     "status": ("status", "One screen: lag, failures, dead letters, reconciliation."),
     "soak": ("soak", "Kill and freeze everything at random; prove that nothing is lost."),
     "verify-log": ("verify_log", "Verify every signature and every record on the tape again."),

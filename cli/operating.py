@@ -16,7 +16,7 @@ from hooktape.ledger.items import Account
 from hooktape.ledger.jobs import STANDARD, Job, Limits
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import FIELDS, Selection, read_ids
-from hooktape.replayer.control import Ask, confirmation
+from hooktape.replayer.control import Ask, confirmation, state_of
 from hooktape.settings import Settings
 from hooktape.times import format_duration, from_micros, parse_duration
 
@@ -162,7 +162,7 @@ class Progress:
 def job_row(job: Job) -> dict[str, Any]:
     """A job for a table or JSON."""
     bounds = job.limits
-    return {"id": job.id, "kind": str(job.kind), "group": job.group, "state": str(job.state), "selected": job.selected,
+    return {"id": job.id, "kind": str(job.kind), "group": job.group, "state": state_of(job, time.time()), "selected": job.selected,
             "sent": job.sent, "forced": job.forced, "rate": bounds.rate, "max_lag": bounds.max_lag, "max_failures": bounds.max_failures,
             "max_outstanding": bounds.outstanding, "who": job.who, "reason": job.reason, "created": moment(job.created_at),
             "started": moment(job.started_at), "ended": moment(job.ended_at), "selection": job.selection.describe(),

@@ -27,19 +27,17 @@ from hooktape.cli.operating import (
     who,
     yes_option,
 )
-from hooktape.errors import TopicMissing, UsageError
+from hooktape.errors import UsageError
 from hooktape.ledger.items import RUN
 from hooktape.ledger.jobs import ENDED, Job, JobState, Kind
 from hooktape.ledger.ledger import Ledger
 from hooktape.replayer import account as accounts
 from hooktape.replayer import control, planning, runner
-from hooktape.replayer.backfill import reach
+from hooktape.replayer.backfill import provide, reach
 from hooktape.replayer.catalogue import Cataloguer
 from hooktape.replayer.deciding import Decision
 from hooktape.replayer.planning import Plan
 from hooktape.settings import Settings
-from hooktape.tape import topics
-from hooktape.tape.names import Names
 from hooktape.tape.reader import Reader
 from hooktape.times import format_duration, iso, parse_duration
 
@@ -246,16 +244,11 @@ def backfill_command(group: str, start: str, reason: str, dry_run: bool, first: 
         raise UsageError("A backfill says where it begins by --from: leave --since out.")
     selection = taken(options | {"since": "1970-01-01" if start == "beginning" else start})
     with opened() as (settings, ledger):
-        try:
-            topics.require(settings, [Names(settings.topic_prefix).replay(group)])
-        except TopicMissing:
-            topics.apply(settings, [group])
+        provide(settings, group)
         with Cataloguer(settings, ledger) as cataloguer, Progress() as progress:
-            cataloguer.catch_up(progress=lambda done, of: progress.show("reading the tape", done, of))
-            oldest = reach(ledger, selection)
             made = planning.plan(cataloguer, ledger, group, selection, kind=Kind.BACKFILL, who=who(), now=time.time(), limits=bounds,
                                  progress=progress.show)  # fmt: skip
-        if oldest is not None:
+        if (oldest := reach(ledger, selection)) is not None:
             click.echo(f"the tape doesn't reach back so far: it begins at {iso(oldest)}", err=True)
         if dry_run:
             print_plan(ledger, made, as_json, f'hooktape replay run {made.job.id} --reason "{reason}"')

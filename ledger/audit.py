@@ -38,11 +38,12 @@ class Audit:
             {"target": target, "limit": limit}))  # fmt: skip
         return [Entry(seq, at, who, action, target, reason, json.loads(detail)) for seq, at, who, action, target, reason, detail in rows]
 
-    def list(self, limit: int = 100) -> list[Entry]:
-        """The latest first."""
+    def list(self, limit: int = 100, *, before: int | None = None) -> list[Entry]:
+        """The latest first; `before` a page's last `seq` gives the next page."""
         rows = self._database.read(lambda t: t.rows(
-            "SELECT seq, at, who, action, target, reason, detail FROM audit ORDER BY seq DESC LIMIT :limit",
-            {"limit": limit}))  # fmt: skip
+            f"""SELECT seq, at, who, action, target, reason, detail FROM audit
+                {"" if before is None else "WHERE seq < :before"} ORDER BY seq DESC LIMIT :limit""",
+            {"limit": limit, "before": before}))  # fmt: skip
         return [Entry(seq, at, who, action, target, reason, json.loads(detail))
                 for seq, at, who, action, target, reason, detail in rows]
 

@@ -321,10 +321,17 @@ class Jobs:
             "SELECT DISTINCT topic FROM replay_totals WHERE job = :job AND decision = 'run' ORDER BY topic",
             {"job": _found(t, job_id).number})])  # fmt: skip
 
-    def list(self, limit: int = 50, *, group: str | None = None, states: Collection[JobState] = ()) -> list[Job]:
-        """The latest first, of one group and in some states only when these are given."""
-        terms = [term for wanted, term in ((group is not None, "grp = :grp"), (bool(states), "state IN :states")) if wanted]
+    def list(self, limit: int = 50, *, group: str | None = None, states: Collection[JobState] = (),
+             before: tuple[float, str] | None = None) -> list[Job]:  # fmt: skip
+        """The latest first, of one group and in some states only when these are given.
+
+        `before`: (`created_at`, `id`) of a page's last job, for the next page.
+        """
+        terms = [term for wanted, term in ((group is not None, "grp = :grp"), (bool(states), "state IN :states"),
+                                           (before is not None, "(created_at, id) < (:at, :id)")) if wanted]  # fmt: skip
         params: dict[str, object] = {"limit": limit, "grp": group}
+        if before is not None:
+            params |= {"at": before[0], "id": before[1]}
         if states:
             params["states"] = [str(s) for s in states]
         rows = self._database.read(lambda t: t.rows(

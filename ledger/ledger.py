@@ -24,6 +24,7 @@ from hooktape.ledger.reconcile import Reconcile
 from hooktape.ledger.resets import Resets
 from hooktape.ledger.sqlite import SqliteDatabase
 from hooktape.ledger.stranded import Stranded
+from hooktape.ledger.tokens import Tokens
 
 if TYPE_CHECKING:
     from hooktape.ledger.sessions import Sessions
@@ -51,6 +52,7 @@ class Ledger:
     handlers: Handlers
     resets: Resets
     handled: Handled
+    tokens: Tokens
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -69,6 +71,7 @@ class Ledger:
         self.handlers = Handlers(database)
         self.resets = Resets(database)
         self.handled = Handled(database)
+        self.tokens = Tokens(database)
 
     @classmethod
     def open(cls, url: str) -> "Ledger":

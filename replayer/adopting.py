@@ -29,24 +29,28 @@ def adopt(settings: Settings, stop: threading.Event, *, every: float = _EVERY, p
     """
     threads: dict[str, threading.Thread] = {}
     tried: dict[str, float] = {}
-    with Ledger.open(settings.ledger_url) as ledger:
-        while not stop.is_set():
-            threads = {job_id: thread for job_id, thread in threads.items() if thread.is_alive()}
-            try:
-                for job in orphans(ledger, time.time()):
-                    if job.id not in threads and time.monotonic() - tried.get(job.id, -_AGAIN) >= _AGAIN:
-                        tried[job.id] = time.monotonic()
-                        threads[job.id] = threading.Thread(target=_run, args=(settings, job, stop, patience), name=f"replay-{job.id}")
-                        threads[job.id].start()
-            except LedgerError as error:
-                _log.warning("jobs without a runner can't be looked for", error=str(error))
-            stop.wait(every)
+    ledger: Ledger | None = None
+    while not stop.is_set():
+        threads = {job_id: thread for job_id, thread in threads.items() if thread.is_alive()}
+        try:
+            ledger = ledger or Ledger.open(settings.ledger_url)
+            for job in orphans(ledger, time.time()):
+                if job.id not in threads and time.monotonic() - tried.get(job.id, -_AGAIN) >= _AGAIN:
+                    tried[job.id] = time.monotonic()
+                    threads[job.id] = threading.Thread(target=take, args=(settings, job, stop, patience), name=f"replay-{job.id}")
+                    threads[job.id].start()
+        except LedgerError as error:
+            _log.warning("jobs without a runner can't be looked for", error=str(error))
+        stop.wait(every)
     for thread in threads.values():
         thread.join()
+    if ledger is not None:
+        ledger.close()
 
 
-def _run(settings: Settings, job: Job, stop: threading.Event, patience: float) -> None:
-    _log.info("a replay that nobody runs is taken over", job=job.id, group=job.group)
+def take(settings: Settings, job: Job, stop: threading.Event, patience: float = 60.0) -> None:
+    """Runs a job to its end, or until `stop` is set. It's the log that learns what came of it: whoever started the job has gone."""
+    _log.info("a replay is taken", job=job.id, group=job.group)
     try:
         with Ledger.open(settings.ledger_url) as ledger:
             ended, _ = run(settings, ledger, job.id, patience=patience, stop=stop)

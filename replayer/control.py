@@ -18,6 +18,7 @@ from hooktape.replayer.planning import PLANNING
 
 LEASE = 6.0
 """A runner that hasn't renewed its lease for so many seconds is taken for dead."""
+ABANDONED = "abandoned"
 _COUNTED = 100
 
 
@@ -55,6 +56,13 @@ def find_job(ledger: Ledger, job_id: str) -> Job:
     if len(found) != 1:
         raise UsageError(f"{'No job' if not found else 'Several jobs'} with the id {job_id!r}. `hooktape replay list` shows them.")
     return found[0]
+
+
+def state_of(job: Job, now: float) -> str:
+    """Its state in a word: a plan that isn't whole is `planning`, or `abandoned` where its planner hasn't been heard of for long."""
+    if job.state is JobState.PLANNED and job.note == PLANNING:
+        return PLANNING if job.alive_until > now else ABANDONED
+    return str(job.state)
 
 
 def start(ledger: Ledger, plan_id: str, *, who: str, reason: str, now: float, first: int | None = None) -> Job:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from hooktape.errors import NothingMatched, NotOurs, UsageError
+from hooktape.errors import NotAllowed, NothingMatched, NotOurs, UsageError
 from hooktape.ledger.catalogue import Entry
 from hooktape.ledger.checks import State
 from hooktape.ledger.discards import Changed
@@ -24,7 +24,7 @@ from hooktape.replayer import deaths
 from hooktape.replayer.batches import by_size
 from hooktape.replayer.catalogue import Cataloguer
 from hooktape.replayer.letters import LetterIndex
-from hooktape.replayer.planning import Plan, Progress, known, plan
+from hooktape.replayer.planning import Begun, Plan, Progress, known, plan
 from hooktape.schemas.event import Coordinates, Event
 from hooktape.settings import Settings
 from hooktape.tape import headers
@@ -86,6 +86,11 @@ class Account:
         if self.lost:
             found.append(f"{self.lost:,} can't be restored: retention has removed their letters.")
         return found
+
+    def check(self, verb: str) -> None:
+        """Raises NotAllowed where nothing was changed, and says why."""
+        if not self.done and (refusals := self.refusals()):
+            raise NotAllowed(f"Nothing was {verb}. {' '.join(refusals)}")
 
 
 class DeadLetters:
@@ -293,7 +298,7 @@ class DeadLetters:
         raise NothingMatched(f"{_places(places)} in {self.topic} was discarded, or retention has removed it.")
 
     def plan_redrive(self, selection: Selection, cataloguer: Cataloguer, *, who: str, now: float, forced: bool = False, again: bool = False,
-                     limits: Limits = STANDARD, progress: Progress | None = None) -> Plan:  # fmt: skip
+                     limits: Limits = STANDARD, progress: Progress | None = None, begun: Begun | None = None) -> Plan:  # fmt: skip
         """Plans a job of the selected dead events; run it as any other. Nothing but the planned job is written.
 
         As any plan does, it takes a record from the tape, or where that has lost it, from its letter. Oldest event first, so that a
@@ -304,7 +309,7 @@ class DeadLetters:
         if selection.is_empty:
             raise UsageError(NOTHING_NARROWS)
         return plan(cataloguer, self._ledger, self.group, selection, kind=Kind.REDRIVE, who=who, now=now, forced=forced, again=again,
-                    limits=limits, pages=self._entries(selection), progress=progress)  # fmt: skip
+                    limits=limits, pages=self._entries(selection), progress=progress, begun=begun)  # fmt: skip
 
     def _entries(self, selection: Selection) -> Iterator[list[Entry]]:
         for batch in _batches(self.chosen(selection)):

@@ -20,6 +20,8 @@ from hooktape.tape.reader import Partition, Reader
 UNREADABLE = "unreadable"
 """What stands for the Shopify topic of a record that holds no event; workers count it by the same word."""
 _NOTHING_HELD = HeldFigures(0, 0, None)
+RATE_SECONDS = 300
+"""What a rate of arrival is taken over: long enough for a shop with a webhook a minute to show one, short enough to see a flood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,13 @@ def figures(settings: Settings, ledger: Ledger, now: float) -> Figures:
             ))  # fmt: skip
     unread = sum(max(0, end - max(positions.get(p, 0), lows.get(p, 0))) for p, end in ends.items())
     return Figures(now, tuple(found), unread)
+
+
+def arrived(settings: Settings, since: float) -> int:
+    """Records appended to the tape since then (epoch seconds), from offsets alone. Raises TapeUnavailable."""
+    with Reader(settings) as reader:
+        spans = reader.bounds(log_topics(settings, reader), since_ms=int(since * 1000))
+    return sum(span.end - span.start for span in spans.values())
 
 
 def pending(known: Iterable[Partition], committed: Mapping[Partition, int], lows: Mapping[Partition, int],

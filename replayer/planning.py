@@ -3,6 +3,7 @@
 Replay, redrive and backfill are the same plan: they differ in where their events come from (`pages`).
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,12 +13,12 @@ from typing import Any
 import msgspec
 
 from hooktape import crash
-from hooktape.errors import NothingMatched, TopicMissing, UsageError
+from hooktape.errors import HooktapeError, LedgerError, NotAllowed, NothingMatched, TopicMissing, UsageError
 from hooktape.ledger.catalogue import REPLAYABLE, Entry, Proof
 from hooktape.ledger.checks import State
 from hooktape.ledger.handlers import Known
 from hooktape.ledger.items import RUN, START, Item, Row, Total
-from hooktape.ledger.jobs import STANDARD, Job, Kind, Limits
+from hooktape.ledger.jobs import STANDARD, Job, JobState, Kind, Limits
 from hooktape.ledger.keys import EventKey, new_id
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection
@@ -30,6 +31,9 @@ from hooktape.tape.reader import Partition, Reader
 
 PLANNING = "planning"
 """A job's note while its plan is being made: one whose planner was killed is never run."""
+HEARD = 300.0
+"""A planner that hasn't been heard of for so many seconds is taken for dead. It's heard of with each page of events: a `where` that few
+bodies match reads some minutes of tape between two."""
 # One page's rows are all that a plan holds in memory.
 _PAGE = 2000
 # A drift is shown, not acted on: workers and runner check every event again. More would take longer than a person waits.
@@ -37,6 +41,8 @@ _DRIFT = 20_000
 
 Progress = Callable[[str, int, int | None], None]
 """Gets what is being done, how much of it is done, and of how much (None: not known)."""
+Begun = Callable[[Job], None]
+"""Gets the job once it's in the ledger, before anything has been read: for whoever wants to be asked about a plan that takes long."""
 Pages = Iterable[Sequence[Entry]]
 """Selected events, oldest first: within a resource the older one is handed over first."""
 
@@ -104,20 +110,55 @@ class _Group:
 
 def plan(cataloguer: Cataloguer, ledger: Ledger, group: str, selection: Selection, *, who: str, now: float, kind: Kind = Kind.REPLAY,
          forced: bool = False, again: bool = False, limits: Limits = STANDARD, pages: Pages | None = None,
-         examples: int = 5, progress: Progress | None = None) -> Plan:  # fmt: skip
+         examples: int = 5, progress: Progress | None = None, begun: Begun | None = None) -> Plan:  # fmt: skip
     """Reads, decides, and writes a planned job; nothing else changes. Memory doesn't grow with the selection.
+
+    With `begun` the job is written at once, and otherwise with its first event. One that was written and comes to nothing is FAILED, and
+    its note says why: that's all that those who wait for it elsewhere learn.
 
     The catalogue and the index of letters are read on first; what is recorded meanwhile isn't selected. `pages` stands in for the
     search of the catalogue, and is begun after that: what a dead-letter topic holds isn't always in it. Raises UsageError for an empty
-    selection, NothingMatched, SettingsError for a group that can't be one, TapeUnavailable, LedgerUnavailable.
+    selection, NothingMatched, NotAllowed when it's cancelled meanwhile, SettingsError for a group that can't be one, TapeUnavailable,
+    LedgerUnavailable.
     """
     check_group(group)
     if selection.is_empty:
         raise UsageError("Nothing narrows the selection. To replay the whole tape, say so: --since 30d.")
-    ends = cataloguer.catch_up(progress=(lambda done, of: progress("reading the tape", done, of)) if progress else None)
+    made = Plan(Job(new_id(now), group, kind, selection, "", who, now, forced, again, limits, note=PLANNING, alive_until=now + HEARD))
+    try:
+        if begun:
+            made.job = ledger.jobs.create(made.job)
+            begun(made.job)
+        _fill(made, cataloguer, ledger, pages, examples, _heard(made, ledger, progress))
+    except BaseException as error:
+        if made.job.number:
+            with suppress(LedgerError):
+                ledger.jobs.move(made.job.id, [JobState.PLANNED], JobState.FAILED, time.time(),
+                                 str(error) if isinstance(error, HooktapeError) else "its planning was broken off")  # fmt: skip
+        raise
+    return made
+
+
+def _heard(made: Plan, ledger: Ledger, progress: Progress | None) -> Progress:
+    """Tells of the planner's life, in the ledger too."""
+    said = time.monotonic()
+
+    def tell(what: str, done: int, of: int | None) -> None:
+        nonlocal said
+        if made.job.number and time.monotonic() - said > HEARD / 30:
+            ledger.jobs.alive(made.job.id, time.time() + HEARD)
+            said = time.monotonic()
+        if progress:
+            progress(what, done, of)
+
+    return tell
+
+
+def _fill(made: Plan, cataloguer: Cataloguer, ledger: Ledger, pages: Pages | None, examples: int, progress: Progress) -> None:
+    group, selection = made.job.group, made.job.selection
+    ends = cataloguer.catch_up(progress=lambda done, of: progress("reading the tape", done, of))
     with suppress(TopicMissing):  # a group without a dead-letter topic has no letters
         cataloguer.letters.catch_up(group)
-    made = Plan(Job(new_id(now), group, kind, selection, "", who, now, forced, again, limits, note=PLANNING))
     of_group = _Group(ledger, cataloguer.reader, group)
     ranks = urgency(ledger.catalogue.newest_failures(group, URGENT))
     if pages is None:
@@ -125,7 +166,7 @@ def plan(cataloguer: Cataloguer, ledger: Ledger, group: str, selection: Selectio
         asked = group if selection.needs_group else None
         pages = Finder(cataloguer.settings, ledger, cataloguer).pages(selection, asked, limit=_PAGE, ends=ends)
     for page in pages:
-        if not made.selected:
+        if not made.job.number:
             made.job = ledger.jobs.create(made.job)
         rows, totals, shown = _rows(made, page, of_group, ranks, examples)
         ledger.jobs.add_items(made.job, rows, totals)
@@ -133,14 +174,23 @@ def plan(cataloguer: Cataloguer, ledger: Ledger, group: str, selection: Selectio
             made.examples.setdefault(decision, []).append(item)
         made.decisions.update(row[-1] for row in rows)
         crash.point("replay-planning")
-        if progress:
-            progress("planning", made.selected, None)
+        progress("planning", made.selected, None)
     if not made.selected:
         raise NothingMatched(f"No event matches: {selection.describe()}. Widen it; `hooktape events list` takes the same options.")
-    ledger.jobs.amend(made.job.id, note="")
+    if not ledger.jobs.amend(made.job.id, note=""):
+        raise NotAllowed(f"The plan {made.job.id} was cancelled while it was made.")
     made.job = replace(made.job, note="", selected=made.selected)
     made.handlers = of_group.reached(ledger.jobs.topics_to_run(made.job.id))
-    return made
+
+
+def planned(ledger: Ledger, job: Job, examples: int = 5) -> Plan:
+    """A job's plan again, as the ledger has it."""
+    found, wanted = Plan(job), set(ledger.jobs.topics_to_run(job.id))
+    for _, numbers in ledger.jobs.totals(job.id, "topic"):
+        found.decisions.update(numbers)
+    found.examples = {decision: ledger.jobs.items(job.id, decision=decision, limit=examples) for decision in found.decisions}
+    found.handlers = [handler for handler in ledger.handlers.of(job.group) if wanted & set(handler.topics)]
+    return found
 
 
 def known(ledger: Ledger, group: str, keys: Sequence[EventKey]) -> dict[EventKey, Entry]:

@@ -1,6 +1,7 @@
 """`Event`: one record of the tape, as handlers and every part of Hooktape see it."""
 
 import hashlib
+import re
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -16,6 +17,10 @@ _DAY = 86_400_000_000
 _BELIEVED = 7 * _DAY
 
 
+# Below what Kafka's own numbers hold: 31 and 63 bits.
+_PLACE = re.compile(r"([A-Za-z0-9._-]{1,249})/([0-9]{1,9})@([0-9]{1,18})")
+
+
 class Coordinates(NamedTuple):
     """Where a record lies on Kafka."""
 
@@ -25,6 +30,12 @@ class Coordinates(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.topic}/{self.partition}@{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Coordinates | None":
+        """`topic/partition@offset`, as it's shown; None for anything else."""
+        found = _PLACE.fullmatch(text)
+        return cls(found[1], int(found[2]), int(found[3])) if found else None
 
 
 class Replay(msgspec.Struct, frozen=True):

@@ -367,3 +367,15 @@ CREATE TABLE audit (
     detail TEXT NOT NULL
 );
 CREATE INDEX audit_target ON audit (target);
+
+-- Tokens of the HTTP API: their SHA-256 alone. Of a name, one at a time is in force.
+CREATE TABLE tokens (
+    digest TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    role TEXT NOT NULL,
+    created_at DOUBLE PRECISION NOT NULL,
+    created_by TEXT NOT NULL,
+    used_at DOUBLE PRECISION,
+    revoked_at DOUBLE PRECISION
+);
+CREATE UNIQUE INDEX tokens_name ON tokens (name) WHERE revoked_at IS NULL;

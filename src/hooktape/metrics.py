@@ -124,6 +124,14 @@ REPLAY_SUCCESS = Gauge("hooktape_replay_success_ratio",
 # Every process registers it, and a 0 from those that replay nothing would read as a replay that failed altogether.
 REPLAY_SUCCESS.set(float("nan"))
 
+# ── API ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+API_REQUESTS = Counter("hooktape_api_requests_total",
+    "Requests to the API by route and status. Do: many 401 means a revoked or wrong token; any 503 names what is away.",
+    ["route", "status"])
+API_SECONDS = Histogram("hooktape_api_seconds",
+    "From an API request's arrival to the end of its answer, progress streams left out. Do: over 1 s, look at the ledger.",
+    ["route"], buckets=_REQUEST)
+
 # ── reconciler ──────────────────────────────────────────────────────────────────────────────────────────────────────
 RECONCILE_COMPARED = Counter("hooktape_reconcile_compared_total",
     "Changes that the Admin API showed and that were compared with the tape.", ["topic"])

@@ -37,13 +37,15 @@ def parse_time(text: str, now: datetime | None = None) -> datetime:
     now = now or datetime.now(UTC)
     if text.strip() == "now":
         return now
-    if _PART.match(text.strip()) and not re.match(r"\d{4}-", text.strip()):
-        return now - timedelta(seconds=parse_duration(text))
     try:
+        if _PART.match(text.strip()) and not re.match(r"\d{4}-", text.strip()):
+            return now - timedelta(seconds=parse_duration(text))
         moment = datetime.fromisoformat(text.strip())
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise UsageError(f"{text[:40]!r} lies beyond the calendar.") from None
     except ValueError:
         raise UsageError(f"{text!r} isn't a time. Write ISO 8601 (2026-11-20T03:00Z) or a time ago (2h, 3d).") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def micros(moment: datetime) -> int:

@@ -18,7 +18,7 @@ from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection
 from hooktape.replayer import adopting, control
 from hooktape.replayer.catalogue import Cataloguer
-from hooktape.replayer.planning import PLANNING, plan
+from hooktape.replayer.planning import HEARD, PLANNING, plan
 from hooktape.settings import Secret, Settings
 from tests.replayer.kit import GROUP, SECRET, Group, event, record
 
@@ -89,5 +89,6 @@ def test_a_plan_whose_planner_died_is_never_run(tape: Settings, ledger: Ledger, 
     _dies(tape, url, "replay-planning", "replay", "plan", "--group", GROUP, "--topic", "orders/*")
     (job,) = ledger.jobs.list()
     assert (job.note, job.selected) == (PLANNING, 10)
+    assert [control.state_of(job, at) for at in (job.created_at, job.created_at + HEARD)] == ["planning", "abandoned"]
     with pytest.raises(NotAllowed, match="isn't whole"):
         control.start(ledger, job.id, who="me", reason="r", now=1.0)

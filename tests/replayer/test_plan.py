@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -6,12 +7,12 @@ from hypothesis import strategies as st
 
 from hooktape.errors import NothingMatched, UsageError
 from hooktape.ledger.checks import FINISHED, IN_RETRY, State
-from hooktape.ledger.jobs import JobState, Limits
+from hooktape.ledger.jobs import Job, JobState, Limits
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection
 from hooktape.replayer.catalogue import Cataloguer
 from hooktape.replayer.deciding import Candidate, Decision, decide
-from hooktape.replayer.planning import plan
+from hooktape.replayer.planning import plan, planned
 from hooktape.settings import Settings
 from tests.replayer.kit import GROUP, cli, event, record, settle
 from tests.tape.kit import delete_before
@@ -124,3 +125,22 @@ def test_the_plan_command_prints_totals_and_an_id_and_its_exit_codes(tape: Setti
     assert refused.exit_code == 4
     assert cli(tape, url, "replay", "cancel", made["id"]).exit_code == 0
     assert cli(tape, url, "replay", "run", made["id"], "--reason", "test", "--yes").exit_code == 4
+
+
+def test_a_plan_that_comes_to_nothing_says_why_to_whoever_waits_for_it(tape: Settings, ledger: Ledger) -> None:
+    begun: list[Job] = []
+    with Cataloguer(tape, ledger) as cataloguer, pytest.raises(NothingMatched) as told:
+        plan(cataloguer, ledger, GROUP, Selection(shops=("nobody.myshopify.com",)), who="me", now=time.time(), begun=begun.append)
+    [job] = ledger.jobs.list()
+    assert (job.id, job.state, job.note) == (begun[0].id, JobState.FAILED, str(told.value))
+
+
+def test_the_ledger_gives_a_plan_back_as_it_was_made(tape: Settings, ledger: Ledger) -> None:
+    record(tape, [event(n) for n in range(8)])
+    settle(ledger, [event(n) for n in range(3)], State.SUCCEEDED)
+    with Cataloguer(tape, ledger) as cataloguer:
+        made = plan(cataloguer, ledger, GROUP, Selection(topics=("orders/*",)), who="me", now=time.time())
+    again = planned(ledger, made.job)
+    assert (again.decisions, again.handlers, again.seconds) == (made.decisions, made.handlers, made.seconds)
+    assert {d: [i.webhook_id for i in items] for d, items in again.examples.items()} == {
+        d: [i.webhook_id for i in items] for d, items in made.examples.items()}  # fmt: skip
