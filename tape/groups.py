@@ -1,5 +1,6 @@
 """Consumer groups from outside: who is in one, what it has committed, how far behind it is, and moving its offsets."""
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -96,12 +97,19 @@ def stored(settings: Settings, group: str, partitions: Iterable[Partition] | Non
     return {(tp.topic, tp.partition): Stored(tp.offset, tp.metadata or "") for tp in answer if tp.offset >= 0 and not tp.error}
 
 
-def committed_by(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+def committed_by(consumer: Consumer, partitions: list[TopicPartition], patience: float = _TIMEOUT) -> list[TopicPartition]:
     """What the consumer's group committed, metadata included; a coordinator that has moved or is still loading is waited for.
 
-    On the thread that owns the consumer. Raises KafkaException after 15 s.
+    On the thread that owns the consumer. `patience`: seconds for which a broker that is away is waited for. Raises KafkaException.
     """
-    return clients.patiently(lambda: consumer.committed(partitions, timeout=_TIMEOUT), _TIMEOUT) if partitions else []
+    deadline = time.monotonic() + patience
+    while partitions:
+        try:
+            return clients.patiently(lambda: consumer.committed(partitions, timeout=_TIMEOUT), _TIMEOUT)
+        except KafkaException as error:
+            if not clients.is_away(error.args[0]) or time.monotonic() > deadline:
+                raise
+    return []
 
 
 def alter(settings: Settings, group: str, offsets: Mapping[Partition, int]) -> None:
