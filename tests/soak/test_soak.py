@@ -1,66 +1,11 @@
-"""The whole harness: real processes on a real Kafka, killed and frozen; the report says what was hit and what came of it."""
+"""What `hooktape soak` refuses, judges again, and reads of what it started."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
-from hooktape.local.soak.checker import judge
-from hooktape.local.soak.history import History
 from hooktape.local.soak.operator import printed_by, totals
 from hooktape.local.soak.watching import Effects
-
-ROOT = Path(__file__).parents[2]
-
-
-def soak(tmp_path: Path, *words: str) -> "tuple[subprocess.CompletedProcess[str], dict[str, object]]":
-    env = {name: value for name, value in os.environ.items() if not name.startswith("HOOKTAPE_")}
-    env |= {"HOOKTAPE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
-    report = tmp_path / "report.json"
-    command = [sys.executable, "-m", "hooktape", "soak", "--json", str(report), *words]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    return done, json.loads(report.read_text()) if report.exists() else {}
-
-
-@pytest.mark.kafka
-@pytest.mark.timeout(240)
-def test_ingest_is_killed_at_every_step_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    done, report = soak(tmp_path, "--rounds", "5", "--seed", "7", "--ledger", "sqlite", "--fault", "ingest", "--keep")
-    assert report["never_hit"] == [], done.stderr
-    assert sum(report["faults"].values()) >= 5  # type: ignore[attr-defined]
-    counts = report["counts"]
-    assert counts["acknowledged"] > 100  # type: ignore[index]
-    assert (counts["lost"], counts["unexcused_repeats"], counts["committed_past_unfinished"]) == (0, 0, 0)  # type: ignore[index]
-    assert not set(report["rules_broken"]) & {"lost-ack", "phantom", "altered", "refused-but-kept", "late-answer"}  # type: ignore[call-overload]
-    (kept,) = report["histories"]  # type: ignore[misc]
-    assert judge(History.read(Path(kept))).counts == counts
-
-
-@pytest.mark.kafka
-@pytest.mark.timeout(900)
-def test_48_rounds_of_everything_end_clean(tmp_path: Path) -> None:
-    done, report = soak(tmp_path, "--rounds", "48", "--seed", "1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (report["clean"], report["never_hit"]) == (True, [])
-    counts = report["counts"]
-    assert counts["replays"] >= 5  # type: ignore[index]
-    assert counts["replayed_succeeded"] > 100  # type: ignore[index]
-
-
-@pytest.mark.kafka
-@pytest.mark.timeout(600)
-def test_a_replay_ends_with_its_plans_totals_whoever_is_killed_meanwhile(tmp_path: Path) -> None:
-    done, report = soak(tmp_path, "--replay", "2000", "--faults", "8", "--seed", "2", "--fault", "worker-kill", "--fault", "replay-kill",
-                        "--fault", "postgres-kill", "--fault", "broker-kill")  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    counts = report["counts"]
-    assert (counts["replays"], counts["replayed"], counts["replayed_open"]) == (1, 2000, 0)  # type: ignore[index]
-    ended = [counts[f"replayed_{how}"] for how in ("succeeded", "failed_again", "skipped")]  # type: ignore[index]
-    assert sum(ended) == 2000
-    assert {name.split("-")[0] for name in report["faults"]} == {"worker", "replay", "postgres", "broker"}  # type: ignore[attr-defined]
+from tests.soak.running import soak
 
 
 def test_an_unknown_fault_is_refused_before_anything_starts(tmp_path: Path) -> None:
