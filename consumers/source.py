@@ -143,7 +143,7 @@ class Source:
                     self._lacking = False
                     consumer = self._open()
                 except _Disowned:
-                    _log.error("the group has forgotten this worker and its client doesn't join again: it's made anew", group=self.plan.group)
+                    _log.error("the group has forgotten this worker, whose client doesn't notice: it's made anew", group=self.plan.group)
                     consumer.close()
                     consumer = self._open()
         except HooktapeError as error:
