@@ -112,7 +112,7 @@ class Operator:
 
     @staticmethod
     def _redrive() -> list[str]:
-        return ["dlq", "redrive", "--group", workload.GROUP, "--status", "dead", "--dry-run", "--json"]
+        return ["dlq", "redrive", "--group", workload.GROUP, "--status", "dead", "--plan-only", "--json"]
 
     # ── at other terminals ──────────────────────────────────────────────────────────────────────────────────────────
     async def _meddle(self, job: str) -> None:

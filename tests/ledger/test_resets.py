@@ -1,6 +1,6 @@
 """Saved offsets, their windows, and what a range of the tape is to a group, on both databases."""
 
-from dataclasses import replace
+from msgspec import structs
 
 from hooktape.ledger.checks import State, Waiting
 from hooktape.ledger.ledger import Ledger
@@ -53,8 +53,8 @@ def test_windows_are_told_by_the_age_of_their_resets_and_forgotten_one_by_one(le
 
 
 def test_a_range_is_counted_by_what_became_of_its_events(ledger: Ledger) -> None:
-    record(ledger, *(replace(entry(n), key=key(f"w{n}"), offset=n) for n in range(10)),
-           replace(entry(3), key=key("elsewhere"), partition=1))  # fmt: skip
+    record(ledger, *(structs.replace(entry(n), key=key(f"w{n}"), offset=n) for n in range(10)),
+           structs.replace(entry(3), key=key("elsewhere"), partition=1))  # fmt: skip
     me = Owner(ledger)
     for name, state in (("w1", State.SUCCEEDED), ("w2", State.STALE), ("w3", State.DEAD), ("w9", State.SUCCEEDED)):
         assert me.finish(name, state)
@@ -67,7 +67,7 @@ def test_a_range_is_counted_by_what_became_of_its_events(ledger: Ledger) -> None
 
 
 def test_what_an_earlier_reset_still_marks_is_told_apart(ledger: Ledger) -> None:
-    record(ledger, *(replace(entry(n), key=key(f"w{n}"), offset=n) for n in range(6)))
+    record(ledger, *(structs.replace(entry(n), key=key(f"w{n}"), offset=n) for n in range(6)))
     me = Owner(ledger)
     for n in range(6):
         assert me.finish(f"w{n}", State.DEAD if n == 5 else State.SUCCEEDED, generation="b" if n == 3 else "")

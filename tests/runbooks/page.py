@@ -3,16 +3,15 @@
 In a page, a comment `<!-- world: … -->` says what happens outside (a deploy, an outage), and a `console` block holds what the operator
 types and gets. Ids, times and durations are other ones in each run: an id in the page stands for the id at the same place in
 the real output, here and in all later commands. A line `…` stands for any number of lines, `⋯` in a line for a word that differs from
-run to run.
+run to run. Before a block, a comment `figures differ` says that its numbers do.
 """
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-_STEP = re.compile(r"<!-- world: (?P<act>.+?) -->|```console\n(?P<block>.*?)```", re.DOTALL)
+_STEP = re.compile(r"<!-- world: (?P<act>.+?) -->|(?P<loose><!-- figures differ -->\n+)?```console\n(?P<block>.*?)```", re.DOTALL)
 _ID = r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|\b[0-9a-f]{20}\b|\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{8,16}\b"
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|\+00:00)?|\b1[7-9]\d{14}\b"
 _AMOUNT = r"\b\d+(?:[.,]\d+)*(?= ?(?:(?:ms|s|m|h|d|/s|KiB|MiB)\b|%))|(?<=@)\d+"
@@ -35,13 +34,19 @@ class Command:
     output: list[str] = field(default_factory=list)
     code: int = 0
     shows_code: bool = False
+    loose: bool = False
+    """Its figures differ from run to run."""
 
 
 def read(text: str) -> list[Act | Command]:
     """The page's steps in their order."""
     steps: list[Act | Command] = []
     for match in _STEP.finditer(text):
-        steps.extend([Act(match["act"])] if match["act"] else commands(match["block"]))
+        found = [Act(match["act"])] if match["act"] else commands(match["block"])
+        for step in found:
+            if isinstance(step, Command):
+                step.loose = match["loose"] is not None
+        steps.extend(found)
     return steps
 
 
@@ -157,11 +162,11 @@ def rewritten(text: str, real: Sequence[tuple[Command, Sequence[str], int]]) -> 
             command, output, code = next(outputs)
             lines += [f"$ {command.line}", *output]
             lines += ["$ echo $?", str(code)] if code else []
-        return "```console\n" + "\n".join(line.rstrip() for line in lines) + "\n```"
+        return (match["loose"] or "") + "```console\n" + "\n".join(line.rstrip() for line in lines) + "\n```"
 
     return _STEP.sub(block, text)
 
 
-def words(line: str) -> list[str]:
-    """A typed line as words, for checks of what a page tells people to type."""
-    return shlex.split(line)
+def without_figures(lines: Sequence[str]) -> list[str]:
+    """The lines with each figure outside of a name as the same one."""
+    return [re.sub(r"(?<![\w./#:-])\d[\d,]*(?![\w.-]*\d)", "0", line) for line in lines]

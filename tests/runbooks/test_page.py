@@ -1,6 +1,6 @@
 """The reading of runbook pages, and what counts as the same output."""
 
-from tests.runbooks.page import Act, Command, Names, read, rewritten
+from tests.runbooks.page import Act, Command, Names, read, rewritten, without_figures
 
 PAGE = """# A page
 
@@ -54,6 +54,11 @@ def test_an_ellipsis_stands_for_any_lines() -> None:
 def test_dots_in_a_line_stand_for_one_word() -> None:
     assert Names().agree(["⋯ succeeded since 2026-01-01T00:00Z"], ["18 succeeded since 2026-11-22T00:00Z"])
     assert not Names().agree(["⋯ succeeded"], ["18 of 20 succeeded"])
+
+
+def test_figures_are_left_out_where_they_differ_and_names_are_not() -> None:
+    assert without_figures(["102 shown, 3 of order/1001, 2,000 in 5m"]) == without_figures(["7 shown, 4 of order/1001, 1 in 5m"])
+    assert without_figures(["order/1001"]) == ["order/1001"] != without_figures(["order/1002"])
 
 
 def test_columns_may_be_wider() -> None:

@@ -410,4 +410,9 @@ def test_requests_are_counted_by_route_and_not_by_address(serve: Serve, tape: Se
     before = metrics.API_REQUESTS.labels(route, "404")._value.get()
     client.get("/events/one")
     client.get("/events/two")
+    # Counted once an answer has gone out, which its reader may see first.
+    deadline = time.monotonic() + 10
+    while metrics.API_REQUESTS.labels(route, "404")._value.get() < before + 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     assert metrics.API_REQUESTS.labels(route, "404")._value.get() == before + 2
