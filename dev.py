@@ -34,7 +34,7 @@ def demo(rest):
 def test(rest):
     setup()
     # Without arguments: all, several files at once. With some, as pytest itself would.
-    return run([tool("python"), "-m", "pytest", *(rest or ["-n", "3", "--dist", "loadfile"])])
+    return run([tool("python"), "-m", "pytest", *(rest or ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"])])
 
 
 def check(rest):
@@ -56,7 +56,7 @@ def check(rest):
 
 def bench(rest):
     setup()
-    names = rest or ["ingest", "consume", "parallel", "stuck", "memory", "ledger", "latency"]
+    names = rest or ["ingest", "consume", "parallel", "stuck", "memory", "ledger", "catalogue", "latency"]
     return max(run([tool("python"), os.path.join(ROOT, "benchmarks", name + ".py")]) for name in names)
 
 

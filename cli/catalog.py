@@ -11,7 +11,7 @@ from hooktape.cli import common
 from hooktape.cli.operating import Progress, opened
 from hooktape.errors import LedgerError, TapeError
 from hooktape.ledger.ledger import Ledger
-from hooktape.replayer import figures
+from hooktape.replayer import adopting, figures, reset
 from hooktape.replayer.catalogue import Cataloguer
 from hooktape.settings import Settings
 
@@ -24,17 +24,18 @@ _PRUNE_SECONDS = 600.0
 
 @click.command()
 @click.option("--once", is_flag=True, help="Catch up with the tape as it is now, say how far, and end.")
+@click.option("--rebuild", is_flag=True, help="Forget the catalogue and read the tape from its beginning; outcomes stay. Then end.")
 @click.option("--metrics-port", type=int, help="Answer /metrics on this port; 0 picks a free one.")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Where to listen for scrapes.")
 @common.json_option
-def command(once: bool, metrics_port: int | None, metrics_host: str, as_json: bool) -> None:
+def command(once: bool, rebuild: bool, metrics_port: int | None, metrics_host: str, as_json: bool) -> None:
     """Keep the ledger's catalogue of the tape, and export pending, failed and dead-letter figures.
 
     Example: hooktape catalog --metrics-port 9464
     """
     with opened() as (settings, ledger), Cataloguer(settings, ledger) as cataloguer:
-        if once:
-            _once(settings, ledger, cataloguer, as_json)
+        if once or rebuild:
+            _once(settings, ledger, cataloguer, rebuild, as_json)
             return
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -43,19 +44,26 @@ def command(once: bool, metrics_port: int | None, metrics_host: str, as_json: bo
             _log.info("metrics", port=metrics.serve(metrics_port, metrics_host))
         worker = threading.Thread(target=_figures, args=(settings, ledger, cataloguer, stop), name="hooktape-figures")
         worker.start()
+        # Somebody who is always there: a replay whose runner was killed goes on without an operator.
+        adopter = threading.Thread(target=adopting.adopt, args=(settings, stop), name="hooktape-adopt")
+        adopter.start()
         _log.info("keeping the catalogue", ledger=ledger.dialect)
         try:
             cataloguer.follow(stop)
         finally:
             stop.set()
             worker.join()
+            adopter.join()
         _log.info("stopped", foreign_records=cataloguer.foreign)
 
 
-def _once(settings: Settings, ledger: Ledger, cataloguer: Cataloguer, as_json: bool) -> None:
+def _once(settings: Settings, ledger: Ledger, cataloguer: Cataloguer, rebuild: bool, as_json: bool) -> None:
     with Progress() as progress:
-        ends = cataloguer.catch_up(progress=lambda done, of: progress.show("reading the tape", done, of))
+        read = cataloguer.rebuild if rebuild else cataloguer.catch_up
+        ends = read(progress=lambda done, of: progress.show("reading the tape", done, of))
+    cataloguer.letters.catch_up()
     cataloguer.prune(time.time())
+    reset.forget_passed(settings, ledger, time.time())
     found = figures.figures(settings, ledger, time.time())
     if as_json:
         common.print_json({"partitions": len(ends), "foreign": cataloguer.foreign, "lag": found.catalogue_lag})
@@ -73,6 +81,7 @@ def _figures(settings: Settings, ledger: Ledger, cataloguer: Cataloguer, stop: t
             replays.export()
             if time.monotonic() >= prune_at:
                 cataloguer.prune(time.time())
+                reset.forget_passed(settings, ledger, time.time())
                 prune_at = time.monotonic() + _PRUNE_SECONDS
         except (TapeError, LedgerError) as error:
             figures.forget()

@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -9,10 +11,14 @@ import click
 from hooktape.cli import common
 from hooktape.cli.operating import Progress, opened, selecting, taken
 from hooktape.errors import NothingMatched, NotOurs
-from hooktape.ledger.catalogue import Entry
-from hooktape.replayer import history
+from hooktape.ledger.catalogue import After, Entry
+from hooktape.ledger.ledger import Ledger
+from hooktape.ledger.selection import shop_domain
+from hooktape.replayer import history, naming
 from hooktape.replayer.catalogue import Cataloguer, log_topics
+from hooktape.replayer.finding import LOOK, Finder
 from hooktape.schemas.event import Coordinates, Event
+from hooktape.settings import Settings
 from hooktape.tape import groups, headers
 from hooktape.tape.follower import Follower
 from hooktape.tape.reader import Reader
@@ -29,36 +35,91 @@ def command() -> None:
     """Search the tape; show one event with its history; follow it live."""
 
 
+@contextmanager
+def _finder(catch_up: bool) -> Iterator[tuple[Settings, Ledger, Cataloguer, Finder]]:
+    with opened() as (settings, ledger), Cataloguer(settings, ledger) as cataloguer:
+        if catch_up:
+            with Progress() as progress:
+                cataloguer.catch_up(progress=lambda done, of: progress.show("reading the tape", done, of))
+        yield settings, ledger, cataloguer, Finder(settings, ledger, cataloguer)
+
+
 @command.command("list")
 @selecting
 @click.option("--group", help="The consumer group whose status is shown and selected by.")
-@click.option("--limit", default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Events on a page.")
+@click.option("--after", help="The next page: the cursor that the page before ended with.")
 @click.option("--oldest-first", is_flag=True, help="The oldest first; the newest is the default.")
+@click.option("--look", type=click.IntRange(1), default=LOOK, show_default=True, help="With --where: read so many bodies for a page.")
 @click.option("--count", is_flag=True, help="Only how many.")
 @catch_up_option
 @common.json_option
-def list_command(group: str | None, limit: int, oldest_first: bool, count: bool, catch_up: bool, as_json: bool, **options: Any) -> None:
-    """Events by topic, shop, resource, id, time, source, and by status in a group.
+def list_command(group: str | None, limit: int, after: str | None, oldest_first: bool, look: int, count: bool, catch_up: bool,
+                 as_json: bool, **options: Any) -> None:  # fmt: skip
+    """Events by topic, shop, resource, id, time, source, by status in a group, and by what their bodies hold.
 
-    Example: hooktape events list --shop acme.myshopify.com --topic 'orders/*' --since 2h
+    \b
+    Examples:
+      hooktape events list --shop acme --topic 'orders/*' --since 2h
+      hooktape events list --topic orders/create --where 'to_number(total_price) > `100`'
     """
     selection = taken(options)
-    with opened() as (settings, ledger):
-        if catch_up:
-            with Cataloguer(settings, ledger) as cataloguer, Progress() as progress:
-                cataloguer.catch_up(progress=lambda done, of: progress.show("reading the tape", done, of))
+    cursor = After.decode(after) if after else None
+    with _finder(catch_up) as (_, _, _, finder):
         if count:
-            number = ledger.catalogue.count(selection, group)
+            number = finder.count(selection, group)
             common.print_json({"count": number}) if as_json else click.echo(f"{number:,}")
             return
-        rows = [_row(e) for e in ledger.catalogue.find(selection, group, limit=limit, newest_first=not oldest_first)]
+        page = finder.listed(selection, group, after=cursor, limit=limit, newest_first=not oldest_first, look=look)
+        why = "" if page.entries or page.after else finder.why_none(selection)
+    rows, then = [_row(e) for e in page.entries], page.after and page.after.encode()
     if as_json:
-        common.print_json(rows)
+        common.print_json({"events": rows, "after": then, "looked_at": page.looked.events, "whole": page.whole,
+                           "unreadable": page.looked.unreadable, "gone": page.looked.gone})  # fmt: skip
     elif rows:
         columns = ["received", "topic", "shop", "resource", "webhook_id", "copies"]
         common.print_table(rows, [*columns, *(["status", "attempts", "error"] if group else [])], "")
-    if not rows:
-        raise NothingMatched(f"No event matches: {selection.describe()}.")
+    if why:
+        raise NothingMatched("That was the last page." if cursor else why)
+    click.echo(f"{page.told()}{f'; go on with --after {then}' if then else ''}", err=True)
+
+
+@command.command("find")
+@click.argument("what")
+@click.option("--shop", help="Only of this shop: acme is acme.myshopify.com.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Events of each resource, the newest.")
+@catch_up_option
+@common.json_option
+def find_command(what: str, shop: str | None, limit: int, catch_up: bool, as_json: bool) -> None:
+    """Events by what you have in hand: an order's name or number, a confirmation number, a checkout, cart or order token, a draft
+    order's name, a product's handle, an id (also gid://…), a webhook id or its first 8 characters, an address in the admin.
+
+    \b
+    Examples:
+      hooktape events find '#1005' --shop acme
+      hooktape events find https://admin.shopify.com/store/acme/orders/820982911946154508
+    """
+    with _finder(catch_up) as (settings, ledger, cataloguer, finder):
+        names = groups.groups_of(settings, cataloguer.reader.topics())
+        found = naming.find(finder, ledger, what, shop, names, limit)
+        behind = 0 if found else cataloguer.lag()
+    if not found:
+        late = f" The catalogue is {behind:,} records behind the tape." if behind else ""
+        raise NothingMatched(f"Nothing on the tape is called {what}{f' in {shop_domain(shop)}' if shop else ''}.{late}")
+    tables = [[{**_row(e), "groups": {g: str(of[e.key].status) for g, of in f.groups.items() if e.key in of}} for e in f.listing.entries]
+              for f in found]  # fmt: skip
+    if as_json:
+        common.print_json([{"rule": f.match.rule, "resource": f.match.resource, "shop": f.match.shop, "events": rows,
+                            "after": f.listing.after and f.listing.after.encode()}
+                           for f, rows in zip(found, tables, strict=True)])  # fmt: skip
+        return
+    for number, (f, rows) in enumerate(zip(found, tables, strict=True)):
+        click.echo(f"{chr(10) * bool(number)}{common.clean(f.match.told(what))}")
+        shown = [{**row, **row["groups"]} for row in rows]
+        common.print_table(shown, ["received", "topic", *([] if f.match.shop else ["shop"]), "resource", "webhook_id", *names], "")
+        if f.listing.after:
+            select = f"--resource {f.match.resource}" if f.match.resource else " ".join(f"--id {i}" for i in f.match.ids[:1])
+            click.echo(f"… and more: hooktape events list {select} --after {f.listing.after.encode()}", err=True)
 
 
 def _row(e: Entry) -> dict[str, Any]:
@@ -74,19 +135,19 @@ def _place(e: Entry) -> Coordinates:
 
 @command.command("show")
 @click.argument("webhook_id")
-@click.option("--shop", help="Where several shops have this webhook id.")
+@click.option("--shop", help="Where several shops have this webhook id: acme is acme.myshopify.com.")
 @click.option("--full", is_flag=True, help="The whole body, however long.")
 @catch_up_option
 @common.json_option
 def show_command(webhook_id: str, shop: str | None, full: bool, catch_up: bool, as_json: bool) -> None:
     """One event: its record, who verified it, its body, and its history in every group.
 
+    The first 8 characters of the webhook id are enough, where they're one event's.
+
     Example: hooktape events show b54557e4-bdd9-4b37-8a5f-bf7d70bcd043
     """
-    with opened() as (settings, ledger), Cataloguer(settings, ledger) as cataloguer:
-        if catch_up:
-            cataloguer.catch_up()
-        entry = history.find_event(ledger, webhook_id, shop)
+    with _finder(catch_up) as (settings, ledger, cataloguer, _):
+        entry = history.find_event(ledger, webhook_id, shop and shop_domain(shop))
         record = cataloguer.reader.fetch(_place(entry))
         event = Wire(settings).decode(record.value)
         outcomes = history.outcomes(ledger, entry, groups.groups_of(settings, cataloguer.reader.topics()))

@@ -11,46 +11,76 @@ from typing import Any, TypeVar
 import click
 
 from hooktape.cli import common
-from hooktape.errors import NotAllowed
+from hooktape.errors import NotAllowed, UsageError
 from hooktape.ledger.items import Account
-from hooktape.ledger.jobs import Job
+from hooktape.ledger.jobs import STANDARD, Job, Limits
 from hooktape.ledger.ledger import Ledger
-from hooktape.ledger.selection import Selection
+from hooktape.ledger.selection import FIELDS, Selection, read_ids
+from hooktape.replayer.control import Ask, confirmation, state_of
 from hooktape.settings import Settings
-from hooktape.times import from_micros
+from hooktape.times import format_duration, from_micros, parse_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
-_SELECTING = ("topic", "shop", "resource", "id", "since", "until", "clock", "status", "source", "error_group")
 # A line of progress where there's no terminal: often enough to see life, seldom enough for a log.
 _LINE_SECONDS = 5.0
 
 yes_option = click.option("--yes", is_flag=True, help="Don't ask for a confirmation. Needed where there's no terminal.")
 group_option = click.option("--group", required=True, help="The consumer group.")
 force_option = click.option("--force", is_flag=True, help="Also what has succeeded already, or is superseded, runs again.")
-rate_option = click.option("--rate", type=float, help="At most so many events a second.")
+_OFF = "off"
 
 
-def selecting(function: F) -> F:
-    """Adds the options of a selection; `taken` turns them into one."""
+def limiting(function: F) -> F:
+    """Adds the options of a run's limits; `limits` turns them into a `Limits`."""
+    standard = STANDARD
     for option in reversed((
-        click.option("--topic", multiple=True, help="Shopify topic, as in orders/create or orders/*; repeatable."),
-        click.option("--shop", multiple=True, help="The shop's domain; repeatable."),
-        click.option("--resource", multiple=True, help="type/id, as in order/1001, or what belongs to it; repeatable."),
-        click.option("--id", multiple=True, help="Webhook id; repeatable."),
-        click.option("--since", help="From this time on: ISO 8601, or a time ago (2h, 3d)."),
-        click.option("--until", help="Before this time."),
-        click.option("--clock", type=click.Choice(["received", "triggered"]), help="Whose time: ours (the default), or Shopify's."),
-        click.option("--status", multiple=True, help="pending, waiting, succeeded, dead, stale or discarded in --group; repeatable."),
-        click.option("--source", multiple=True, help="webhook, reconciler or import; repeatable."),
-        click.option("--error-group", help="Events that died of this cause (`hooktape dlq groups`)."),
+        click.option("--rate", default=f"{standard.rate:g}", show_default=True, help="At most so many events a second, or off."),
+        click.option("--max-lag", default=format_duration(standard.max_lag or 0), show_default=True,
+                     help="Wait while live events wait for longer than this, or off."),
+        click.option("--max-failures", default=f"{standard.max_failures or 0:.0%}", show_default=True,
+                     help="Pause when more than this share of the last 100 fail again, or off."),
+        click.option("--max-outstanding", default=str(standard.outstanding), show_default=True,
+                     help="At most so many handed over without an outcome, or off."),
     )):  # fmt: skip
         function = option(function)
     return function
 
 
+def limits(options: dict[str, Any]) -> Limits:
+    """The limits in a command's options, which are taken out of `options`. Raises UsageError."""
+    rate, lag, failures, outstanding = (options.pop(name) for name in ("rate", "max_lag", "max_failures", "max_outstanding"))
+    try:
+        return Limits(
+            None if rate == _OFF else float(rate), None if outstanding == _OFF else int(outstanding),
+            None if lag == _OFF else parse_duration(lag),
+            None if failures == _OFF else float(failures.rstrip("%")) / (100 if failures.endswith("%") else 1),
+        )  # fmt: skip
+    except ValueError as error:
+        raise UsageError(f"A limit is a number or `off`, as in --rate 50 --max-failures 20%: {error}.") from None
+
+
+def selecting(function: F) -> F:
+    """Adds the options of a selection, from its table of fields; `taken` turns them into one."""
+    for field in reversed(FIELDS):
+        # Statuses aren't a click.Choice: they may stand with commas between, as in the API, and `Selection.parse` names the words.
+        kind = click.Choice([str(choice) for choice in field.choices]) if field.choices and not field.repeatable else None
+        option = click.option(f"--{field.name.replace('_', '-')}", field.name, type=kind, multiple=field.repeatable, help=field.help)
+        function = option(function)
+        if field.attribute == "ids":
+            function = id_file_option(function)
+    return function
+
+
+id_file_option = click.option("--id-file", type=click.File("rb"), help="A file of webhook ids, one a line; - is standard input.")
+
+
 def taken(options: dict[str, Any]) -> Selection:
-    """The selection in a command's options, which are taken out of `options`."""
-    return Selection.parse({name: options.pop(name) for name in _SELECTING if name in options})
+    """The selection in a command's options, which are taken out of `options`. Raises UsageError."""
+    file = options.pop("id_file", None)
+    given = {field.name: options.pop(field.name) for field in FIELDS if field.name in options}
+    if file is not None:
+        given["id"] = [*given["id"], *read_ids(file, "standard input" if file.name in ("-", "<stdin>") else str(file.name))]
+    return Selection.parse(given)
 
 
 @contextmanager
@@ -77,6 +107,21 @@ def confirm(question: str, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise NotAllowed(f"{question} Nobody can be asked here: say --yes.")
     if not click.confirm(question, err=True):
+        raise NotAllowed("Nothing was done.")
+
+
+def confirm_run(job: Job, to_run: int, yes: bool) -> None:
+    """Asks before a job's events are handed over, the more firmly the wider it reaches. Raises NotAllowed."""
+    if yes:
+        return
+    ask = confirmation(job.selection, to_run, forced=job.forced)
+    forced = "; what succeeded before RUNS AGAIN" if job.forced else ""
+    question = f"Hand {to_run:,} events to group {job.group} again ({common.clean(job.selection.describe())}{forced})?"
+    if ask is not Ask.TYPE:
+        confirm(question, yes)
+    elif not sys.stdin.isatty():
+        raise NotAllowed(f"{question} Nobody can be asked here: say --yes.")
+    elif click.prompt(f"{question} Type the number to go on", default="", show_default=False, err=True).replace(",", "") != str(to_run):
         raise NotAllowed("Nothing was done.")
 
 
@@ -116,8 +161,10 @@ class Progress:
 
 def job_row(job: Job) -> dict[str, Any]:
     """A job for a table or JSON."""
-    return {"id": job.id, "kind": str(job.kind), "group": job.group, "state": str(job.state), "selected": job.selected,
-            "forced": job.forced, "rate": job.rate, "who": job.who, "reason": job.reason, "created": moment(job.created_at),
+    bounds = job.limits
+    return {"id": job.id, "kind": str(job.kind), "group": job.group, "state": state_of(job, time.time()), "selected": job.selected,
+            "sent": job.sent, "forced": job.forced, "rate": bounds.rate, "max_lag": bounds.max_lag, "max_failures": bounds.max_failures,
+            "max_outstanding": bounds.outstanding, "who": job.who, "reason": job.reason, "created": moment(job.created_at),
             "started": moment(job.started_at), "ended": moment(job.ended_at), "selection": job.selection.describe(),
             "note": job.note}  # fmt: skip
 
@@ -143,7 +190,8 @@ def print_account(account: Account) -> None:
     for label, number in lines:
         if number:
             click.echo(f"{number:>10,}  {label}")
-    click.echo(f"{account.selected:>10,}  selected{'' if account.adds_up else '  (THE PARTS DO NOT ADD UP TO IT)'}")
+    sign = "✓" if account.adds_up else "✗ the parts don't add up to it"
+    click.echo(f"{account.selected:>10,}  selected  {sign}")
 
 
 def _words(name: str) -> str:

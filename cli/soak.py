@@ -31,13 +31,15 @@ class Unclean(Incomplete):
 @click.command()
 @click.option("--rounds", default=50, show_default=True, type=click.IntRange(1), help="Faults and quiet spells, in blocks of up to 50.")
 @click.option("--seed", type=int, help="Fixes workload, faults and crash points. Default: a new one, which is printed.")
-@click.option("--ledger", type=click.Choice(list(_LEDGERS)), default="both", show_default=True, help="Where the ledger is.")
+@click.option("--replay", "events", type=click.IntRange(100), help="No rounds: fill the tape with so many events and replay them all.")
+@click.option("--faults", "number", default=50, show_default=True, type=click.IntRange(1), help="With --replay: faults that hit it.")
+@click.option("--ledger", type=click.Choice(list(_LEDGERS)), help="Where the ledger is. Default: both; postgresql with --replay.")
 @click.option("--fault", "names", multiple=True, metavar="KIND", help="Only these: worker-kill, broker, worker-crash:checked … Repeatable.")
 @click.option("--json", "report_to", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to this file.")
 @click.option("--judge", "kept", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Judge a kept history; run nothing.")
 @click.option("--keep", is_flag=True, help="Keep the histories of clean blocks, too.")
-def command(rounds: int, seed: int | None, ledger: str, names: tuple[str, ...], report_to: Path | None, kept: Path | None,
-            keep: bool) -> None:  # fmt: skip
+def command(rounds: int, seed: int | None, events: int | None, number: int, ledger: str | None, names: tuple[str, ...],
+            report_to: Path | None, kept: Path | None, keep: bool) -> None:  # fmt: skip
     """Kill, freeze and restart everything at random while webhooks come in; then prove that none was lost, doubled or overtaken.
 
     Runs its own Kafka, PostgreSQL, ingestors and workers on this machine; touches nothing else. The exit code is 1 if a rule was
@@ -45,6 +47,7 @@ def command(rounds: int, seed: int | None, ledger: str, names: tuple[str, ...], 
 
     \b
     Example: hooktape soak --rounds 30 --seed 7 --json report.json
+             hooktape soak --replay 50000 --faults 50 --seed 7
              hooktape soak --judge history.jsonl
     """
     try:
@@ -55,11 +58,12 @@ def command(rounds: int, seed: int | None, ledger: str, names: tuple[str, ...], 
     if kept is not None:
         _judge(kept)
         return
-    cells = faults.chosen(names, _LEDGERS[ledger])
+    ledgers = _LEDGERS[ledger or ("postgresql" if events else "both")]
+    cells = faults.chosen(names, ledgers)
     seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     click.echo(f"seed {seed}", err=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it stops its servers and removes its folder, as on Ctrl-C
-    order = run.Order(rounds, seed, _LEDGERS[ledger], cells, HANDLERS, settings.load().home / "soak", __version__, keep)
+    order = run.Order(rounds, seed, ledgers, cells, HANDLERS, settings.load().home / "soak", __version__, keep, events or 0, number)
     # Not under the user's home: PostgreSQL, as root, runs as a user of its own that must be able to get there.
     home = Path(tempfile.mkdtemp(prefix="hooktape-soak-"))
     report = None
@@ -90,10 +94,11 @@ def _tell(found: dict[str, object]) -> None:
     counts, faults = found["counts"], found["faults"]
     assert isinstance(counts, dict)
     assert isinstance(faults, dict)
-    done = f"{found['rounds']} rounds in {found['seconds']} s, seed {found['seed']}"
+    done = f"{found['rounds'] or 'no'} rounds in {found['seconds']} s, seed {found['seed']}"
     click.echo(f"{done}: {sum(faults.values())} faults of {len(faults)} kinds")
-    for name in ("acknowledged", "recovered", "effects", "retried", "dead", "superseded", "lost", "transactional_twice",
-                 "unexcused_repeats", "excused_repeats", "out_of_order", "overlap", "violations"):  # fmt: skip
+    for name in ("acknowledged", "recovered", "effects", "retried", "dead", "superseded", "replays", "replayed",
+                 "replayed_succeeded", "replayed_failed_again", "replayed_skipped", "replayed_open", "not_replayed", "lost",
+                 "transactional_twice", "unexcused_repeats", "excused_repeats", "out_of_order", "overlap", "violations"):  # fmt: skip
         click.echo(f"  {name.replace('_', ' '):<22} {counts.get(name, 0):>8,}")
     violations, histories, missing, skipped = found["violations"], found["histories"], found["never_hit"], found["skipped"]
     assert isinstance(skipped, dict)

@@ -7,14 +7,8 @@ import click
 
 from hooktape.cli import breaker, common
 from hooktape.ledger.ledger import Ledger
-from hooktape.replayer.catalogue import log_topics
-from hooktape.replayer.figures import Figures, figures
-from hooktape.settings import Settings
-from hooktape.tape.reader import Reader
+from hooktape.replayer.figures import RATE_SECONDS, Figures, arrived, figures
 from hooktape.times import format_duration
-
-# Long enough for a shop with a webhook a minute to show a rate, short enough to see a flood.
-_RATE_SECONDS = 300
 
 
 @click.command()
@@ -29,11 +23,11 @@ def command(as_json: bool) -> None:
     now = time.time()
     with Ledger.open(settings.ledger_url) as ledger:
         found = figures(settings, ledger, now)
-        screen = summary(found, _arrived(settings, now), ledger.reconcile.last_success(), now)
+        screen = summary(found, arrived(settings, now - RATE_SECONDS), ledger.reconcile.last_success(), now)
     if as_json:
         common.print_json(screen)
         return
-    click.echo(f"tape       {screen['arrived']:,} events in the last {format_duration(_RATE_SECONDS)} ({screen['rate']:.1f}/s); "
+    click.echo(f"tape       {screen['arrived']:,} events in the last {format_duration(RATE_SECONDS)} ({screen['rate']:.1f}/s); "
                f"the catalogue is {screen['catalogue_lag']:,} behind")  # fmt: skip
     common.print_table(screen["groups"], ["group", "state", "workers", "topic", "behind", "oldest", "waiting", "dead"],
                        "groups     none yet: `hooktape consume` makes one")  # fmt: skip
@@ -52,7 +46,7 @@ def command(as_json: bool) -> None:
         click.echo("\nfor the dead: `hooktape dlq groups --group …` says why, `hooktape dlq redrive` sends them again", err=True)
 
 
-def summary(found: Figures, arrived: int, reconciled: dict[str, float], now: float) -> dict[str, Any]:
+def summary(found: Figures, number: int, reconciled: dict[str, float], now: float) -> dict[str, Any]:
     """The screen as data: a row for each group and topic that has anything to say; pure."""
     rows = []
     for group in found.groups:
@@ -68,14 +62,7 @@ def summary(found: Figures, arrived: int, reconciled: dict[str, float], now: flo
     ages = [{"shop": shop, "ago": f"{max(0.0, now - at):.0f}s", "at": at} for shop, at in sorted(reconciled.items())]
     held = [{"group": status.group, "topic": status.topic, "open": status.open, "state": breaker.in_words(status, now)}
             for group in found.groups for status in group.held]  # fmt: skip
-    return {"arrived": arrived, "rate": arrived / _RATE_SECONDS, "catalogue_lag": found.catalogue_lag, "groups": rows, "held": held,
+    return {"arrived": number, "rate": number / RATE_SECONDS, "catalogue_lag": found.catalogue_lag, "groups": rows, "held": held,
             "in_order": [{"group": group.name, "events": group.in_order.events, "resources": group.in_order.resources,
                           "overdue": round(group.in_order.overdue(now))} for group in found.groups if group.in_order.events],
             "reconciled": ages}  # fmt: skip
-
-
-def _arrived(settings: Settings, now: float) -> int:
-    """Records appended to the logs in the last minutes, from offsets alone."""
-    with Reader(settings) as reader:
-        spans = reader.bounds(log_topics(settings, reader), since_ms=int((now - _RATE_SECONDS) * 1000))
-    return sum(span.end - span.start for span in spans.values())

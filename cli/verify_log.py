@@ -5,8 +5,10 @@ import click
 from hooktape.cli import common
 from hooktape.cli.operating import Progress
 from hooktape.errors import NothingMatched
-from hooktape.replayer import reset, verify
+from hooktape.replayer import verify
 from hooktape.replayer.catalogue import log_topics
+from hooktape.replayer.offsets import choose
+from hooktape.tape.names import Names
 from hooktape.tape.reader import Reader
 from hooktape.times import micros, parse_time
 
@@ -24,8 +26,10 @@ def command(topic: tuple[str, ...], since: str | None, show: int, as_json: bool)
     settings = common.load()
     result = verify.Result()
     with Reader(settings) as reader, Progress() as progress:
-        logs = reset.kafka_topics(settings, topic) if topic else log_topics(settings, reader)
-        spans = reader.bounds(logs, None if since is None else micros(parse_time(since)) // 1000)
+        known = reader.partitions(log_topics(settings, reader))
+        chosen = choose(Names(settings.topic_prefix), topic, known) if topic else set(known)
+        bounds = reader.bounds({of for of, _ in chosen}, None if since is None else micros(parse_time(since)) // 1000)
+        spans = {place: span for place, span in bounds.items() if place in chosen}
         total = sum(span.end - span.start for span in spans.values())
         for result in verify.verify(settings, reader, spans):
             progress.show("verifying", result.read, total)

@@ -40,6 +40,7 @@ class Handler:
     is_async: bool
     per_shop: int | None = None
     admin_cost: float = 0.0
+    replay: bool = True
 
 
 class App:
@@ -57,7 +58,7 @@ class App:
 
     def on(self, *topics: str, concurrency: int = DEFAULT_CONCURRENCY, order: Literal["key", "none"] = "key",
            skip_stale: bool = False, timeout: float = DEFAULT_TIMEOUT, max_attempts: int | None = None,
-           per_shop: int | None = None, admin_cost: float = 0.0) -> Callable[[F], F]:  # fmt: skip
+           per_shop: int | None = None, admin_cost: float = 0.0, replay: bool = True) -> Callable[[F], F]:  # fmt: skip
         """Registers a handler for Shopify topics (`orders/create`, `orders/*`, `all`). Returning is success.
 
         An `async def` runs on the event loop, a plain function in a thread; at most `concurrency` at once in this process.
@@ -68,6 +69,7 @@ class App:
         try, quick ones included. `per_shop`: at most so many events of one shop at once in this process; by default all of
         `concurrency` while only one shop has events, else three quarters of it. `admin_cost`: the points of the shop's Admin API
         bucket that one run costs (50 for a REST call); the handler starts when they're there, however many workers share them.
+        `replay=False`: events that an operator sends again (a replay, redrive, backfill or offset reset) are refused, not run.
 
         Raises UsageError when two handlers claim one topic, or an argument makes no sense.
         """
@@ -85,7 +87,7 @@ class App:
             name = getattr(function, "__qualname__", repr(function))
             self._claim(chosen, name)
             handler = Handler(name, function, chosen, concurrency, order == "key", skip_stale, timeout, max_attempts,
-                              _is_async(function), per_shop, admin_cost)  # fmt: skip
+                              _is_async(function), per_shop, admin_cost, replay)  # fmt: skip
             self.handlers.update(dict.fromkeys(chosen, handler))
             return function
 

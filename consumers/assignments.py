@@ -14,6 +14,9 @@ from hooktape.settings import Settings
 from hooktape.tape import clients, groups
 
 Key = tuple[str, int]
+# A broker may go away just after it has assigned. As long as this, in seconds, that's no reason to end a worker; after five minutes
+# without a poll the client would leave its group (max.poll.interval.ms).
+_PATIENCE = 240.0
 
 
 class Assignments:
@@ -34,7 +37,7 @@ class Assignments:
 
         Raises KafkaException.
         """
-        committed = groups.committed_by(consumer, partitions)
+        committed = groups.committed_by(consumer, partitions, _PATIENCE)
         unborn = [p for p in committed if p.offset < 0]
         starts = births.resolve(clients.admin(self._settings), unborn, self._plan.start) if unborn else {}
         homes = []

@@ -13,6 +13,9 @@ from hooktape.consumers.tracker import Position
 _log = log.get("hooktape.consumers")
 # Between tries of a commit that the coordinator refused, in seconds: about what a rebalance takes.
 _AGAIN = 0.5
+DISOWNED_SECONDS = 30.0
+"""A group that has forgotten a member for so long won't hear of it again by itself: a client that is well joins anew with its next
+heartbeat (a soak saw one that didn't, for minutes, after its coordinator had moved). Above any session that's sensible for a worker."""
 
 
 class Committer:
@@ -23,6 +26,7 @@ class Committer:
         self._sent: dict[Key, tuple[Home, Position]] = {}
         self._unsaved: Commits = {}
         self._again = 0.0
+        self._unknown_since: float | None = None
 
     def commit(self, consumer: Consumer, commits: Commits, *, wait: bool, going: bool = False) -> None:
         """Commits what is still this member's to commit. `going`: for the last time, since the partitions are being taken away.
@@ -49,9 +53,20 @@ class Committer:
         if self._unsaved and time.monotonic() > self._again:
             self.commit(consumer, {}, wait=False)
 
+    def is_disowned(self) -> bool:
+        """Whether the group has refused every commit for long because it doesn't know this member. Once told, it's counted anew."""
+        if self._unknown_since is None or time.monotonic() - self._unknown_since < DISOWNED_SECONDS:
+            return False
+        self._unknown_since = None
+        return True
+
     def on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """The client's answer. Nothing new may come on a quiet partition, and its lag would be told for ever."""
         refused = [(p, error or p.error) for p in partitions if error or p.error]
+        if not any(why and why.code() == KafkaError.UNKNOWN_MEMBER_ID for _, why in refused):
+            self._unknown_since = None
+        elif self._unknown_since is None:
+            self._unknown_since = time.monotonic()
         for p, _ in refused:
             if (sent := self._sent.get((p.topic, p.partition))) is not None:
                 # Not what was refused: a later commit may have gone out since, and an offset never moves back.

@@ -18,6 +18,7 @@ from hooktape.consumers.clock import Clock
 from hooktape.consumers.task import Rank, Task
 from hooktape.errors import HooktapeError, LedgerUnavailable
 from hooktape.ledger.checks import Check, Checked, Finish
+from hooktape.ledger.items import Ending
 from hooktape.ledger.ledger import Ledger
 
 _log = log.get("hooktape.consumers")
@@ -248,10 +249,10 @@ class Custody:
         ends = [end for _, end in job.finishes]
         finished = outcomes.finish(self._group, self.owner, ends, self._clock.time()) if ends else []
         if job.skips:
-            outcomes.note_skips(self._group, [(task.generation, task.key, outcome, "") for task, outcome in job.skips])
+            outcomes.note_skips(self._group, [Ending(t.generation, t.key, outcome, seq=t.seq) for t, outcome in job.skips])
         if not job.checks:
             return _Done(finished, [], {})
-        checks = [Check(t.key, t.attempts, t.generation, t.forced, t.rank is Rank.RETRY) for t in job.checks]
+        checks = [Check(t.key, t.attempts, t.generation, t.forced, t.rank is Rank.RETRY, t.seq) for t in job.checks]
         return _Done(finished, outcomes.check(self._group, checks), self._versions(job.checks))
 
     def _versions(self, tasks: list[Task]) -> Versions:

@@ -123,11 +123,18 @@ class Ends:
         assert answer.seen is not None
         if answer.seen.state not in IN_RETRY:
             self._release_hold(task)
-        if task.generation:
+        if task.generation and task.generation != answer.seen.generation:
+            # Of the same generation it's a second copy, and the first one's end is the item's, now or once its retry has ended.
             # Not finished before it's noted: nothing else brings the record back, and its job would never add up.
             self.custody.skip(task, _SKIPPED[answer.seen.state])
         else:
             self._intake.finish(task.home, task.offset)
+        self._drop(task)
+
+    def _refuse(self, task: Task) -> None:
+        """An operator sent it again, and its handler takes nothing that comes so."""
+        metrics.PROCESSED.labels(self._app.group, task.event.topic, "refused").inc()
+        self.custody.skip(task, "refused")
         self._drop(task)
 
     def _on_skipped(self, task: Task) -> None:

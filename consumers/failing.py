@@ -122,7 +122,7 @@ def finish(task: Task, state: State, *, version: Applied | None = None, error_ty
     tenure = task.home.tenure
     assert tenure is not None
     return Finish(task.key, state, task.attempts, tenure.partition, tenure.epoch, task.event.topic, task.seen, task.generation, error_type,
-                  error_group, error_message, shop, version)  # fmt: skip
+                  error_group, error_message, shop, version, received_us=task.event.received_us, seq=task.seq)  # fmt: skip
 
 
 def _raw(message: object) -> Raw:

@@ -169,7 +169,9 @@ class Flow(Ends):
         if task.abandoned or self.stopping:
             self._drop(task)
             return
-        if answer.verdict is Verdict.RUN:
+        if answer.verdict is Verdict.RUN and self._refuses(task, answer):
+            self._refuse(task)
+        elif answer.verdict is Verdict.RUN:
             task.seen, task.attempts, task.generation = answer.seen, answer.attempts, answer.generation
             task.first_failed = answer.first_failed_at or task.first_failed
             if task.queued:
@@ -181,8 +183,15 @@ class Flow(Ends):
                 task.queued = True
                 self._copies.enter(task)
                 self.lanes.add(task)
-            return
-        self._skip(task, answer)
+        else:
+            self._skip(task, answer)
+
+    @staticmethod
+    def _refuses(task: Task, answer: Checked) -> bool:
+        """Whether its handler takes no replays, and this is one. A retry isn't: it was taken once, and nothing else would end its wait; nor
+        is an event in a reset's window that was never handled."""
+        again = task.rank is Rank.REPLAY or (task.rank is Rank.LIVE and task.replay is not None and answer.seen is not None)
+        return again and not task.queued and isinstance(task.handler, Handler) and not task.handler.replay
 
     def _begin(self, task: Task) -> None:
         """A task that has a slot: runs it, unless it's not to be run here and now after all."""

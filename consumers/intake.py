@@ -54,8 +54,7 @@ class Intake:
 
     def __init__(self, app: App, settings: Settings, options: Options) -> None:
         self._app, self._settings, self._options = app, settings, options
-        self.windows: list[Window] = []
-        """Offset ranges to run again, done or not."""
+        self._windows: dict[tuple[str, int], list[Window]] = {}
         self.start_seconds: Histogram = metrics.START_SECONDS.labels(app.group)
         self._trackers = {rank: Tracker() for rank in Rank}
         self._backlog: dict[Rank, deque[Task]] = {rank: deque() for rank in Rank}
@@ -138,7 +137,7 @@ class Intake:
                         record.message)  # fmt: skip
             if live:
                 task.origin = Coordinates(home.topic, home.partition, record.offset)
-                if self.windows:
+                if self._windows:
                     self._mark_window(task)
             else:
                 self._mark(task)
@@ -148,6 +147,12 @@ class Intake:
             backlog.append(task)
         source.held = self._load(source.plan.rank)
         return dead
+
+    def mark_again(self, windows: Iterable[Window]) -> None:
+        """The offset ranges to run again, done or not; the newest last."""
+        self._windows = {}
+        for window in windows:
+            self._windows.setdefault((window.kafka_topic, window.partition), []).append(window)
 
     def next(self) -> Task | None:
         """The next event to check, by the ranks' shares."""
@@ -184,8 +189,8 @@ class Intake:
             task.attempts, task.first_failed = failure.attempts, failure.first_failed_us / 1e6
 
     def _mark_window(self, task: Task) -> None:
-        for window in reversed(self.windows):
-            if window.holds(task.home.topic, task.home.partition, task.offset):
+        for window in reversed(self._windows.get(task.home.key, ())):
+            if window.holds(*task.home.key, task.offset):
                 task.generation, task.forced = window.generation, True
                 task.replay = Replay(window.generation, "the group's offsets were reset", "", True)
                 return

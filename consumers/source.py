@@ -142,6 +142,10 @@ class Source:
                     self._classic = self._assignments.eager = True
                     self._lacking = False
                     consumer = self._open()
+                except _Disowned:
+                    _log.error("the group has forgotten this worker, whose client doesn't notice: it's made anew", group=self.plan.group)
+                    consumer.close()
+                    consumer = self._open()
         except HooktapeError as error:
             self._post(Broken(error))
         except KafkaException as error:
@@ -197,6 +201,8 @@ class Source:
         first = consumer.poll(timeout)
         if self._lacking:
             raise _NoKip848
+        if self._committer.is_disowned():
+            raise _Disowned
         if first is not None:
             # consume(n, t) would sit out its whole time-out: the rest is what lies there already.
             messages = [first, *consumer.consume(min(room, _BATCH), 0)] if room > 0 else [first]
@@ -397,3 +403,7 @@ class Source:
 
 class _NoKip848(Exception):
     """The broker is older than 4.0 or has the protocol switched off."""
+
+
+class _Disowned(Exception):
+    """The group doesn't know this member any more, and the client hasn't noticed."""

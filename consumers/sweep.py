@@ -23,8 +23,9 @@ from hooktape.consumers.intake import Intake
 from hooktape.consumers.letters import Letter, Raw, letter
 from hooktape.consumers.task import Rank, Tenure
 from hooktape.errors import HooktapeError, NotOurs
-from hooktape.ledger.checks import Finish, State
+from hooktape.ledger.checks import Finish, State, Waiting
 from hooktape.ledger.keys import EventKey
+from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.stranded import Story
 from hooktape.schemas.event import Coordinates, Event, Replay
 from hooktape.settings import Settings
@@ -135,7 +136,7 @@ class Sweeper:
             if isinstance(fetched, Found):
                 delay = delay_for(story.wait.delay, self._settings.retry_delays)
                 topic = self._names.retry(self._group, delay)
-                written = again(topic, story, fetched, replays.get(story.row.generation) if story.row else None, now)
+                written = again(topic, story, fetched, replays.get(story.wait.key), now)
                 # All of them before the first is waited for, in their order.
                 sent.append((story, delay, self._publisher.publish(written.topic, written.value, key=written.key, extra=written.headers)))
             elif fetched is None:
@@ -182,19 +183,20 @@ class Sweeper:
                 found[story.wait.key] = Found(record, event)
         return found
 
-    async def _replays(self, stories: list[Story]) -> dict[str, Replay]:
-        generations = sorted({story.row.generation for story in stories if story.row is not None and story.row.generation})
-        found: dict[str, Replay] = {}
-        for generation in generations:
-            job = await self._custody.ask(lambda ledger, generation=generation: ledger.jobs.get(generation))  # type: ignore[misc]
-            found[generation] = (Replay(job.id, job.reason, job.who, job.forced) if job is not None else
-                                 Replay(generation, "the group's offsets were reset", "", True))  # fmt: skip
-        return found
+    async def _replays(self, stories: list[Story]) -> dict[EventKey, Replay]:
+        sent = [(story.wait, story.row.generation) for story in stories if story.row is not None and story.row.generation]
+
+        def work(ledger: Ledger) -> dict[EventKey, Replay]:
+            return {wait.key: _replay(ledger, generation, wait) for wait, generation in sent}
+
+        return await self._custody.ask(work) if sent else {}
 
     async def _give_up(self, tenure: Tenure, story: Story) -> None:
         row, key = story.row, story.wait.key
         assert row is not None
-        end = Finish(key, State.DISCARDED, row.attempts, tenure.partition, tenure.epoch, story.topic, row, row.generation)
+        replay = (await self._replays([story])).get(key)
+        end = Finish(key, State.DISCARDED, row.attempts, tenure.partition, tenure.epoch, story.topic, row, row.generation,
+                     seq=replay.seq if replay is not None else None)  # fmt: skip
         owner, now = self._custody.owner, self._clock.time()
         if await self._custody.ask(lambda ledger: ledger.stranded.discard(self._group, owner, end, "worker", _WHY_GONE, now)):
             _log.error("an event that waited for a retry is given up: " + _WHY_GONE, group=self._group, topic=story.topic,
@@ -240,6 +242,15 @@ class Found:
 @dataclass(frozen=True, slots=True)
 class Unsure:
     """The tape didn't say that the event is gone."""
+
+
+def _replay(ledger: Ledger, generation: str, wait: Waiting) -> Replay:
+    """What the lost record said of the replay that had brought it."""
+    job = ledger.jobs.get(generation)
+    if job is None:
+        return Replay(generation, "the group's offsets were reset", "", True)
+    items = ledger.jobs.of_event(job.id, wait.key.id, [wait.origin])
+    return Replay(job.id, job.reason, job.who, job.forced, items[0].seq if items else None)
 
 
 def is_lost(delay: float, read: Mapping[float, int | None], bounds: Mapping[float, int]) -> bool:

@@ -124,6 +124,11 @@ class Task(msgspec.Struct, eq=False, gc=False):
         return f"<Task {self.event}>"  # not the body
 
     @property
+    def seq(self) -> int | None:
+        """Its place in the job that sent it again."""
+        return self.replay.seq if self.replay is not None else None
+
+    @property
     def abandoned(self) -> bool:
         """Its partition goes to another worker, and the event hasn't begun here: theirs to run."""
         return self.home.revoked and not self.taken

@@ -23,6 +23,7 @@ from hooktape.consumers.task import Home, Rank, Tenure
 from hooktape.errors import HooktapeError, TapeError
 from hooktape.ledger.checks import Waiting
 from hooktape.ledger.ownership import Taken
+from hooktape.ledger.windows import Window
 
 _log = log.get("hooktape.consumers")
 # Asking costs a transaction; the previous owner ends within milliseconds, or its lease runs for seconds.
@@ -152,6 +153,9 @@ class Tenures:
                 wanted, now = self._wanted(), self._clock.time()
                 taken = await self._take(wanted, now)
                 self._taking = dict(taken.epochs)
+                if taken.epochs:
+                    # After the committed offsets were read: a reset writes its windows before it moves an offset.
+                    self._intake.mark_again(await self._windows())
                 for partition, epoch in taken.epochs.items():
                     waiting = await self._waiting(partition)
                     crash.point("owned-not-started")
@@ -177,6 +181,9 @@ class Tenures:
 
     async def _take(self, wanted: list[int], now: float) -> Taken:
         return await self._custody.insist(lambda ledger: ledger.ownership.take(self._group, self._custody.owner, wanted, now))
+
+    async def _windows(self) -> list[Window]:
+        return await self._custody.insist(lambda ledger: ledger.outcomes.reprocess(self._group))
 
     async def _waiting(self, partition: int) -> list[Waiting]:
         return await self._custody.insist(lambda ledger: ledger.outcomes.waiting(self._group, partition))

@@ -30,6 +30,7 @@ from hooktape.consumers.sweep import Sweeper
 from hooktape.consumers.tenures import Tenures
 from hooktape.consumers.watch import Watch
 from hooktape.errors import HooktapeError
+from hooktape.ledger.handlers import Known
 from hooktape.ledger.ledger import Ledger
 from hooktape.settings import Settings
 from hooktape.tape import clients
@@ -76,7 +77,9 @@ class Worker:
         """Takes its lease and joins the group. Raises LedgerError, TopicMissing, TapeUnavailable."""
         await asyncio.to_thread(self._intake.check_topics)
         await self._custody.begin()
-        self._intake.windows = await self._custody.ask(lambda ledger: ledger.outcomes.reprocess(self.app.group))
+        # For a plan of a replay, which says whom it reaches.
+        known = [Known(h.name, h.topics, h.ordered, h.replay) for h in set(self.app.handlers.values())]
+        await self._custody.ask(lambda ledger: ledger.handlers.record(self.app.group, known, self._clock.time()))
         wire = await asyncio.to_thread(Wire, self.settings)
         self._sweeper.wire = wire
         self._watch = Watch(set(self.app.handlers.values()))

@@ -31,11 +31,19 @@ class Audit:
         """Adds a deed, on disk when it returns."""
         self._database.write(lambda t: append(t, now, who, action, target, reason, detail or {}))
 
-    def list(self, limit: int = 100) -> list[Entry]:
-        """The latest first."""
+    def of(self, target: str, limit: int = 100) -> list[Entry]:
+        """What was done to one target, the latest first."""
         rows = self._database.read(lambda t: t.rows(
-            "SELECT seq, at, who, action, target, reason, detail FROM audit ORDER BY seq DESC LIMIT :limit",
-            {"limit": limit}))  # fmt: skip
+            "SELECT seq, at, who, action, target, reason, detail FROM audit WHERE target = :target ORDER BY seq DESC LIMIT :limit",
+            {"target": target, "limit": limit}))  # fmt: skip
+        return [Entry(seq, at, who, action, target, reason, json.loads(detail)) for seq, at, who, action, target, reason, detail in rows]
+
+    def list(self, limit: int = 100, *, before: int | None = None) -> list[Entry]:
+        """The latest first; `before` a page's last `seq` gives the next page."""
+        rows = self._database.read(lambda t: t.rows(
+            f"""SELECT seq, at, who, action, target, reason, detail FROM audit
+                {"" if before is None else "WHERE seq < :before"} ORDER BY seq DESC LIMIT :limit""",
+            {"limit": limit, "before": before}))  # fmt: skip
         return [Entry(seq, at, who, action, target, reason, json.loads(detail))
                 for seq, at, who, action, target, reason, detail in rows]
 

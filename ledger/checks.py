@@ -3,7 +3,7 @@
     no row ──▶ SUCCEEDED   handled                       ┌──▶ any of the left
       │ ├────▶ STALE       skipped: a newer version of   │
       │ │                  the resource had been applied │
-      │ ├────▶ DEAD ──discard──▶ DISCARDED               │
+      │ ├────▶ DEAD ◀─discard, restore─▶ DISCARDED       │
       │ ├────▶ WAITING ──its retry record───────────────▶┤
       │ └────▶ BEHIND ───its retry record───────────────▶┘
       └─ DEAD, and what's finished, run again for a record of a new generation (a redrive, a replay, a reset)
@@ -57,7 +57,8 @@ class Check(msgspec.Struct, frozen=True, gc=False):
 
     `attempt` is how often the event was tried before this record was produced: 0 for a record of the tape or of a replay.
     `retry`: it came by a retry topic. `generation` is the id of the replay, redrive or reset that brought the record, and
-    travels on with its retries; `forced` says that it may run again what has succeeded.
+    travels on with its retries; `seq` is the event's place in that replay, where it has one; `forced` says that it may run again what has
+    succeeded.
     """
 
     key: EventKey
@@ -65,6 +66,7 @@ class Check(msgspec.Struct, frozen=True, gc=False):
     generation: str = ""
     forced: bool = False
     retry: bool = False
+    seq: int | None = None
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -126,7 +128,8 @@ class Finish(msgspec.Struct, frozen=True, gc=False):
     `partition` and `epoch` are the fencing token: an end is recorded only while the worker owns the partition in that
     epoch. For WAITING and BEHIND: `waiting`. For WAITING and DEAD: `error_type`, `error_message` (cut to 1 KB),
     `error_group` (same cause, same text) and `shop`, so that failures can be listed without the catalogue. `version` is
-    kept as the highest applied one.
+    kept as the highest applied one. `received_us` is the event's, by which searches by status are ordered; 0 where the caller
+    doesn't have it. `seq` as in the check.
     """
 
     key: EventKey
@@ -143,6 +146,8 @@ class Finish(msgspec.Struct, frozen=True, gc=False):
     shop: str = ""
     version: Applied | None = None
     waiting: Waiting | None = None
+    received_us: int = 0
+    seq: int | None = None
 
 
 def decide(row: Row | None, check: Check, settled: bool = False) -> Checked:

@@ -28,6 +28,10 @@ class Raced(Exception):
 class Transaction(ABC):
     """What a method of the ledger does its work with. Rows are plain tuples."""
 
+    lateral: ClassVar[bool]
+    """Whether a query in FROM may refer to what stands before it there."""
+    stepwise_join: ClassVar[str]
+    """An inner join that is walked from left to right, whatever the planner thinks of the tables' sizes."""
     share_lock: ClassVar[str]
     """What makes a query keep its rows as they are until the transaction ends."""
 
@@ -49,6 +53,14 @@ class Transaction(ABC):
     @abstractmethod
     def many(self, sql: str, params: Sequence[Params]) -> int:
         """A statement for each of `params`, in one round trip; the number of rows changed by all of them."""
+
+    @abstractmethod
+    def empty(self, table: str) -> None:
+        """Deletes all rows of a table, as fast as that goes."""
+
+    @abstractmethod
+    def step_by_index(self) -> None:
+        """Until the transaction ends, queries walk indexes in order and look rows up one by one, whatever the planner prefers."""
 
     def row(self, sql: str, params: Params | None = None) -> tuple[Any, ...] | None:
         """The first row, or None."""

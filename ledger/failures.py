@@ -1,12 +1,10 @@
 """What failed in a group: lists and causes, read by the partial index on `failed_at`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hooktape.ledger.audit import append
 from hooktape.ledger.checks import State
 from hooktape.ledger.database import Transaction
-from hooktape.ledger.keys import EventKey, shown
+from hooktape.ledger.keys import EventKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +74,28 @@ def error_groups(t: Transaction, group: str) -> list[ErrorGroup]:
             WHERE grp = :grp AND failed_at IS NOT NULL AND state = {State.DEAD:d} GROUP BY error_group""",
         {"grp": group},
     ))  # fmt: skip
+    latest = t.rows(
+        f"""SELECT error_group, error_type, error_message, day, id FROM (
+                SELECT error_group, error_type, error_message, day, id,
+                    ROW_NUMBER() OVER (PARTITION BY error_group ORDER BY failed_at DESC, id) AS place
+                FROM outcomes WHERE grp = :grp AND failed_at IS NOT NULL AND state = {State.DEAD:d}) ranked WHERE place = 1""",
+        {"grp": group},
+    )
     found = []
-    for name in {row[0] for row in rows}:
+    for name, error_type, message, day, id_ in latest:
         of_name = [row for row in rows if row[0] == name]
-        (latest,) = dead(t, group, None, None, name, None, 1)
         found.append(ErrorGroup(
-            name, latest.error_type, latest.error_message, sum(row[2] for row in of_name), min(row[3] for row in of_name),
-            max(row[4] for row in of_name), tuple(sorted(row[1] for row in of_name)), shops[name], latest.key,
+            name, error_type, message, sum(row[2] for row in of_name), min(row[3] for row in of_name), max(row[4] for row in of_name),
+            tuple(sorted(row[1] for row in of_name)), shops[name], EventKey(day, id_),
         ))  # fmt: skip
     return sorted(found, key=lambda g: (-g.count, g.error_group))
 
 
-def discard(t: Transaction, group: str, keys: Sequence[EventKey], who: str, reason: str, now: float) -> list[EventKey]:
-    gone = [key for key in dict.fromkeys(keys) if t.run(
-        f"""UPDATE outcomes SET state = {State.DISCARDED:d}, failed_at = NULL, updated_at = :now
-            WHERE day = :day AND grp = :grp AND id = :id AND state = {State.DEAD:d}""",
-        {"now": now, "day": key.day, "grp": group, "id": key.id})]  # fmt: skip
-    if gone:
-        append(t, now, who, "dlq discard", group, reason, {"count": len(gone), "events": [shown(key) for key in gone[:100]]})
-    return gone
+def affected(t: Transaction, group: str, error_group: str, limit: int) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    topics, shops = (
+        t.rows(f"""SELECT {column}, COUNT(*) FROM outcomes
+                   WHERE grp = :grp AND failed_at IS NOT NULL AND state = {State.DEAD:d} AND error_group = :error_group
+                   GROUP BY {column} ORDER BY COUNT(*) DESC, {column} LIMIT :limit""",
+               {"grp": group, "error_group": error_group, "limit": limit})
+        for column in ("topic", "shop"))  # fmt: skip
+    return [(name, number) for name, number in topics], [(name, number) for name, number in shops]

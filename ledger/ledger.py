@@ -12,15 +12,21 @@ from hooktape.ledger.budgets import Budgets
 from hooktape.ledger.bulk import Bulk
 from hooktape.ledger.catalogue import Catalogue
 from hooktape.ledger.database import Database
+from hooktape.ledger.handled import Handled
+from hooktape.ledger.handlers import Handlers
 from hooktape.ledger.jobs import Jobs
 from hooktape.ledger.leases import Leases
+from hooktape.ledger.letters import Letters
+from hooktape.ledger.lookups import Lookups
 from hooktape.ledger.migrations import migrate
 from hooktape.ledger.outcomes import Outcomes
 from hooktape.ledger.ownership import Ownership
 from hooktape.ledger.reconcile import Reconcile
+from hooktape.ledger.resets import Resets
 from hooktape.ledger.sqlite import SqliteDatabase
 from hooktape.ledger.stranded import Stranded
 from hooktape.ledger.timetable import Timetable
+from hooktape.ledger.tokens import Tokens
 
 if TYPE_CHECKING:
     from hooktape.ledger.sessions import Sessions
@@ -37,6 +43,8 @@ class Ledger:
     stranded: Stranded
     ownership: Ownership
     catalogue: Catalogue
+    letters: Letters
+    lookups: Lookups
     jobs: Jobs
     reconcile: Reconcile
     audit: Audit
@@ -45,6 +53,10 @@ class Ledger:
     budgets: Budgets
     bulk: Bulk
     timetable: Timetable
+    handlers: Handlers
+    resets: Resets
+    handled: Handled
+    tokens: Tokens
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -52,6 +64,8 @@ class Ledger:
         self.stranded = Stranded(database)
         self.ownership = Ownership(database)
         self.catalogue = Catalogue(database)
+        self.letters = Letters(database)
+        self.lookups = Lookups(database)
         self.jobs = Jobs(database)
         self.reconcile = Reconcile(database)
         self.audit = Audit(database)
@@ -60,6 +74,10 @@ class Ledger:
         self.budgets = Budgets(database)
         self.bulk = Bulk(database)
         self.timetable = Timetable(database)
+        self.handlers = Handlers(database)
+        self.resets = Resets(database)
+        self.handled = Handled(database)
+        self.tokens = Tokens(database)
 
     @classmethod
     def open(cls, url: str) -> "Ledger":
@@ -93,7 +111,10 @@ class Ledger:
         return sessions(idle)
 
     def prune(self, before_day: int) -> int:
-        """Forgets the events and outcomes of all days before `before_day`; the number of days that held any."""
+        """Forgets the events and outcomes of all days before `before_day`, and the replays that ended before it; the number of days that
+        held any."""
+        while self.jobs.prune(before_day * 86_400):
+            pass  # a hundred at a time: others write in between
         return self._database.drop_days(before_day)
 
     def close(self) -> None:

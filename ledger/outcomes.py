@@ -1,13 +1,14 @@
 """A group's memory: what became of its events. The deduplication is here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from hooktape.ledger import failures, windows
+from hooktape.ledger import discards, failures, windows
 from hooktape.ledger.checks import FAILED, IN_RETRY, Applied, Check, Checked, Finish, Row, State, Waiting, decide
 from hooktape.ledger.database import Database, Transaction
+from hooktape.ledger.discards import Changed, Deed
 from hooktape.ledger.failures import ErrorGroup, Failure
-from hooktape.ledger.items import FAILED_AGAIN, SETTLE, SUCCEEDED, outcome_of, settle, settled
+from hooktape.ledger.items import FAILED_AGAIN, SUCCEEDED, Ending, settle, settled, settling
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ownership import owned
 from hooktape.ledger.texts import clean
@@ -23,18 +24,19 @@ _LOOK = """
     SELECT day, id, state, attempts, generation, epoch, first_failed_at FROM outcomes
     WHERE day IN :days AND grp = :grp AND id IN :ids"""
 # The end of an event that had no row, and almost every end is one.
-_NEW = """INSERT INTO outcomes (day, grp, id, state, attempts, epoch, generation, topic, updated_at)"""
-_NEW_TYPES = ("integer", "text", "bytes", "smallint", "integer", "bigint", "text", "text", "double precision")
+_NEW = """INSERT INTO outcomes (day, grp, id, state, attempts, epoch, generation, topic, updated_at, received_at)"""
+_NEW_TYPES = ("integer", "text", "bytes", "smallint", "integer", "bigint", "text", "text", "double precision", "bigint")
 _ONCE = "ON CONFLICT (day, grp, id) DO NOTHING"
 _ADD = f"""
     INSERT INTO outcomes (day, grp, id, state, attempts, epoch, generation, topic, updated_at, first_failed_at, failed_at,
-        shop, error_type, error_group, error_message)
+        received_at, shop, error_type, error_group, error_message)
     VALUES (:day, :grp, :id, :state, :attempts, :epoch, :generation, :topic, :now, :first_failed_at, :failed_at,
-        :shop, :error_type, :error_group, :error_message) {_ONCE}"""
+        :received_at, :shop, :error_type, :error_group, :error_message) {_ONCE}"""
 # What `check` had seen must still stand, or another record of the event was finished in between.
 _CHANGE = """
     UPDATE outcomes SET state = :state, attempts = :attempts, epoch = :epoch, generation = :generation, updated_at = :now,
         first_failed_at = :first_failed_at, failed_at = :failed_at, shop = :shop,
+        received_at = CASE WHEN :keep = 1 THEN COALESCE(received_at, :received_at) ELSE :received_at END,
         error_type = :error_type, error_group = :error_group, error_message = :error_message
     WHERE day = :day AND grp = :grp AND id = :id
         AND state = :seen_state AND attempts = :seen_attempts AND generation = :seen_generation"""
@@ -87,8 +89,8 @@ class Outcomes:
         return self._database.write(lambda t: finish_in(t, group, owner, finishes, now),
                                     days={f.key.day for f in finishes}) if finishes else []  # fmt: skip
 
-    def note_skips(self, group: str, skips: Sequence[tuple[str, EventKey, str, str]]) -> None:
-        """For replayed records that weren't run: (generation, key, outcome, reason). An item's first outcome stays."""
+    def note_skips(self, group: str, skips: Sequence[Ending]) -> None:
+        """For replayed records that weren't run; the generation is the job's id. An item's first outcome stays."""
         self._database.write(lambda t: settle(t, skips))
 
     def waiting(self, group: str, partition: int) -> list[Waiting]:
@@ -98,8 +100,8 @@ class Outcomes:
 
     def states(self, group: str, keys: Sequence[EventKey]) -> dict[EventKey, State]:
         """The state of those events that the group has met."""
-        rows = self._database.read(lambda t: _rows(t, group, keys))
-        return {key: row.state for key in keys if (row := _near(rows, key))}
+        rows = self._database.read(lambda t: _rows(t, group, keys, _met(t, group, keys)))
+        return {key: row.state for key in keys if (row := _near(rows, key))} if rows else {}
 
     def applied(self, group: str, handler: str, resources: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
         """(shop, resource) → highest version that the handler applied (microseconds), for those that it has."""
@@ -124,9 +126,21 @@ class Outcomes:
         """Dead events by cause, the most frequent first."""
         return self._database.read(lambda t: failures.error_groups(t, group))
 
-    def discard(self, group: str, keys: Sequence[EventKey], who: str, reason: str, now: float) -> list[EventKey]:
-        """Gives up dead events for good and writes so in the audit trail; the keys that were dead."""
-        return self._database.write(lambda t: failures.discard(t, group, keys, who, reason, now))
+    def affected(self, group: str, error_group: str, limit: int = 5) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+        """The topics and the shops that died most often of a cause, each with its number of dead events."""
+        return self._database.read(lambda t: failures.affected(t, group, error_group, limit))
+
+    def discard(self, group: str, keys: Sequence[EventKey], who: str, reason: str, now: float) -> Changed:
+        """Gives up dead events and writes so in the audit trail. Those in a job's hands are left as they are, and said."""
+        return self._database.write(lambda t: discards.discard(t, group, keys, who, reason, now))
+
+    def restore(self, group: str, keys: Sequence[EventKey], who: str, reason: str, now: float) -> Changed:
+        """Makes discarded events dead again while their letter is retained, and writes so in the audit trail."""
+        return self._database.write(lambda t: discards.restore(t, group, keys, who, reason, now))
+
+    def deeds(self, group: str, key: EventKey) -> list[Deed]:
+        """When this event was discarded and restored, by whom and why, the first first."""
+        return self._database.read(lambda t: discards.deeds(t, group, key))
 
     def add_reprocess(self, group: str, generation: str, ranges: Sequence[tuple[str, int, int, int]]) -> None:
         """Marks offset ranges (Kafka topic, partition, from, to; `to` excluded) to be run again, done or not.
@@ -155,8 +169,8 @@ def finish_in(t: Transaction, group: str, owner: str, finishes: Sequence[Finish]
     for f, ok in zip(finishes, mine, strict=True):
         if ok:
             (new if f.seen is None and f.state not in FAILED else rest).append(f)
-    rows = [(f.key.day, group, f.key.id, int(f.state), f.attempts, f.epoch, f.generation, f.topic, now) for f in new]
-    rows.sort()  # in one order everywhere, so that two transactions can't wait for each other
+    rows = [(f.key.day, group, f.key.id, int(f.state), f.attempts, f.epoch, f.generation, f.topic, now, _received(f)) for f in new]
+    rows.sort(key=_by_key)  # in one order everywhere, so that two transactions can't wait for each other
     all_new = t.insert(_NEW, _NEW_TYPES, rows, _ONCE) == len(rows)
     changed = {id(f) for f in sorted(rest, key=lambda f: f.key) if t.run(*_changing(group, f, now)) == 1}
     if all_new and len(changed) == len(rest):
@@ -180,7 +194,7 @@ def statements(group: str, f: Finish, now: float) -> list[Statement]:
     if f.version is not None:
         found.append((_APPLY, _version(group, f.version)))
     if f.generation and f.state in _ITEM_OUTCOMES:
-        found.append((SETTLE, outcome_of(*_item(f))))
+        found.append(settling(_item(f)))
     return found
 
 
@@ -189,7 +203,8 @@ def _changing(group: str, f: Finish, now: float) -> Statement:
     first = f.seen.first_failed_at if f.seen is not None and f.seen.generation == f.generation else None
     values = {"day": key.day, "grp": group, "id": key.id, "state": f.state.value, "attempts": f.attempts, "epoch": f.epoch,
               "generation": f.generation, "topic": f.topic, "now": now, "first_failed_at": first, "failed_at": None,
-              "shop": None, "error_type": None, "error_group": None, "error_message": None}  # fmt: skip
+              "received_at": _received(f), "keep": int(_received(f) == 0), "shop": None, "error_type": None,
+              "error_group": None, "error_message": None}  # fmt: skip
     if f.state in FAILED:
         values |= {"first_failed_at": first or now, "failed_at": now, "shop": clean(f.shop), "error_type": clean(f.error_type),
                    "error_group": clean(f.error_group), "error_message": clean(f.error_message, _MESSAGE_BYTES)}  # fmt: skip
@@ -199,20 +214,37 @@ def _changing(group: str, f: Finish, now: float) -> Statement:
     return _CHANGE, values | seen
 
 
+def _by_key(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return row[:3]
+
+
+def _received(f: Finish) -> int | None:
+    return None if f.state is State.SUCCEEDED else f.received_us
+
+
 def _stands(t: Transaction, group: str, f: Finish) -> bool:
     """Whether the row says already what the finish says: it was sent before, and its answer was lost on the way."""
     row = _near(_rows(t, group, [f.key]), f.key)
     return row is not None and (row.state, row.attempts, row.generation, row.epoch) == (f.state, f.attempts, f.generation, f.epoch)
 
 
-def _rows(t: Transaction, group: str, keys: Sequence[EventKey]) -> _Rows:
-    """The rows of these events, on their day or the ones beside it: id → day → row."""
+def _met(t: Transaction, group: str, keys: Sequence[EventKey]) -> set[int]:
+    """The days, those beside the keys' included, of which the group has outcomes: each look into another would cost as much as one
+    that finds something. Worth its own statement for thousands of keys."""
+    days = sorted({key.day + near for key in keys for near in _NEAR})
+    return {day for day in days if t.row("SELECT 1 FROM outcomes WHERE day = :day AND grp = :grp LIMIT 1", {"day": day, "grp": group})}
+
+
+def _rows(t: Transaction, group: str, keys: Sequence[EventKey], met: Collection[int] | None = None) -> _Rows:
+    """The rows of these events, on their day or the ones beside it (of these only `met`, if it's known): id → day → row."""
     by_days: dict[int, list[bytes]] = {}
     for key in keys:
         by_days.setdefault(key.day, []).append(key.id)
     found: _Rows = {}
     for of_day, ids in by_days.items():
-        days = [of_day + near for near in _NEAR]
+        days = [day for day in (of_day + near for near in _NEAR) if met is None or day in met]
+        if not days:
+            continue
         for day, id_, state, *rest in t.rows(_LOOK, {"grp": group, "days": days, "ids": ids}):
             found.setdefault(id_, {})[day] = Row(EventKey(day, id_), State(state), *rest)
     return found
@@ -224,11 +256,11 @@ def _near(rows: _Rows, key: EventKey) -> Row | None:
 
 
 def _settled(t: Transaction, checks: Sequence[Check]) -> set[tuple[str, EventKey]]:
-    by_generation: dict[str, list[EventKey]] = {}
+    by_generation: dict[str, list[tuple[EventKey, int | None]]] = {}
     for check in checks:
         if check.generation:
-            by_generation.setdefault(check.generation, []).append(check.key)
-    return {(generation, key) for generation, keys in by_generation.items() for key in settled(t, generation, keys)}
+            by_generation.setdefault(check.generation, []).append((check.key, check.seq))
+    return {(generation, key) for generation, wanted in by_generation.items() for key in settled(t, generation, wanted)}
 
 
 def _waiting(day: int, id_: bytes, lane: bytes | None, seq: int, delay: float, due: float, *origin: Any) -> Waiting:
@@ -261,8 +293,8 @@ def _version(group: str, v: Applied) -> Mapping[str, Any]:
     return {"grp": group, "handler": v.handler, "shop": clean(v.shop), "resource": clean(v.resource), "version": v.version_micros}
 
 
-def _item(f: Finish) -> tuple[str, EventKey, str, str]:
-    return f.generation, f.key, _ITEM_OUTCOMES[f.state], f.error_message
+def _item(f: Finish) -> Ending:
+    return Ending(f.generation, f.key, _ITEM_OUTCOMES[f.state], f.error_message, f.seq)
 
 
 def _highest(finishes: Sequence[Finish]) -> Iterable[Applied]:

@@ -97,6 +97,11 @@ class Ownership:
         return self._database.read(lambda t: {part: (owner, epoch) for part, owner, epoch in t.rows(
             "SELECT part, owner, epoch FROM ownership WHERE grp = :grp AND owner <> ''", {"grp": group})})  # fmt: skip
 
+    def living(self, group: str, now: float) -> dict[str, float]:
+        """Owner → the seconds that its lease still runs, for those whose lease does."""
+        return self._database.read(lambda t: {owner: until - now for owner, until in t.rows(
+            "SELECT owner, alive_until FROM owners WHERE grp = :grp AND alive_until > :now", {"grp": group, "now": now})})  # fmt: skip
+
 
 def owned(t: Transaction, group: str, owner: str, locked: bool = False) -> dict[int, int]:
     """Partition → epoch of what `owner` owns. `locked`: nobody can take it before this transaction has ended."""

@@ -1,4 +1,4 @@
-"""PostgreSQL: many machines. Events and outcomes are partitioned by day."""
+"""PostgreSQL: many machines. Events, outcomes and lookups are partitioned by day."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,10 +17,14 @@ from hooktape.ledger.sessions import LOCK_TIMEOUT, Sessions, brief, translated
 _LOCK = 0x686F6F6B
 _MIGRATION, _PARTITIONS = 1, 2
 _CONNECT_SECONDS = 5
-_PARTITIONED = ("events", "outcomes")
+_STEPS = "SELECT " + ", ".join(f"set_config('enable_{how}', 'off', true)" for how in ("hashjoin", "mergejoin", "seqscan", "sort"))
+_STEPS += ", set_config('max_parallel_workers_per_gather', '0', true)"
+_PARTITIONED = ("events", "outcomes", "lookups")
 
 
 class PostgresTransaction(Transaction):
+    lateral: ClassVar[bool] = True
+    stepwise_join: ClassVar[str] = "JOIN"  # `step_by_index` sees to it
     share_lock: ClassVar[str] = " FOR SHARE"
 
     def __init__(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
@@ -40,6 +44,14 @@ class PostgresTransaction(Transaction):
         columns = [list(column) for column in zip(*rows, strict=True)]
         return self._cursor.execute(f"{head} SELECT * FROM unnest({arrays}) {tail}", columns).rowcount
 
+    def empty(self, table: str) -> None:
+        self._cursor.execute(f"TRUNCATE {table}".encode())
+
+    def step_by_index(self) -> None:
+        # It underestimates joins over thirty partitions, and would rather read or sort all that matches than walk an index to the end
+        # of a page: 250 ms instead of 7 with 300,000 events. What has no other way is still done, a sort of a page for instance.
+        self._cursor.execute(_STEPS)
+
     def many(self, sql: str, params: Sequence[Params]) -> int:
         if not params:
             return 0
@@ -51,7 +63,7 @@ class PostgresDatabase(Database):
     dialect = "postgresql"
     words: ClassVar[Mapping[str, str]] = {
         "bytes": "BYTEA", "serial": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-        "by_day": "PARTITION BY RANGE (day)", "clustered": ""}  # fmt: skip
+        "by_day": "PARTITION BY RANGE (day)", "clustered": "", "bytewise": ' COLLATE "C"'}  # fmt: skip
 
     def __init__(self, url: str) -> None:
         super().__init__()

@@ -17,7 +17,11 @@ from hooktape.tape import groups
 from hooktape.tape.names import Names
 from hooktape.tape.reader import Partition, Reader
 
+UNREADABLE = "unreadable"
+"""What stands for the Shopify topic of a record that holds no event; workers count it by the same word."""
 _NOTHING_HELD = HeldFigures(0, 0, None)
+RATE_SECONDS = 300
+"""What a rate of arrival is taken over: long enough for a shop with a webhook a minute to show one, short enough to see a flood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +34,9 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class GroupFigures:
-    """One group. `lag`, `waiting` and `dead` are by Shopify topic; `dlq_oldest_seconds` is None with an empty DLQ topic; `held`
-    are the topics that a flood breaker holds or an operator has spoken on, `in_order` what resources wait for a retry."""
+    """One group. `lag`, `waiting` and `dead` are by Shopify topic, and what of the dead holds no event is `unreadable`;
+    `dlq_oldest_seconds` is how long the oldest of these has been there (None: there's none); `held` are the topics that a flood breaker
+    holds or an operator has spoken on, `in_order` what resources wait for a retry."""
 
     name: str
     state: str
@@ -45,7 +50,7 @@ class GroupFigures:
 
     @property
     def dlq_depth(self) -> int:
-        """Dead events that nobody has redriven or discarded."""
+        """Dead events and unreadable records that nobody has redriven or discarded."""
         return sum(self.dead.values())
 
 
@@ -78,13 +83,21 @@ def figures(settings: Settings, ledger: Ledger, now: float) -> Figures:
             behind = pending({*committed} | assigned, committed, lows, ends)
             lag = _lag(names, behind, ends, reader.first_times(behind), now)
             failures = ledger.outcomes.failures(name)
+            oldest, poison = ledger.letters.oldest(name), ledger.letters.poison_count(name)
             found.append(GroupFigures(
-                name, group.state, len(group.members), lag, _of(failures, State.WAITING), _of(failures, State.DEAD),
-                _oldest(reader, names.dlq(name), now), tuple(ledger.breakers.list(now, name)),
-                ledger.stranded.held(name),
+                name, group.state, len(group.members), lag, _of(failures, State.WAITING),
+                _of(failures, State.DEAD) | ({UNREADABLE: poison} if poison else {}), None if oldest is None else max(0.0, now - oldest),
+                tuple(ledger.breakers.list(now, name)), ledger.stranded.held(name),
             ))  # fmt: skip
     unread = sum(max(0, end - max(positions.get(p, 0), lows.get(p, 0))) for p, end in ends.items())
     return Figures(now, tuple(found), unread)
+
+
+def arrived(settings: Settings, since: float) -> int:
+    """Records appended to the tape since then (epoch seconds), from offsets alone. Raises TapeUnavailable."""
+    with Reader(settings) as reader:
+        spans = reader.bounds(log_topics(settings, reader), since_ms=int(since * 1000))
+    return sum(span.end - span.start for span in spans.values())
 
 
 def pending(known: Iterable[Partition], committed: Mapping[Partition, int], lows: Mapping[Partition, int],
@@ -117,11 +130,6 @@ def shopify_topic(names: Names, kafka_topic: str) -> str:
 
 def _of(failures: Mapping[str, Mapping[State, int]], state: State) -> dict[str, int]:
     return {topic: counts[state] for topic, counts in failures.items() if counts.get(state)}
-
-
-def _oldest(reader: Reader, topic: str, now: float) -> float | None:
-    times = reader.first_times(reader.lows([topic]))
-    return max(0.0, now - min(times.values()) / 1000) if times else None
 
 
 def export(found: Figures) -> None:

@@ -1,6 +1,7 @@
 """`Event`: one record of the tape, as handlers and every part of Hooktape see it."""
 
 import hashlib
+import re
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ _BELIEVED = 7 * _DAY
 
 RECONCILER = "reconciler"
 """`source` of the events that the reconciler records."""
+# Below what Kafka's own numbers hold: 31 and 63 bits.
+_PLACE = re.compile(r"([A-Za-z0-9._-]{1,249})/([0-9]{1,9})@([0-9]{1,18})")
 
 
 class Coordinates(NamedTuple):
@@ -30,14 +33,24 @@ class Coordinates(NamedTuple):
     def __str__(self) -> str:
         return f"{self.topic}/{self.partition}@{self.offset}"
 
+    @classmethod
+    def parse(cls, text: str) -> "Coordinates | None":
+        """`topic/partition@offset`, as it's shown; None for anything else."""
+        found = _PLACE.fullmatch(text)
+        return cls(found[1], int(found[2]), int(found[3])) if found else None
+
 
 class Replay(msgspec.Struct, frozen=True):
-    """Why a handler sees an event again: the replay's id, its reason, who asked, and whether finished events run too."""
+    """Why a handler sees an event again: the replay's id, its reason, who asked, and whether finished events run too.
+
+    `seq` is the event's place in the job, by which its outcome is told to the job; None for an offset reset, which has no account.
+    """
 
     id: str
     reason: str = ""
     who: str = ""
     forced: bool = False
+    seq: int | None = None
 
 
 class EventKey(NamedTuple):

@@ -108,6 +108,8 @@ _PASSING = frozenset({
     KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.STALE_MEMBER_EPOCH,
     KafkaError._WAIT_COORD,
 })  # fmt: skip
+_AWAY = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE,
+                   KafkaError.REQUEST_TIMED_OUT})  # fmt: skip
 # Between two tries; an election takes tens of milliseconds.
 _MOMENT = 0.05
 
@@ -115,6 +117,11 @@ _MOMENT = 0.05
 def is_passing(error: KafkaError | None) -> bool:
     """Whether the same question will be answered in a moment."""
     return error is not None and error.code() in _PASSING
+
+
+def is_away(error: KafkaError | None) -> bool:
+    """Whether nobody answered, or none who can: a broker that is down, or on its way up."""
+    return error is not None and (error.code() in _AWAY or error.code() in _PASSING)
 
 
 def patiently(question: Callable[[], T], timeout: float = 10.0) -> T:

@@ -1,7 +1,9 @@
 """Consumer groups from outside: who is in one, what it has committed, how far behind it is, and moving its offsets."""
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from confluent_kafka import (
     Consumer,
@@ -63,8 +65,20 @@ def describe(settings: Settings, group: str) -> Group:
     return Group(group, state.name.lower(), members)
 
 
+class Stored(NamedTuple):
+    """A committed offset and what was committed with it."""
+
+    offset: int
+    metadata: str
+
+
 def committed(settings: Settings, group: str, partitions: Iterable[Partition] | None = None) -> dict[Partition, int]:
-    """Partition → committed offset, of `partitions` (None: of every topic) where the group ever committed.
+    """Partition → committed offset, of `partitions` (None: of every topic) where the group ever committed. Raises as `stored`."""
+    return {partition: found.offset for partition, found in stored(settings, group, partitions).items()}
+
+
+def stored(settings: Settings, group: str, partitions: Iterable[Partition] | None = None) -> dict[Partition, Stored]:
+    """Partition → what the broker keeps for the group, of `partitions` (None: of every topic) where it ever committed.
 
     Asked by a consumer that never joins: an admin client crashes the process when the group's coordinator has moved or is
     still loading, since librdkafka then looks for the consumer that an admin client hasn't got (librdkafka#5040, open).
@@ -80,19 +94,27 @@ def committed(settings: Settings, group: str, partitions: Iterable[Partition] | 
         raise _error(error, f"the offsets of group {group} can't be read") from None
     finally:
         client.close()
-    return {(tp.topic, tp.partition): tp.offset for tp in answer if tp.offset >= 0 and not tp.error}
+    return {(tp.topic, tp.partition): Stored(tp.offset, tp.metadata or "") for tp in answer if tp.offset >= 0 and not tp.error}
 
 
-def committed_by(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+def committed_by(consumer: Consumer, partitions: list[TopicPartition], patience: float = _TIMEOUT) -> list[TopicPartition]:
     """What the consumer's group committed, metadata included; a coordinator that has moved or is still loading is waited for.
 
-    On the thread that owns the consumer. Raises KafkaException after 15 s.
+    On the thread that owns the consumer. `patience`: seconds for which a broker that is away is waited for. Raises KafkaException.
     """
-    return clients.patiently(lambda: consumer.committed(partitions, timeout=_TIMEOUT), _TIMEOUT) if partitions else []
+    deadline = time.monotonic() + patience
+    while partitions:
+        try:
+            return clients.patiently(lambda: consumer.committed(partitions, timeout=_TIMEOUT), _TIMEOUT)
+        except KafkaException as error:
+            if not clients.is_away(error.args[0]) or time.monotonic() > deadline:
+                raise
+    return []
 
 
 def alter(settings: Settings, group: str, offsets: Mapping[Partition, int]) -> None:
-    """Sets committed offsets of a group that nobody uses. Raises NotAllowed for a live group, TapeError."""
+    """Sets committed offsets of a group that nobody uses; what had been committed with the old ones goes. Raises NotAllowed for a
+    live group, TapeError."""
     client = clients.admin(settings)
     partitions = [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
     request = [ConsumerGroupTopicPartitions(group, partitions)]

@@ -58,6 +58,8 @@ REPLAY_WHO = "hooktape-replay-who"
 """Who asked for it."""
 REPLAY_FORCED = "hooktape-replay-forced"
 """`1`: runs even where the ledger says it succeeded."""
+REPLAY_SEQ = "hooktape-replay-seq"
+"""Its place in the job, where its outcome is entered; a reset has none."""
 REDRIVES = "hooktape-redrives"
 """How often it was redriven from the DLQ."""
 
@@ -109,12 +111,13 @@ def replay(headers: Headers) -> Replay | None:
     if REPLAY_ID not in headers:
         return None
     return Replay(headers[REPLAY_ID], headers.get(REPLAY_REASON, ""), headers.get(REPLAY_WHO, ""),
-                  headers.get(REPLAY_FORCED) == "1")  # fmt: skip
+                  headers.get(REPLAY_FORCED) == "1", _number(headers, REPLAY_SEQ) if REPLAY_SEQ in headers else None)  # fmt: skip
 
 
 def of_replay(mark: Replay) -> Headers:
     """The headers that mark a record as replayed."""
-    return {REPLAY_ID: mark.id, REPLAY_REASON: mark.reason, REPLAY_WHO: mark.who, REPLAY_FORCED: "1" if mark.forced else "0"}
+    read = {REPLAY_ID: mark.id, REPLAY_REASON: mark.reason, REPLAY_WHO: mark.who, REPLAY_FORCED: "1" if mark.forced else "0"}
+    return read if mark.seq is None else read | {REPLAY_SEQ: str(mark.seq)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,9 +76,9 @@ def positions(messages: Iterable[Message]) -> dict[Partition, int]:
 class Reader:
     """Reads spans of partitions. One thread at a time; `close` it, or use it as a context manager."""
 
-    def __init__(self, settings: Settings, timeout: float = 10.0) -> None:
+    def __init__(self, settings: Settings, timeout: float | None = None) -> None:
         self._settings = settings
-        self._timeout = timeout
+        self._timeout = settings.read_timeout if timeout is None else timeout
         self._admin = clients.admin(settings)
         self._consumers: dict[str, Consumer] = {}
 

@@ -15,13 +15,16 @@ import pytest
 from hooktape.settings import Settings
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         for fixture, marker in (("kafka", "kafka"), ("postgres_url", "postgres")):
             if fixture in fixtures:
                 item.add_marker(marker)
     items.sort(key=lambda item: sum(item.get_closest_marker(name) is not None for name in ("kafka", "postgres")))
+    if getattr(config.option, "numprocesses", None) or hasattr(config, "workerinput"):
+        # Where files run side by side, what takes minutes begins at once, or all would wait for it at the end.
+        items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,7 @@ INSERT = """
 
 def meet(event: Event) -> float:
     """How long this try takes; raises what it's fated to."""
-    fate = workload.fate(_SEED, event.webhook_id)
+    fate = workload.fate(_SEED, event.webhook_id, event.replay is not None)
     if event.attempt <= fate.failures:
         # Both ways in which a handler says "not now".
         raise TimeoutError("the warehouse doesn't answer") if fate.failures % 2 else Retry("the warehouse asks for a moment")

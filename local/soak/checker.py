@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from hooktape.local.soak import effect_rules, outcome_rules, progress_rules, tape_rules
+from hooktape.local.soak import effect_rules, outcome_rules, progress_rules, replay_rules, tape_rules
 from hooktape.local.soak.history import History
 from hooktape.local.soak.view import View, Violation
 
-_RULES = (*tape_rules.RULES, *outcome_rules.RULES, *effect_rules.RULES, *progress_rules.RULES)
+_RULES = (*tape_rules.RULES, *outcome_rules.RULES, *effect_rules.RULES, *progress_rules.RULES, *replay_rules.RULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ def judge(history: History) -> Verdict:
     def broken(*rules: str) -> int:
         return sum(violation.rule in rules for violation in violations)
 
+    handed = [(record.generation, record.wid) for record in history.records if record.kind == "replay"]
     acked = sum(webhook.acked_at is not None for webhook in view.webhooks.values())
     counts = {
         "webhooks": len(view.webhooks),
@@ -53,6 +54,16 @@ def judge(history: History) -> Verdict:
         "excused_repeats": repeated.excused,
         "out_of_order": broken("out-of-order"),
         "overlap": broken("overlap"),
+        "replays": len(view.replays),
+        "replayed": sum(item.decision == "run" for item in history.items),
+        "replayed_succeeded": sum(item.outcome == "succeeded" for item in history.items),
+        "replayed_failed_again": sum(item.outcome == "failed_again" for item in history.items),
+        "replayed_skipped": sum(item.decision == "run" and item.outcome not in ("", "succeeded", "failed_again") for item in history.items),
+        "replayed_open": sum(item.decision == "run" and not item.outcome for item in history.items),
+        "not_replayed": sum(item.decision != "run" for item in history.items),
+        "handed_over_again": len(handed) - len(set(handed)),
+        "commands": len(history.commands),
+        "account_broken": broken("account", "wrong-outcome", "ran-a-skip", "effect-outside-plan", "handed-over-outside-plan"),
         "committed_past_unfinished": broken("committed-past-unfinished"),
         "violations": len(violations),
     }

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hooktape.local.soak.history import Attempt
-from hooktape.local.soak.view import EXCUSE_SECONDS, Effect, View, Violation
+from hooktape.local.soak.view import EXCUSE_SECONDS, SLACK_SECONDS, Effect, View, Violation
 
 
 @dataclass(slots=True)
@@ -18,17 +18,22 @@ class Repeats:
 
 
 def repeats(view: View, count: Repeats) -> Iterator[Violation]:
-    """handled-twice, transactional-twice: more than one effect of a webhook in a group and generation.
+    """handled-twice, transactional-twice: more than one effect of a webhook in a group.
+
+    A forced replay may do it once more, and only once. Any other replay may not, unless the event died after its effect (in a forced
+    replay, say). What comes by the log is no replay's affair: that one has done it already excuses nothing.
 
     A plain handler's is excused when the earlier one's process was killed or frozen between the run's start and two seconds after
-    its end, or when either run sat through a freeze beyond the session's time-out. A transactional one's is never.
+    its end, or had to stop while the ledger was away, or when either run sat through a freeze beyond the session's time-out. A
+    transactional one's is never.
     """
-    seen: dict[tuple[str, str, str, str], Effect] = {}
+    seen: dict[tuple[str, ...], Effect] = {}
     for effect in view.effects:
-        of = (effect.handler.group, effect.handler.name, effect.wid, effect.generation)
-        earlier = seen.get(of)
-        seen[of] = effect
-        if earlier is None:
+        of = (effect.handler.group, effect.handler.name, effect.wid)
+        forced = view.is_forced(effect.generation)
+        earlier = seen.get((*of, effect.generation) if forced else of)
+        seen[of] = seen[(*of, effect.generation)] = effect
+        if earlier is None or (effect.generation != earlier.generation and _died_between(view, earlier, effect)):
             continue
         if effect.handler.transactional:
             count.transactional += 1
@@ -40,6 +45,11 @@ def repeats(view: View, count: Repeats) -> Iterator[Violation]:
             count.unexcused += 1
             what = f"{effect.wid} ran again by {effect.pid}, {effect.start - earlier.at:.2f} s after {earlier.pid} had done it"
             yield view.breach("handled-twice", what, effect.at)
+
+
+def _died_between(view: View, earlier: Effect, later: Effect) -> bool:
+    letters = view.letters.get(("dlq", later.handler.group, later.wid), ())
+    return bool(later.generation) and any(earlier.at - SLACK_SECONDS <= letter.at <= later.at + SLACK_SECONDS for letter in letters)
 
 
 def _excused(view: View, earlier: Effect, later: Effect) -> bool:
@@ -106,18 +116,21 @@ def order(view: View) -> Iterator[Violation]:
 
 
 def stale(view: View) -> Iterator[Violation]:
-    """stale: with `skip_stale`, a version was applied below one that had been applied. Of repeats only the first counts."""
-    newest: dict[tuple[str, str, str, str], int] = {}
-    seen: set[tuple[str, str, str]] = set()
+    """stale: with `skip_stale`, a version was applied below one that had been applied, by a replay or otherwise. Of repeats only the
+    first counts, and nobody knows of a newer one whose process died before it could say so."""
+    newest: dict[tuple[str, str, str, str], tuple[int, Effect]] = {}
+    seen: set[tuple[str, str, str, str]] = set()
     for effect in view.effects:
-        once = (effect.handler.group, effect.handler.name, effect.wid)
-        if not effect.handler.skip_stale or effect.version is None or effect.generation or once in seen:
+        once = (effect.handler.group, effect.handler.name, effect.wid, effect.generation)
+        if not effect.handler.skip_stale or effect.version is None or once in seen:
             continue
         seen.add(once)
         of = (effect.handler.group, effect.handler.name, effect.lane, effect.resource)
-        if effect.version < newest.get(of, -1):
+        ahead = newest.get(of)
+        if ahead is not None and effect.version < ahead[0] and not _excused(view, ahead[1], effect):
             yield view.breach("stale", f"{effect.wid}: an older state of {effect.resource} was applied over a newer one", effect.at)
-        newest[of] = max(newest.get(of, -1), effect.version)
+        if ahead is None or effect.version >= ahead[0]:
+            newest[of] = (effect.version, effect)
 
 
 RULES = (overlap, fence, order, stale)

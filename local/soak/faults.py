@@ -14,12 +14,24 @@ expelling a worker that's only slow."""
 QUIET = 0.25
 """The share of rounds without a fault: systems lose data in calm weather, too."""
 
-_INGEST_POINTS = ("body-read", "acked-not-answered")
-_TRANSACTION_POINTS = ("in-transaction", "transaction-committed")
+TAKEN_OVER = 8.0
+"""Seconds. A runner that stands still for longer than its lease (`replayer.control.LEASE`, 6 s) finds its job taken over."""
+
+_POINTS = {
+    "ingest": ("body-read", "acked-not-answered"),
+    "replay": crash.REPLAY,
+}
+"""Target → its crash points; all others are the workers'."""
+PLANNING_POINTS = frozenset({"replay-planning"})
+"""Of the replayer's: those of who plans, not of who runs."""
+# Passed only where a handler has a transaction: with the ledger on PostgreSQL.
+_TRANSACTION_POINTS = ("transaction-begun", "in-transaction", "transaction-recorded", "transaction-committed", "transaction-returned")
 # Rare passages: the first is taken, or it might never come within a block. Of all others one among the first few dozen.
 _RARE = frozenset({"in-revoke", "owned-not-started", "hold-letter-acked-not-recorded", "dead-letter-acked-not-recorded",
                    "letter-acked-not-recorded", "before-letter", "recorded-not-committed"})  # fmt: skip
 _OFTEN = 25
+# A replay of some hundred events has few batches; of those one of the first.
+_SELDOM = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +54,16 @@ class Cell:
 
 
 def _cells() -> dict[str, Cell]:
-    points = [point for point in crash.POINTS if point not in _INGEST_POINTS]
+    points = [point for point in crash.POINTS if not any(point in of for of in _POINTS.values())]
     cells = [
         Cell("worker", "kill", 12), Cell("worker", "term", 6),
         Cell("worker", "stop", 4, SESSION / 2), Cell("worker", "stop", 4, SESSION * 3),
         *(Cell("worker", "crash", 2, point=p, ledger="postgresql" if p in _TRANSACTION_POINTS else "") for p in points),
         Cell("ingest", "kill", 8), Cell("ingest", "term", 3), Cell("ingest", "stop", 3, SESSION / 2),
-        *(Cell("ingest", "crash", 4, point=p) for p in _INGEST_POINTS),
+        *(Cell("ingest", "crash", 4, point=p) for p in _POINTS["ingest"]),
+        Cell("replay", "kill", 8), Cell("replay", "term", 3),
+        Cell("replay", "stop", 2, SESSION / 2), Cell("replay", "stop", 3, TAKEN_OVER),
+        *(Cell("replay", "crash", 4, point=p) for p in _POINTS["replay"]),
         Cell("broker", "kill", 4), Cell("broker", "cut", 1), Cell("broker", "stop", 2, SESSION / 2), Cell("broker", "stop", 3, SESSION * 2),
         Cell("postgres", "kill", 5, ledger="postgresql"), Cell("postgres", "stop", 3, SESSION * 2, ledger="postgresql"),
     ]  # fmt: skip
@@ -110,4 +125,38 @@ def draws(seed: int, block: int, rounds: int, cells: Sequence[Cell], ledger: str
 
 
 def _passage(dice: random.Random, cell: Cell | None) -> int:
-    return 1 if cell is None or cell.point in _RARE else dice.randint(1, _OFTEN)
+    return 1 if cell is None or cell.point in _RARE else dice.randint(1, _SELDOM if cell.target == "replay" else _OFTEN)
+
+
+_IN_TURN = ("worker", "replay", "postgres", "broker")
+_LAST = 0.95
+"""After this share of a replay no fault is planned: it'd fall behind its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A draw that happens once that `share` of a replay has been handled."""
+
+    share: float
+    draw: Draw
+
+
+def moments(seed: int, number: int, cells: Sequence[Cell], ledger: str) -> list[Moment]:
+    """Random moments of a replay, with the targets in turn, and half as many again towards its end, should some come to nothing (a crash
+    point that isn't passed any more). Raises UsageError where `cells` hold nothing that could hurt a replay."""
+    dice = random.Random(f"{seed}/replay")
+    of_target = {target: [c for c in cells if c.target == target and c.ledger in ("", ledger) and c.point not in PLANNING_POINTS]
+                 for target in _IN_TURN}  # fmt: skip
+    targets = [target for target in _IN_TURN if of_target[target]]
+    if not targets:
+        raise UsageError(f"--fault: a replay is hurt by faults of {', '.join(_IN_TURN)} only.")
+    shares = sorted(dice.uniform(0.0, _LAST) for _ in range(number)) + [_LAST] * (number // 2)
+    found = []
+    for turn, share in enumerate(shares):
+        target = targets[turn % len(targets)]
+        kinds = of_target[target]
+        cell = dice.choices(kinds, [kind.weight for kind in kinds])[0]
+        # A runner that takes a job over passes its points again from the first on.
+        passage = 1 if target == "replay" else _passage(dice, cell)
+        found.append(Moment(share, Draw(cell, 0.0, dice.randrange(1 << 16), passage)))
+    return found

@@ -76,9 +76,10 @@ class Fault(msgspec.Struct, frozen=True, tag="F"):
     """What we did to a process, or (`ended`) what it did by itself. `healed`: when it ran again; for `term`, when it had ended."""
 
     kind: str
-    """kill, crash, stop, term, cut; ended, by itself; gave-up, having found no server at its start."""
+    """kill, crash, stop, term, cut; ended, by itself; gave-up, having found no server at its start; silent, a server that didn't
+    answer the witness in time, whoever was to blame."""
     target: str
-    """worker, ingest, broker, postgres."""
+    """worker, ingest, replay, broker, postgres."""
     pid: int
     t: float
     healed: float | None = None
@@ -116,6 +117,8 @@ class Record(msgspec.Struct, frozen=True, tag="T"):
     attempts: int = 0
     due: float | None = None
     generation: str = ""
+    received: int = 0
+    """The event's own `received_at`, in microseconds since the epoch: what a time range selects by."""
 
 
 class Outcome(msgspec.Struct, frozen=True, tag="O"):
@@ -127,7 +130,7 @@ class Outcome(msgspec.Struct, frozen=True, tag="O"):
 
 
 class Item(msgspec.Struct, frozen=True, tag="R"):
-    """A line of a replay's plan and its outcome ("" while there's none)."""
+    """A line of a replay's plan and its outcome ("" while there's none), as the ledger has it after the drain."""
 
     job: str
     group: str
@@ -137,6 +140,44 @@ class Item(msgspec.Struct, frozen=True, tag="R"):
     outcome: str = ""
     complete: bool = True
     """Whether the job says that it accounts for everything."""
+    seq: int = 0
+    """Its place in the plan."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """The selection that an operator typed. `since` is included, `until` isn't: microseconds since the epoch, by `received_at`."""
+
+    topics: tuple[str, ...] = ()
+    since: int | None = None
+    until: int | None = None
+    dead: bool = False
+    """`--status dead`."""
+    forced: bool = False
+    redrive: bool = False
+    """By `dlq redrive`: dead events only."""
+
+
+class Command(msgspec.Struct, frozen=True, tag="K"):
+    """What an operator typed and got: `verb` is plan, run, resume, pause or cancel. `code` None: we ended it.
+
+    `told` are the totals that it printed: of a plan by decision; of a run by outcome, `not run` under `not_run:` and what was skipped
+    under `skipped:`, with `in_flight` and `not_sent`. Empty where it printed none.
+    """
+
+    verb: str
+    job: str
+    """"" where the plan's id was never printed."""
+    pid: int
+    t0: float
+    t1: float
+    code: int | None
+    told: dict[str, int] = {}
+    selected: int | None = None
+    """The printed number of selected events."""
+    asked: Asked | None = None
+    """Of plans."""
+    state: str = ""
+    """The job's, as it was printed."""
 
 
 class Facts(msgspec.Struct, frozen=True, tag="M"):
@@ -157,7 +198,7 @@ class Facts(msgspec.Struct, frozen=True, tag="M"):
     versions: dict[str, str] = {}
 
 
-Entry: TypeAlias = Handler | Post | Attempt | Row | Fault | Commit | Record | Outcome | Item | Facts
+Entry: TypeAlias = Handler | Post | Attempt | Row | Fault | Commit | Record | Outcome | Item | Command | Facts
 
 
 @dataclass(slots=True)
@@ -174,6 +215,7 @@ class History:
     records: list[Record] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
 
     def entries(self) -> Iterator[Entry]:
         """All of it, the facts first."""
@@ -190,7 +232,7 @@ class History:
 
     def _lists(self) -> dict[type, list[Any]]:
         return {Handler: self.handlers, Post: self.posts, Attempt: self.attempts, Row: self.rows, Fault: self.faults,
-                Commit: self.commits, Record: self.records, Outcome: self.outcomes, Item: self.items}  # fmt: skip
+                Commit: self.commits, Record: self.records, Outcome: self.outcomes, Item: self.items, Command: self.commands}  # fmt: skip
 
     def write(self, path: Path) -> None:
         """Keeps it as JSON Lines."""

@@ -1,11 +1,11 @@
 """Rules about what became of each event: an outcome for every one, and none without its reason. Pure."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
 from hooktape.local.soak.history import Attempt, Record
-from hooktape.local.soak.view import SETTLED_SECONDS, View, Violation
+from hooktape.local.soak.view import RESENT_SECONDS, SETTLED_SECONDS, View, Violation
 
 FINAL = frozenset({"succeeded", "stale", "dead", "discarded"})
 EARLY_SECONDS = 0.05
@@ -48,7 +48,10 @@ def words_and_deeds(view: View) -> Iterator[Violation]:
 
 
 def doubly_dead(view: View) -> Iterator[Violation]:
-    """doubly-dead: two dead letters of one generation, and nothing that kept the first from being recorded."""
+    """doubly-dead: two dead letters of one generation, and nothing that kept the first from being recorded or acknowledged.
+
+    A letter is sent until Kafka has acknowledged it: one that was long on its way may have been there, unknown to its sender.
+    """
     for (kind, group, wid), records in view.letters.items():
         if kind != "dlq":
             continue
@@ -58,8 +61,16 @@ def doubly_dead(view: View) -> Iterator[Violation]:
         for generation, twins in by_generation.items():
             first, last = min(r.at for r in twins), max(r.at for r in twins)
             runs = view.runs.get((group, wid, generation), [])
-            if len(twins) > 1 and not view.broker_away(first - 5, last) and not _cut_off(view, runs, last):
+            if len(twins) > 1 and not _sent_again(view, runs, first, last) and not _cut_off(view, runs, last):
                 yield view.breach("doubly-dead", f"{wid} has {len(twins)} dead letters in {group}", last)
+
+
+def _sent_again(view: View, runs: list[Attempt], first: float, last: float) -> bool:
+    """Whether all letters between two times may be one, sent by one process that heard nothing of the first."""
+    if any(first < run.start < last for run in runs):
+        return False
+    tried = max((view.end_of(run) for run in runs if run.start <= first), default=first)
+    return last - tried >= RESENT_SECONDS or view.broker_away(tried - SETTLED_SECONDS, last)
 
 
 def _cut_off(view: View, runs: list[Attempt], until: float) -> bool:
@@ -89,7 +100,8 @@ def attempts(view: View) -> Iterator[Violation]:
             if later.attempt <= counted and not died:
                 what = f"{wid}: attempt {later.attempt} by {later.pid} started when {counted} had been counted"
                 yield view.breach("attempts-not-rising", what, later.start)
-        if len(runs) > most + moves * view.facts.tries_a_run or max(run.attempt for run in runs) > most:
+        # One move more than anybody saw: on a busy machine a lease runs out by itself.
+        if len(runs) > most + (moves + 1) * view.facts.tries_a_run or max(run.attempt for run in runs) > most:
             what = f"{wid} was tried {len(runs)} times, up to attempt {max(run.attempt for run in runs)}, of {most}"
             yield view.breach("too-many-attempts", what, runs[-1].start)
     yield from _too_early(view)
@@ -110,28 +122,4 @@ def _too_early(view: View) -> Iterator[Violation]:
             yield view.breach("too-early", what, attempt.start)
 
 
-def plans(view: View) -> Iterator[Violation]:
-    """account: a plan's items and their outcomes aren't the same. ran-a-skip, effect-outside-plan: what ran wasn't what was planned."""
-    jobs: dict[str, dict[str, str]] = defaultdict(dict)
-    for job in {item.job for item in view.history.items}:
-        items = [item for item in view.history.items if item.job == job]
-        planned = Counter(item.wid for item in items)
-        for wid, times in planned.items():
-            if times > 1:
-                yield view.breach("account", f"replay {job} counts {wid} {times} times", None)
-        open_ = [item.wid for item in items if item.decision == "run" and not item.outcome]
-        if open_ and all(item.complete for item in items):
-            yield view.breach("account", f"replay {job} says complete and has no outcome for {len(open_)} events, {open_[0]} first", None)
-        jobs[job] = {item.wid: item.decision for item in items}
-    for effect in view.effects:
-        if effect.generation in jobs:
-            decision = jobs[effect.generation].get(effect.wid)
-            if decision is None:
-                yield view.breach("effect-outside-plan", f"{effect.wid} ran for replay {effect.generation}, which hasn't got it", effect.at)
-            elif decision != "run":
-                yield view.breach("ran-a-skip", f"{effect.wid} ran for replay {effect.generation}, which skips it ({decision})", effect.at)
-        elif effect.generation and jobs:
-            yield view.breach("effect-outside-plan", f"{effect.wid} ran for {effect.generation}, of which there's no plan", effect.at)
-
-
-RULES = (unhandled, words_and_deeds, doubly_dead, attempts, plans)
+RULES = (unhandled, words_and_deeds, doubly_dead, attempts)

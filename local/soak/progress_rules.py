@@ -5,10 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import accumulate
 
-from hooktape.local.soak.view import View, Violation
+from hooktape.local.soak.view import SLACK_SECONDS, View, Violation
 
-SLACK_SECONDS = 0.05
-"""The broker stamps in milliseconds, and its clock is compared with ours."""
 _NEVER = float("inf")
 
 
@@ -19,14 +17,14 @@ def committed(view: View) -> Iterator[Violation]:
     """
     for group in view.groups:
         safe = _safe_since(view, group)
-        places: dict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
-        for record in view.logs:
-            if (group, record.topic) in view.by_topic:
-                places[record.kafka_topic, record.partition].append((record.offset, record.wid))
+        places: dict[tuple[str, int], list[tuple[int, tuple[str, str]]]] = defaultdict(list)
+        for record in view.history.records:
+            if (record.kind == "log" and (group, record.topic) in view.by_topic) or (record.kind == "replay" and record.group == group):
+                places[record.kafka_topic, record.partition].append((record.offset, (record.generation, record.wid)))
         latest: dict[tuple[str, int], tuple[list[int], list[float]]] = {}
         for place, entries in places.items():
             entries.sort()
-            latest[place] = ([offset for offset, _ in entries], list(accumulate((safe.get(wid, _NEVER) for _, wid in entries), max)))
+            latest[place] = ([offset for offset, _ in entries], list(accumulate((safe.get(of, _NEVER) for _, of in entries), max)))
         blamed: set[tuple[str, int, int]] = set()
         for sample in view.history.commits:
             place = (sample.topic, sample.partition)
@@ -39,26 +37,32 @@ def committed(view: View) -> Iterator[Violation]:
                 if (*place, offsets[index]) not in blamed:
                     blamed.add((*place, offsets[index]))
                     what = (f"{place[0]}/{place[1]}: {sample.offset} was committed while @{offsets[index]} "
-                            f"({places[place][index][1]}) was nowhere")  # fmt: skip
+                            f"({places[place][index][1][1]}) was nowhere")  # fmt: skip
                     yield view.breach("committed-past-unfinished", what, sample.t1)
 
 
-def _safe_since(view: View, group: str) -> dict[str, float]:
-    """Webhook id → the first moment at which it was known to be in safe hands."""
-    since: dict[str, float] = {}
+def _safe_since(view: View, group: str) -> dict[tuple[str, str], float]:
+    """(replay or "", webhook id) → the first moment at which it was known to be in safe hands. What a replay has done needn't be done
+    for the log; what was done for the log a replay skips, and its item says so."""
+    since: dict[tuple[str, str], float] = {}
 
-    def note(wid: str, at: float) -> None:
-        since[wid] = min(since.get(wid, _NEVER), at)
+    def note(generation: str, wid: str, at: float) -> None:
+        for of in {("", wid), (generation, wid)}:
+            since[of] = min(since.get(of, _NEVER), at)
 
     for effect in view.effects:
         if effect.handler.group == group:
-            note(effect.wid, effect.at)
+            note(effect.generation, effect.wid, effect.at)
     for (_, of, wid), records in view.letters.items():
         if of == group:
-            note(wid, min(record.at for record in records))
+            for record in records:
+                note(record.generation, wid, record.at)
     for (of, wid), state in view.states.items():
         if of == group and state in ("stale", "discarded"):
-            note(wid, 0.0)
+            note("", wid, 0.0)
+    for item in view.history.items:
+        if item.group == group and item.outcome not in ("", "succeeded", "failed_again"):
+            since[item.job, item.wid] = 0.0
     return since
 
 
@@ -73,6 +77,7 @@ def rest(view: View) -> Iterator[Violation]:
     for sample in view.history.commits:
         last[sample.group, f"{sample.topic}/{sample.partition}"] = sample.offset
     subscribed = {(group, record.kafka_topic) for record in view.logs for group in view.groups if (group, record.topic) in view.by_topic}
+    subscribed |= {(record.group, record.kafka_topic) for record in view.history.records if record.kind == "replay"}
     for place, end in facts.ends.items():
         for group in view.groups:
             if end and (group, place.rpartition("/")[0]) in subscribed and last.get((group, place), 0) < end:

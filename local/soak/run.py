@@ -12,8 +12,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from hooktape.local.soak import disk, faults, history
+from hooktape.local.soak import disk, faults
 from hooktape.local.soak.checker import Verdict, judge
+from hooktape.local.soak.recovery import Great, Recovery
 from hooktape.local.soak.services import Servers
 from hooktape.local.soak.view import hand_overs
 from hooktape.local.soak.witness import Block, Plan
@@ -36,6 +37,10 @@ class Order:
     version: str
     """Hooktape's."""
     keep_all: bool = False
+    replay: int = 0
+    """Events of a great replay; 0: rounds."""
+    faults: int = 0
+    """That have to hit during it."""
 
 
 @dataclass(slots=True)
@@ -59,6 +64,9 @@ class Report:
     @property
     def missing(self) -> list[str]:
         """Faults that were to hit and never did: the run proves nothing about them."""
+        if self.order.replay:
+            wanted, hit = self.order.faults * len(self.order.ledgers), self.hits.total()
+            return [f"{wanted - hit} of {wanted}"] if hit < wanted else []
         return [cell.name for cell in self.order.cells if not self.hits[cell.name] and cell.name not in self.skipped]
 
     @property
@@ -119,8 +127,14 @@ def run(order: Order, home: Path, progress: Callable[[str], None]) -> Report:
     cells = [cell for cell in order.cells if cell.name not in report.skipped]
     servers = Servers(home, "postgresql" in order.ledgers, any(cell.act == "cut" for cell in cells), progress)
     try:
-        planned = blocks(order.rounds, len(order.ledgers))
-        for number in range(len(planned) + OVERTIME):
+        for number, ledger in enumerate(order.ledgers if order.replay else ()):
+            moments = faults.moments(order.seed, order.faults, cells, ledger)
+            great = Great(order.replay, tuple(moments), order.faults)
+            progress(f"block {number}: a replay of {order.replay:,} events and {order.faults} faults, ledger on {ledger}")
+            plan = Plan(order.seed, number, ledger, (), order.app, _versions(order.version))
+            _judge(report, Recovery(plan, great, servers, home / f"block-{number}", progress), number, progress)
+        planned = [] if order.replay else blocks(order.rounds, len(order.ledgers))
+        for number in range(len(planned) + OVERTIME if planned else 0):
             ledger, of_block = order.ledgers[number % len(order.ledgers)], cells
             if number < len(planned):
                 rounds = planned[number]
@@ -133,31 +147,31 @@ def run(order: Order, home: Path, progress: Callable[[str], None]) -> Report:
             draws = faults.draws(order.seed, number, rounds, of_block, ledger, report.missing)
             progress(f"block {number}: {rounds} rounds, ledger on {ledger}")
             plan = Plan(order.seed, number, ledger, draws, order.app, _versions(order.version))
-            block = Block(plan, servers, home / f"block-{number}", progress)
-            observed = asyncio.run(block.run())
-            verdict = judge(observed)
-            _take_in(report, block, draws, observed, verdict)
-            if order.keep_all or not verdict.clean:
-                order.kept.mkdir(parents=True, exist_ok=True)
-                report.histories.append(order.kept / f"{order.seed}-{number}.jsonl")
-                observed.write(report.histories[-1])
-            progress(f"block {number}: {summary(verdict)}; drained in "
-                     f"{'no time' if observed.facts.drain is None else f'{observed.facts.drain:.1f} s'}")  # fmt: skip
+            report.rounds += len(draws)
+            report.quiet += sum(draw.cell is None for draw in draws)
+            _judge(report, Block(plan, servers, home / f"block-{number}", progress), number, progress)
     finally:
         servers.close()
     report.seconds = time.monotonic() - began
     return report
 
 
-def _take_in(report: Report, block: Block, draws: Sequence[faults.Draw], observed: history.History, verdict: Verdict) -> None:
+def _judge(report: Report, block: Block, number: int, progress: Callable[[str], None]) -> None:
+    """Runs a block and takes its verdict in."""
+    observed, order = asyncio.run(block.run()), report.order
+    verdict = judge(observed)
     report.counts.update(verdict.counts)
     report.hits.update(block.hits)
-    report.rounds += len(draws)
-    report.quiet += sum(draw.cell is None for draw in draws)
     report.rules.update(violation.rule for violation in verdict.violations)
     report.violations += [f"block {observed.facts.block}: {violation}" for violation in verdict.violations]
     report.hand_overs += hand_overs(observed)
     report.drains.append(observed.facts.drain)
+    if order.keep_all or not verdict.clean:
+        order.kept.mkdir(parents=True, exist_ok=True)
+        report.histories.append(order.kept / f"{order.seed}-{number}.jsonl")
+        observed.write(report.histories[-1])
+    drained = "never drained" if observed.facts.drain is None else f"drained in {observed.facts.drain:.1f} s"
+    progress(f"block {number}: {summary(verdict)}; {drained}")
 
 
 def summary(verdict: Verdict) -> str:
@@ -165,4 +179,5 @@ def summary(verdict: Verdict) -> str:
     counts = verdict.counts
     return (f"{counts['acknowledged']:,} acknowledged, {counts['lost']} lost, {counts['transactional_twice']} transactional twice, "
             f"{counts['unexcused_repeats']} unexcused and {counts['excused_repeats']} excused repeats, {counts['out_of_order']} out of "
-            f"order, {counts['overlap']} overlaps, {counts['violations']} violations")  # fmt: skip
+            f"order, {counts['overlap']} overlaps; {counts['replays']} replays of {counts['replayed']:,} events, "
+            f"{counts['account_broken']} of them misreported; {counts['violations']} violations")  # fmt: skip

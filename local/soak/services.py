@@ -14,15 +14,25 @@ from hooktape.errors import LocalStackError
 from hooktape.local import kafka, postgres
 from hooktape.local.processes import Service
 from hooktape.local.soak.disk import Disk
-from hooktape.local.soak.faults import SESSION, Cell
+from hooktape.local.soak.faults import PLANNING_POINTS, SESSION, Cell
 from hooktape.local.soak.history import Fault
 
 LOOK_SECONDS = 0.02
 """How often the processes are looked at: a crash is dated at most this late."""
 START_SECONDS = 3.0
 """An ingestor younger than this may not have connected to anything yet."""
+ARMED_SECONDS = 8.0
+"""How long an armed process may take to its crash point before it counts as any other."""
+LONG_SECONDS = 4.0
+"""A replay's command that runs for longer makes room for the next, which carries a crash point."""
+RUN_SECONDS = 1.0
+"""A command older than this has done its imports and is at its work."""
+TAKEN_OVER_SECONDS = 1.0
+"""So long a runner stands still before somebody at another terminal wants to resume its job; the lease of the first has its own time."""
 RESTART_SECONDS = 1.0
 """No process is followed by another sooner than this after its own start."""
+SETTLE_SECONDS = 5.0
+"""A command that began so soon after a server's return may still find it unready."""
 # What is killed may hold its locks and memory for a moment; PostgreSQL's children notice their parent's death within a second.
 _START_TRIES = 20
 
@@ -34,8 +44,14 @@ BROKER = {
 """How soon Kafka forgets a worker that was killed."""
 
 
+ANSWERS = frozenset({0, 3, 4, 5})
+"""How a replay's command ends when it's asked for nothing impossible: done, nothing matched, not allowed (any more), incomplete."""
+
+
 class Slot:
     """One place for a service: there's always a process in it, or one on its way. `armed`: the crash point that it carries."""
+
+    restarts = True
 
     def __init__(self, target: str, name: str, words: Sequence[str], env: Mapping[str, str], log: Path, url: str = "") -> None:
         self.target, self.name, self.url = target, name, url
@@ -45,6 +61,7 @@ class Slot:
         """What we have sent it: kill or term; "" for nothing."""
         self.doomed_at = 0.0
         self.frozen = False
+        self.frozen_at = 0.0
         self.noted: Service | None = None
         """The process whose end is on record."""
         self.next: tuple[Cell, int] | None = None
@@ -70,11 +87,54 @@ class Slot:
         """Whether nothing is being done to it."""
         return self.service.code is None and not self.doom and not self.frozen
 
+    @property
+    def expectant(self) -> bool:
+        """Whether it carries a crash point that may yet come, or is about to."""
+        alive = self.service.code is None and time.monotonic() - self.started < ARMED_SECONDS
+        return self.next is not None or (self.armed is not None and alive)
+
     def send(self, number: signal.Signals) -> None:
         """A signal to the process, if it's still there."""
         with contextlib.suppress(ProcessLookupError):
             if self.service.code is None:
                 os.kill(self.pid, number)
+
+
+class Errands(Slot):
+    """The place of the operator's runner: one command after the other. `due`: crash points that commands are to carry, each until one of
+    them has passed it."""
+
+    restarts = False
+
+    def __init__(self, env: Mapping[str, str], log: Path) -> None:
+        self.verb = ""
+        self.due: list[tuple[Cell, int]] = []
+        super().__init__("replay", "replay", ["--version"], env, log)
+
+    def begin(self, verb: str, words: Sequence[str], log: Path) -> Service:
+        """Starts a command; the one before has ended."""
+        if self.armed is not None and (self.service.code != -signal.SIGKILL or self.doom == "kill"):
+            self.due.append((self.armed, 1))
+        self.next = next((due for due in self.due if (due[0].point in PLANNING_POINTS) == (verb == "plan")), None)
+        if self.next is not None:
+            self.due.remove(self.next)
+        self.verb, self._words, self._log = verb, words, log
+        self.start()
+        return self.service
+
+    @property
+    def expectant(self) -> bool:
+        return bool(self.due) or (self.armed is not None and self.service.code is None)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a replay is being run, as far as its process's age can tell."""
+        return self.verb in ("run", "resume") and self.steady and time.monotonic() - self.started > RUN_SECONDS
+
+    @property
+    def frozen_long(self) -> bool:
+        """Whether its process has stood still for long enough that somebody would take its job over."""
+        return self.frozen and time.monotonic() - self.frozen_at > TAKEN_OVER_SECONDS
 
 
 class Services:
@@ -113,7 +173,7 @@ class Services:
     def _ended(self, slot: Slot) -> None:
         self.note_end(slot)
         # Like a service manager: at once, but not again and again while it can't reach what it needs.
-        if not self._closing and time.monotonic() - slot.started > RESTART_SECONDS:
+        if slot.restarts and not self._closing and time.monotonic() - slot.started > RESTART_SECONDS:
             slot.start()
 
     def note_end(self, slot: Slot) -> None:
@@ -127,11 +187,14 @@ class Services:
         if slot.armed is not None and code == -signal.SIGKILL:
             self.faults.append(Fault("crash", slot.target, slot.pid, now, detail=slot.armed.point))
             self.hits[slot.armed.name] += 1
+        elif slot.target == "replay" and (code in ANSWERS or code == -signal.SIGTERM):
+            if slot.doom:
+                self.faults.append(Fault("term", slot.target, slot.pid, slot.doomed_at, now))
         elif slot.doom == "term" and (code == 0 or (code == -signal.SIGTERM and self._starting(slot, slot.doomed_at))):
             # As short as it lived, Python may not have come to where it learns of signals.
             self.faults.append(Fault("term", slot.target, slot.pid, slot.doomed_at, now))
-        elif code == 1 and self._starting(slot, self._away_at) and (self.away or slot.started < self._back_at):
-            # It was starting while the broker or the database was down, said so and ended: that's how a service manager finds out.
+        elif code in (1, 2) and self._may_give_up(slot):
+            # The broker or the database was down: it said so and ended. That's how a service manager, or an operator, finds out.
             self.faults.append(Fault("gave-up", slot.target, slot.pid, now, detail=f"status {code}"))
         else:
             asked = " after SIGTERM" if slot.doom else ""
@@ -140,6 +203,12 @@ class Services:
     def _starting(self, slot: Slot, at: float) -> bool:
         """Whether it hadn't come to its work at that time: a worker by its deeds, an ingestor by its age."""
         return not self._worked(slot.pid) if slot.target == "worker" else at - slot.started < START_SECONDS
+
+    def _may_give_up(self, slot: Slot) -> bool:
+        """Whether a server was down when it started; for a command, at any time."""
+        if slot.target == "replay":
+            return self.away or slot.started < self._back_at + SETTLE_SECONDS
+        return self._starting(slot, self._away_at) and (self.away or slot.started < self._back_at)
 
     def kill(self, slot: Slot) -> None:
         """SIGKILL, now."""
@@ -154,7 +223,7 @@ class Services:
 
     def freeze(self, slot: Slot, seconds: float) -> None:
         """SIGSTOP now, SIGCONT `seconds` later."""
-        slot.frozen = True
+        slot.frozen, slot.frozen_at = True, time.monotonic()
         task = asyncio.create_task(self._thaw(slot, slot.pid, seconds, time.monotonic()))
         self._thaws.add(task)
         task.add_done_callback(self._thaws.discard)

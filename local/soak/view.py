@@ -3,11 +3,11 @@
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 
-from hooktape.local.soak.history import Attempt, Fault, Handler, History, Post, Record, Row
+from hooktape.local.soak.history import Attempt, Command, Fault, Handler, History, Item, Post, Record, Row
 
 DEADLY = frozenset({"kill", "crash", "cut"})
 EXCUSE_SECONDS = 2.0
@@ -17,8 +17,15 @@ a ledger that was away."""
 _HEARTBEAT_SHARE = 0.35
 
 
-SETTLED_SECONDS = 5.0
-"""A group has divided its partitions anew, and a producer its requests, so long after a fault at the latest."""
+SLACK_SECONDS = 0.05
+"""The broker stamps in milliseconds, and its clock is compared with ours."""
+RESENT_SECONDS = 1.0
+"""Less than the producer's `request.timeout.ms` (tape.clients) by the time that a request takes to leave: what took longer may have been
+sent to the broker again. Where another record of that partition expired meanwhile, librdkafka starts a new epoch, and the broker can't
+know the copy for one."""
+SETTLED_SECONDS = 10.0
+"""A group has divided its partitions anew, and a producer its requests, so long after a fault at the latest: on two cores shared by eight
+others, the process that comes in a dead worker's place takes five seconds to start and to join."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +49,6 @@ class Webhook:
 
     first: Post
     acked_at: float | None = None
-    longest: float = 0.0
-    """The longest that an answer took, in seconds."""
     maybe: int = 0
     """Posts that may have written it: answered with 2xx or 5xx, or not at all."""
 
@@ -63,6 +68,22 @@ class Effect:
     at: float
 
 
+@dataclass(slots=True)
+class Replay:
+    """All that was asked, planned and told of one replay; `plan` None: whoever made it was killed before saying its id."""
+
+    job: str
+    plan: Command | None = None
+    commands: list[Command] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+    by_wid: dict[str, Item] = field(default_factory=dict)
+
+    @property
+    def forced(self) -> bool:
+        """Whether what had succeeded was to run again."""
+        return self.plan is not None and self.plan.asked is not None and self.plan.asked.forced
+
+
 class View:
     """Built once; the rules only read it."""
 
@@ -80,6 +101,11 @@ class View:
         for record in history.records:
             if record.kind in ("retry", "dlq"):
                 self.letters[record.kind, record.group, record.wid].append(record)
+        self.letters_of_lane: dict[tuple[str, str], list[float]] = defaultdict(list)
+        """(group, lane) → when its letters came."""
+        for (_, group, _), letters in self.letters.items():
+            for letter in letters:
+                self.letters_of_lane[group, letter.key].append(letter.at)
         self.states = {(outcome.group, outcome.wid): outcome.state for outcome in history.outcomes}
         self.handlers = {(handler.group, handler.name): handler for handler in history.handlers}
         self.by_topic = {(handler.group, topic): handler for handler in history.handlers for topic in handler.topics}
@@ -97,6 +123,23 @@ class View:
         """(group, webhook id, generation) → its attempts by their start."""
         for attempt in self.attempts:
             self.runs[attempt.group, attempt.wid, attempt.generation].append(attempt)
+        self.tries: dict[tuple[str, str], list[Attempt]] = defaultdict(list)
+        """(group, webhook id) → its attempts of all generations."""
+        for attempt in self.attempts:
+            self.tries[attempt.group, attempt.wid].append(attempt)
+        self.effects_of: dict[str, dict[str, list[Effect]]] = defaultdict(lambda: defaultdict(list))
+        """Replay → webhook id → its effects there, the first first."""
+        self.done_at: dict[tuple[str, str], list[Effect]] = defaultdict(list)
+        """(group, webhook id) → its effects of all generations, the first first."""
+        self.applied: dict[tuple[str, str, str, str], list[tuple[float, int]]] = defaultdict(list)
+        """(group, handler, lane, resource) → when which version was applied."""
+        for effect in self.effects:
+            self.done_at[effect.handler.group, effect.wid].append(effect)
+            if effect.version is not None:
+                self.applied[effect.handler.group, effect.handler.name, effect.lane, effect.resource].append((effect.at, effect.version))
+            if effect.generation:
+                self.effects_of[effect.generation][effect.wid].append(effect)
+        self.replays = _replays(history)
 
     def _effects(self) -> Iterable[Effect]:
         for attempt in self.attempts:
@@ -113,11 +156,18 @@ class View:
         return attempt.end if attempt.end is not None else self.deaths.get(attempt.pid, self.last)
 
     def cut_short(self, pid: int, since: float, until: float) -> Fault | None:
-        """What killed or froze a process between two times, if anything did."""
+        """What killed or froze a process between two times, or ended it while it couldn't tell the ledger; None: nothing did."""
         for fault in self.of_pid.get(pid, ()):
             if (fault.kind in DEADLY or fault.kind == "stop") and since <= fault.t <= until:
                 return fault
+            if fault.kind == "term" and (fault.healed or self.last) >= since and self._unheard(fault, since, until):
+                return fault
         return None
+
+    def _unheard(self, ending: Fault, since: float, until: float) -> bool:
+        """Whether PostgreSQL was away between two times, and a process had to stop before it could be told: a stop has a deadline."""
+        return any(fault.target == "postgres" and fault.t <= until and (back := fault.healed or self.last) >= since
+                   and ending.t <= back + SETTLED_SECONDS for fault in self._faults)  # fmt: skip
 
     def frozen_out(self, pid: int, start: float, end: float) -> Fault | None:
         """The freeze within [start, end] of a process that lasted so long that its partitions may be another's by now."""
@@ -128,9 +178,22 @@ class View:
                 return fault
         return None
 
+    def item(self, job: str, wid: str) -> Item | None:
+        """A replay's line of a webhook."""
+        replay = self.replays.get(job)
+        return None if replay is None else replay.by_wid.get(wid)
+
+    def is_forced(self, generation: str) -> bool:
+        """Whether it's a replay that runs again what had succeeded."""
+        return generation in self.replays and self.replays[generation].forced
+
+    def away(self, server: str, since: float, until: float) -> bool:
+        """Whether the broker or PostgreSQL was killed or frozen at any time between."""
+        return any(fault.target == server and fault.t <= until and (fault.healed or self.last) >= since for fault in self._faults)
+
     def broker_away(self, since: float, until: float) -> bool:
-        """Whether the broker was killed or frozen at any time between: it may hold what nobody heard it acknowledge."""
-        return any(fault.target == "broker" and fault.t <= until and (fault.healed or self.last) >= since for fault in self._faults)
+        """The same of the broker: it may hold what nobody heard it acknowledge."""
+        return self.away("broker", since, until)
 
     def regrouped(self, since: float, until: float) -> bool:
         """Whether workers came or went, or the broker was away, between two times or shortly before: partitions may have moved, and come
@@ -175,11 +238,25 @@ def _webhooks(posts: Iterable[Post]) -> dict[str, Webhook]:
         webhook = found.get(post.wid)
         if webhook is None:
             webhook = found[post.wid] = Webhook(post)
-        webhook.longest = max(webhook.longest, post.t1 - post.t0)
         if post.status is None or post.status >= 500 or 200 <= post.status < 300:
             webhook.maybe += 1
         if post.status is not None and 200 <= post.status < 300:
             webhook.acked_at = post.t1 if webhook.acked_at is None else min(webhook.acked_at, post.t1)
+    return found
+
+
+def _replays(history: History) -> dict[str, Replay]:
+    found: dict[str, Replay] = {}
+    for item in history.items:
+        replay = found.setdefault(item.job, Replay(item.job))
+        replay.items.append(item)
+        replay.by_wid[item.wid] = item
+    for command in history.commands:
+        if command.job:
+            replay = found.setdefault(command.job, Replay(command.job))
+            replay.commands.append(command)
+            if command.verb == "plan":
+                replay.plan = command
     return found
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import psycopg
 from confluent_kafka import KafkaException, TopicPartition
 
 from hooktape.errors import LedgerUnavailable
+from hooktape.ledger.items import START
+from hooktape.ledger.jobs import JobState
 from hooktape.ledger.ledger import Ledger
-from hooktape.local.soak.history import Attempt, Commit, Outcome, Record, Row
+from hooktape.local.soak.history import Attempt, Commit, Fault, Item, Outcome, Record, Row
+from hooktape.local.soak.view import RESENT_SECONDS
 from hooktape.local.soak.workload import GROUP
 from hooktape.schemas.event import Event, EventKey
 from hooktape.settings import Settings
@@ -26,6 +30,8 @@ from hooktape.tape.wire import Wire
 SAMPLE_SECONDS = 0.2
 # Outcomes asked for in one query of the ledger.
 _CHUNK = 500
+# A block has a few dozen replays.
+_JOBS, _PAGE = 10_000, 5_000
 
 
 class Effects:
@@ -39,6 +45,8 @@ class Effects:
         self._done: list[Attempt] = []
         self.pids: set[int] = set()
         """Processes that have called a handler."""
+        self.ended: Counter[str] = Counter()
+        """Replay → calls that have come to their end."""
 
     def look(self) -> int:
         """Takes in what was written since; the number of calls that have begun and not ended."""
@@ -50,6 +58,7 @@ class Effects:
                 self.pids.add(told["pid"])
             elif began := self._open.pop(told["end"], None):
                 self._done.append(_attempt(began, told["t"], told["ok"]))
+                self.ended[began["generation"]] += 1
         return len(self._open)
 
     def attempts(self) -> list[Attempt]:
@@ -71,6 +80,9 @@ class Sampler:
 
     def __init__(self, settings: Settings, topics: Iterable[str]) -> None:
         self.commits: list[Commit] = []
+        self.silences: list[Fault] = []
+        """When the broker didn't answer, or not in time."""
+        self._ends: dict[str, int] = {}
         self._settings = settings
         self._wanted = [(topic, number) for topic in topics for number in range(settings.partitions)]
         self._consumer = clients.consumer(settings, GROUP)
@@ -88,13 +100,18 @@ class Sampler:
         try:
             answer = groups.committed_by(self._consumer, [TopicPartition(*place) for place in self._wanted])
         except KafkaException:
-            return  # the broker is down, as it has to be now and then
+            answer = []  # the broker is down, as it has to be now and then
         t1 = time.monotonic()
-        self.commits += [Commit(GROUP, tp.topic, tp.partition, tp.offset, t0, t1) for tp in answer if tp.offset >= 0 and not tp.error]
+        if not answer or t1 - t0 > RESENT_SECONDS:
+            # Not our doing, maybe: on a busy machine a broker loses its own session, and is nobody's coordinator for a while.
+            self.silences.append(Fault("silent", "broker", 0, t0, t1))
+        told = [Commit(GROUP, tp.topic, tp.partition, tp.offset, t0, t1) for tp in answer if tp.offset >= 0 and not tp.error]
+        self.commits += told
+        self._ends |= {f"{commit.topic}/{commit.partition}": commit.offset for commit in told}
 
     def ends(self) -> dict[str, int]:
         """`topic/partition` → the last offset that it saw."""
-        return {f"{commit.topic}/{commit.partition}": commit.offset for commit in list(self.commits)}
+        return dict(self._ends)
 
     def close(self) -> None:
         """One last sample."""
@@ -112,15 +129,16 @@ class Shelf:
         self._names, self._wire = Names(settings.topic_prefix), Wire(settings)
         self.keys: dict[str, EventKey] = {}
         """Webhook id → the ledger's key, of all that was read from the logs."""
+        self._wids: dict[EventKey, str] = {}
 
     def read(self, kinds: Iterable[Kind]) -> tuple[list[Record], dict[str, int]]:
-        """All records from offset 0 by a new client in no group, and the end of each partition of a log."""
+        """All records from offset 0 by a new client in no group, and the end of each partition of a log or of the replay lane."""
         wanted = frozenset(kinds)
         with Reader(self._settings) as reader:
             named = {topic: name for topic in reader.topics() if (name := self._names.parse(topic)) and name.kind in wanted}
             records = [self._record(raw, named[raw.at.topic].kind, named[raw.at.topic].group)
                        for batch in reader.scan(reader.bounds(named)) for raw in batch]  # fmt: skip
-            ends = reader.ends([topic for topic, name in named.items() if name.kind is Kind.LOG])
+            ends = reader.ends([topic for topic, name in named.items() if name.kind in (Kind.LOG, Kind.REPLAY)])
         return records, {f"{topic}/{partition}": end for (topic, partition), end in ends.items()}
 
     def _record(self, raw: Raw, kind: Kind, group: str) -> Record:
@@ -128,12 +146,14 @@ class Shelf:
         event: Event = self._wire.decode(raw.value)
         if kind is Kind.LOG:
             self.keys[event.webhook_id] = event.key
+            self._wids[event.key] = event.webhook_id
         due = headers.due_us(told)
         failure, replay = headers.failure(told), headers.replay(told)
         return Record(
             kind.value, raw.at.topic, raw.at.partition, raw.at.offset, raw.timestamp_ms / 1e3 - self._skew, event.webhook_id, event.shop,
             event.topic, hashlib.sha256(event.payload).hexdigest(), (raw.key or b"").decode(errors="replace"), event.source, group,
             failure.attempts if failure else 0, due / 1e6 - self._skew if due else None, replay.id if replay else "",
+            event.received_us,
         )  # fmt: skip
 
     def outcomes(self, wids: Iterable[str]) -> list[Outcome]:
@@ -143,6 +163,17 @@ class Shelf:
         for chunk in _chunks(keys):
             states = self._states([key for _, key in chunk])
             found += [Outcome(GROUP, wid, states[key].name.lower()) for wid, key in chunk if key in states]
+        return found
+
+    def items(self) -> list[Item]:
+        """The items of all replays with their outcomes, as the ledger has them now."""
+        found = []
+        for job in self._ledger.jobs.list(_JOBS, group=GROUP):
+            after = START
+            while page := self._ledger.jobs.items(job.id, after_seq=after, limit=_PAGE):
+                after = page[-1].seq
+                found += [Item(job.id, GROUP, self._wids.get(item.key, f"unknown {item.key.id.hex()}"), item.decision, item.outcome or "",
+                               job.state is JobState.DONE, item.seq) for item in page]  # fmt: skip
         return found
 
     def _states(self, keys: list[EventKey]) -> dict[EventKey, Any]:

@@ -14,23 +14,25 @@ from pathlib import Path
 from hooktape.errors import HooktapeError
 from hooktape.ledger.ledger import Ledger
 from hooktape.local import kafka
+from hooktape.local.soak import operator as operating
 from hooktape.local.soak import watching, workload
 from hooktape.local.soak.faults import SESSION, Cell, Draw
-from hooktape.local.soak.history import Facts, History
+from hooktape.local.soak.history import Facts, History, Post
+from hooktape.local.soak.operator import Operator
 from hooktape.local.soak.outcome_rules import FINAL
 from hooktape.local.soak.posting import Posting
-from hooktape.local.soak.services import LOOK_SECONDS, Servers, Services, Slot
+from hooktape.local.soak.services import ARMED_SECONDS, LONG_SECONDS, LOOK_SECONDS, Errands, Servers, Services, Slot
 from hooktape.settings import Secret, Settings
 from hooktape.tape import topics
 from hooktape.tape.names import Kind, Names
+from hooktape.times import format_duration
 
-WORKERS, INGESTS, PARTITIONS = 3, 2, 4
+WORKERS, INGESTS, PARTITIONS = 4, 2, 6
+"""So many workers that there's one at work nearly always, while others start; a round waits for one."""
 RATE = 80.0
 """Webhooks a second: enough that there's always one in every step, and a third of what two busy cores take."""
 VICTIM_SECONDS = 6.0
 """How long a round waits for a process that works and to which nothing is being done."""
-ARMED_SECONDS = 8.0
-"""How long an armed process may take to its crash point before it counts as any other."""
 DRAIN_SECONDS = 40.0
 """The longest chain of retries is 7 s, and one that waits behind it has its own; 7 to 18 s were measured on a busy machine."""
 JOIN_SECONDS = 10.0
@@ -52,6 +54,14 @@ class Plan:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a block's play leaves for its history."""
+
+    posts: list[Post]
+    operator: Operator
+
+
 class Block:
     """Runs one block. `progress` gets a line for each round."""
 
@@ -66,12 +76,13 @@ class Block:
             url = watching.make_database(servers.postgres.url, self._prefix)
         self._settings = Settings(
             kafka=servers.bootstrap, home=home, topic_prefix=self._prefix, partitions=PARTITIONS, topics=workload.TOPICS,
-            retry_delays=(1.0, 2.0, 4.0), database_url=Secret(url),
+            retry_delays=workload.DELAYS, database_url=Secret(url),
         )  # fmt: skip
         self._effects = watching.Effects(home / "effects.jsonl")
         self._services = Services(lambda pid: pid in self._effects.pids)
         self.hits: Counter[str] = self._services.hits
         self._began = time.monotonic()
+        self._drain_limit = DRAIN_SECONDS
 
     async def run(self) -> History:
         """The history of the block. Raises LocalStackError when a server can't be brought back."""
@@ -80,24 +91,14 @@ class Block:
         skew = time.time() - time.monotonic()
         shelf = watching.Shelf(self._settings, ledger, skew)
         names = Names(self._prefix)
-        sampler = watching.Sampler(self._settings, [names.log(topic.replace("/", ".")) for topic in workload.TOPICS])
+        sampler = watching.Sampler(self._settings, [*(names.log(topic.replace("/", ".")) for topic in workload.TOPICS),
+                                                    names.replay(workload.GROUP)])  # fmt: skip
         try:
-            async with self._under_load() as posting:
-                for draw in self._plan.draws:
-                    await asyncio.sleep(draw.pause)
-                    await self._do(draw)
-                await self._await_crashes()
-                for draw in self._plan.draws:
-                    # What was armed and came to another end first gets a second chance, at the first passage.
-                    if draw.cell is not None and draw.cell.point and not self.hits[draw.cell.name]:
-                        await self._do(replace(draw, passage=1))
-                        await self._await_crashes()
-                await self._heal()
-            healed = time.monotonic()
-            drain = await self._drain(posting, shelf, sampler, healed)
+            played = await self._play(ledger, shelf, sampler)
+            drain = await self._drain(shelf, sampler) if played.operator.idle else None
             await self._services.close(STOP_SECONDS)
             await asyncio.to_thread(sampler.close)
-            return await asyncio.to_thread(self._history, posting, shelf, sampler, drain)
+            return await asyncio.to_thread(self._history, played, shelf, sampler, drain)
         finally:
             await self._services.close(0.0)
             self._effects.close()
@@ -106,13 +107,31 @@ class Block:
             with contextlib.suppress(HooktapeError):
                 await asyncio.to_thread(topics.remove, self._settings)
 
+    async def _play(self, ledger: Ledger, shelf: watching.Shelf, sampler: watching.Sampler) -> Played:
+        """The rounds: load, faults and replays, until everything is healed."""
+        async with self._staged(INGESTS), self._posting() as posting, self._operated(ledger) as operator:
+            for draw in self._plan.draws:
+                await asyncio.sleep(draw.pause)
+                await self._do(draw)
+            await self._await_crashes()
+            # What was armed and came to another end first gets a second chance, at the first passage.
+            unhit = {cell.name: draw for draw in self._plan.draws
+                     if (cell := draw.cell) and cell.point and cell.target != "replay" and not self.hits[cell.name]}  # fmt: skip
+            for draw in unhit.values():
+                await self._do(replace(draw, passage=1))
+            if unhit:
+                await self._await_crashes()
+            operator.stop_soon()
+            await self._heal()
+        return Played(posting.posts, operator)
+
     # ── the stage ───────────────────────────────────────────────────────────────────────────────────────────────────
     @asynccontextmanager
-    async def _under_load(self) -> AsyncIterator[Posting]:
-        """All services work and webhooks come in; at its end no new ones do, and each of those that came has its answer."""
+    async def _staged(self, ingests: int) -> AsyncIterator[None]:
+        """All services work, and are watched."""
         env = self._environment()
         words = ["consume", self._plan.app, "--stop-within", "3s"]
-        for number in range(INGESTS):
+        for number in range(ingests):
             port = kafka.free_ports().broker
             slot = Slot("ingest", f"ingest-{number}", ["ingest", "--port", str(port)], env, self._home / f"ingest-{number}.log",
                         f"http://127.0.0.1:{port}")  # fmt: skip
@@ -121,10 +140,19 @@ class Block:
             self._services.slots.append(Slot("worker", f"worker-{number}", words, env, self._home / f"worker-{number}.log"))
         for slot in self._services.of("ingest"):
             await asyncio.to_thread(slot.service.wait_for, f"{slot.url}/readyz", PATIENCE)
+        watching_ = asyncio.create_task(self._services.watch())
+        try:
+            yield
+        finally:
+            watching_.cancel()
+            await asyncio.gather(watching_, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _posting(self) -> AsyncIterator[Posting]:
+        """Webhooks come in, and every worker has had one; at its end no new ones do, and each of those that came has its answer."""
         plan = self._plan
         posting = Posting([slot.url for slot in self._services.of("ingest")], self._secret, workload.webhooks(plan.seed, plan.block),
                           RATE, f"{plan.seed}/{plan.block}/posting")  # fmt: skip
-        watching_ = asyncio.create_task(self._services.watch())
         posting_ = asyncio.create_task(posting.run())
         try:
             await self._until(lambda: self._working() >= WORKERS, JOIN_SECONDS)
@@ -132,10 +160,24 @@ class Block:
             posting_.cancel()
             await posting.settle()
         finally:
-            for task in (posting_, watching_):
-                task.cancel()
-            await asyncio.gather(posting_, watching_, return_exceptions=True)
+            posting_.cancel()
+            await asyncio.gather(posting_, return_exceptions=True)
             posting.close()
+
+    @asynccontextmanager
+    async def _operated(self, ledger: Ledger, patience: str = operating.PATIENCE) -> AsyncIterator[Operator]:
+        """Somebody replays meanwhile; at its end the last replay has come to its own."""
+        env = self._environment()
+        errands = Errands(env, self._home / "operator.log")
+        self._services.slots.append(errands)
+        operator = Operator(errands, env, self._home, ledger, f"{self._plan.seed}/{self._plan.block}/operator", patience)
+        work = asyncio.create_task(operator.work())
+        try:
+            yield operator
+            await asyncio.wait({work}, timeout=PATIENCE)
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
 
     def _environment(self) -> dict[str, str]:
         """Ours without any HOOKTAPE_* of the user, and what the block needs."""
@@ -146,7 +188,7 @@ class Block:
             "HOOKTAPE_TOPIC_PREFIX": self._prefix,
             "HOOKTAPE_TOPICS": ",".join(workload.TOPICS),
             "HOOKTAPE_PARTITIONS": str(PARTITIONS),
-            "HOOKTAPE_RETRY_DELAYS": workload.RETRY_DELAYS,
+            "HOOKTAPE_RETRY_DELAYS": ",".join(map(format_duration, workload.DELAYS)),
             "HOOKTAPE_SHOPIFY_SECRETS": self._secret,
             "HOOKTAPE_DATABASE_URL": self._settings.ledger_url,
             "HOOKTAPE_TEST_MODE": "1",
@@ -163,8 +205,11 @@ class Block:
         if cell.target in ("broker", "postgres"):
             await self._hurt_server(cell)
             self.hits[cell.name] += 1
-        elif (slot := await self._victim(cell.target, draw.victim)) is not None:
-            self._hurt(slot, cell, draw.passage)
+        elif cell.point and cell.target == "replay":
+            for slot in self._services.of("replay"):
+                self._hurt(slot, cell, draw.passage)
+        elif (victim := await self._victim(cell.target, draw.victim)) is not None:
+            self._hurt(victim, cell, draw.passage)
         self._progress(f"{time.monotonic() - self._began:6.1f} s  {draw}")
 
     async def _hurt_server(self, cell: Cell) -> None:
@@ -178,6 +223,12 @@ class Block:
         await self._services.without(hurt)
 
     def _hurt(self, slot: Slot, cell: Cell, passage: int) -> None:
+        if isinstance(slot, Errands) and cell.act == "crash":
+            # Most commands are short, and the next one is at hand.
+            slot.due.append((cell, passage))
+            if slot.at_work and time.monotonic() - slot.started > LONG_SECONDS:
+                self._services.term(slot)
+            return
         if cell.act == "crash":
             # The next process in its place carries the point; this one makes room.
             slot.next = (cell, passage)
@@ -195,7 +246,8 @@ class Block:
         """A process that works, as far as the choice allows; None when none does in time."""
 
         def able() -> list[Slot]:
-            return [slot for slot in self._services.of(target) if slot.steady and self._at_work(slot) and not self._pending(slot)]
+            return [slot for slot in self._services.of(target)
+                    if slot.steady and self._at_work(slot) and (isinstance(slot, Errands) or not slot.expectant)]  # fmt: skip
 
         await self._until(lambda: bool(able()), VICTIM_SECONDS)
         found = able() or [slot for slot in self._services.of(target) if slot.steady]
@@ -204,11 +256,9 @@ class Block:
     def _at_work(self, slot: Slot) -> bool:
         if slot.target == "worker":
             return slot.pid in self._effects.pids
+        if isinstance(slot, Errands):
+            return slot.at_work
         return time.monotonic() - slot.started > 1.0
-
-    def _pending(self, slot: Slot) -> bool:
-        """Whether it carries a crash point that may yet come."""
-        return slot.armed is not None and time.monotonic() - slot.started < ARMED_SECONDS
 
     def _working(self) -> int:
         self._effects.look()
@@ -228,7 +278,7 @@ class Block:
         slots, began = self._services.slots, time.monotonic()
 
         def settled() -> bool:
-            return not any(slot.next or (slot.armed and self._pending(slot)) for slot in slots)
+            return not any(slot.expectant for slot in slots)
 
         def idle() -> bool:
             return settled() or time.monotonic() - began > ARMED_SECONDS / 2
@@ -242,37 +292,48 @@ class Block:
     async def _heal(self) -> None:
         """Nothing is frozen, nothing is armed, everything works."""
         await self._services.thawed()
-        for slot in self._services.slots:
+        services = [slot for slot in self._services.slots if slot.restarts]
+        for slot in services:
             if slot.armed is not None and slot.steady:
                 self._services.term(slot)
-        await self._until(lambda: all(slot.steady and slot.armed is None for slot in self._services.slots), PATIENCE)
+        await self._until(lambda: all(slot.steady and slot.armed is None for slot in services), PATIENCE)
         await self._until(lambda: self._working() >= WORKERS, JOIN_SECONDS)
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
-    async def _drain(self, posting: Posting, shelf: watching.Shelf, sampler: watching.Sampler, healed: float) -> float | None:
-        """Waits until every webhook has its outcome and every offset is committed; the seconds since healing."""
+    async def _drain(self, shelf: watching.Shelf, sampler: watching.Sampler) -> float | None:
+        """Waits until every offset is committed and every webhook has its outcome; the seconds that it took. None: it never came, and
+        no handler had come to its end for as long as patience lasts."""
+        began = moved = time.monotonic()
+        ended = 0
         watch = asyncio.create_task(self._services.watch())
         try:
-            _, ends = await asyncio.to_thread(shelf.read, [Kind.LOG])
+            _, ends = await asyncio.to_thread(shelf.read, [Kind.LOG, Kind.REPLAY])
             open_ = set(shelf.keys)
-            while time.monotonic() - healed < PATIENCE:
-                states = await asyncio.to_thread(shelf.outcomes, open_)
-                open_ -= {outcome.wid for outcome in states if outcome.state in FINAL}
+            while time.monotonic() - moved < PATIENCE:
+                self._effects.look()
+                if (now_ended := self._effects.ended.total()) > ended:
+                    ended, moved = now_ended, time.monotonic()
                 seen = sampler.ends()
-                if not open_ and all(seen.get(place, 0) >= end for place, end in ends.items()):
-                    return time.monotonic() - healed
+                behind = [f"{place} {seen.get(place, 0)} of {end}" for place, end in ends.items() if seen.get(place, 0) < end]
+                if not behind:
+                    states = await asyncio.to_thread(shelf.outcomes, open_)
+                    open_ -= {outcome.wid for outcome in states if outcome.state in FINAL}
+                    if not open_:
+                        return time.monotonic() - began
                 await asyncio.sleep(0.2)
+            self._progress(f"not drained: {len(open_):,} events without an outcome{f', committed {behind[0]}' if behind else ''}")
             return None
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
 
-    def _history(self, posting: Posting, shelf: watching.Shelf, sampler: watching.Sampler, drain: float | None) -> History:
+    def _history(self, played: Played, shelf: watching.Shelf, sampler: watching.Sampler, drain: float | None) -> History:
         records, ends = shelf.read([Kind.LOG, Kind.RETRY, Kind.DLQ, Kind.REPLAY])
         rows = watching.rows(self._settings.ledger_url) if self._plan.ledger == "postgresql" else []
         facts = Facts(seed=self._plan.seed, block=self._plan.block, ledger=self._plan.ledger, session=SESSION, drain=drain,
-                      drain_limit=DRAIN_SECONDS, ends=ends, versions=dict(self._plan.versions))  # fmt: skip
+                      drain_limit=self._drain_limit, ends=ends, versions=dict(self._plan.versions))  # fmt: skip
         return History(
-            facts, workload.handlers(self._plan.ledger), posting.posts, self._effects.attempts(), rows,
-            self._services.faults, sampler.commits, records, shelf.outcomes(shelf.keys),
+            facts, workload.handlers(self._plan.ledger), played.posts, self._effects.attempts(), rows,
+            self._services.faults + sampler.silences, sampler.commits, records, shelf.outcomes(shelf.keys),
+            shelf.items(), played.operator.commands,
         )  # fmt: skip

@@ -16,14 +16,16 @@ GROUP = "soak"
 SHOPS = tuple(f"soak-{name}.myshopify.com" for name in ("north", "south", "east"))
 MAX_ATTEMPTS = 6
 """Three in the lane and one at each retry delay."""
-RETRY_DELAYS = "1s,2s,4s"
-"""Shopify's hours as seconds: the chain of an event that dies is over in under ten."""
+DELAYS = (0.5, 1.0, 2.0)
+"""Shopify's hours as seconds: the chain of an event that dies is over in under five."""
 RESOURCES = 24
 """Of each kind in each shop: few, so that an event often has another of its own lane right behind it."""
 
 ORDERS, SHIPPING, PRODUCTS, CUSTOMERS, STOCK = (
     "orders/updated", "fulfillments/update", "products/update", "customers/update", "inventory_items/update")  # fmt: skip
 TOPICS = (ORDERS, SHIPPING, PRODUCTS, CUSTOMERS, STOCK)
+KINDS = len(SHOPS) * len(TOPICS)
+"""Of resources, by shop and topic."""
 _BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -57,13 +59,13 @@ class Webhook:
         return hashlib.sha256(self.body).hexdigest()
 
 
-def webhooks(seed: int, block: int) -> Iterator[Webhook]:
-    """The webhooks of a block, without end."""
+def webhooks(seed: int, block: int, number_of: int = RESOURCES) -> Iterator[Webhook]:
+    """The webhooks of a block, without end; so many resources of each kind in each shop."""
     dice = random.Random(f"{seed}/{block}/webhooks")
     number = 0
     while True:
         number += 1
-        shop, topic, id_ = dice.choice(SHOPS), dice.choice(TOPICS), dice.randrange(1, RESOURCES + 1)
+        shop, topic, id_ = dice.choice(SHOPS), dice.choice(TOPICS), dice.randrange(1, number_of + 1)
         # One in twenty comes behind a newer state of its resource, as Shopify's sometimes do.
         moment = _BEGINNING + timedelta(seconds=number - (200 if dice.random() < 0.05 else 0))
         body = {"id": id_, "updated_at": moment.isoformat(), "note": "x" * dice.randrange(50, 2000)}
@@ -87,9 +89,10 @@ class Fate:
     rejected: bool
 
 
-def fate(seed: int, wid: str) -> Fate:
-    """By seed and webhook alone: another process, another attempt, another run meet the same."""
-    dice = random.Random(f"{seed}/{wid}")
+def fate(seed: int, wid: str, replayed: bool = False) -> Fate:
+    """By seed and webhook alone: another process, another attempt, another run meet the same. All replays meet another fate than the
+    log: what has died mostly succeeds, and now and then what had succeeded dies."""
+    dice = random.Random(f"{seed}/{wid}{'/replayed' if replayed else ''}")
     chance = dice.random()
     failures = dice.choice((1, 3, 4, 5)) if chance < 0.04 else MAX_ATTEMPTS if chance < 0.045 else 0
     # Mostly a few milliseconds; now and then long enough for a fault to fall in the middle of it.

@@ -18,6 +18,7 @@ from hooktape.reconciler.queries.lists import (
     count,
     page,
     rest,
+    rows,
 )
 from hooktape.reconciler.queries.orders import (
     ORDER_BODIES,
@@ -86,4 +87,5 @@ __all__ = [
     "count",
     "page",
     "rest",
+    "rows",
 ]

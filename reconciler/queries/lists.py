@@ -54,6 +54,15 @@ query List($query: String, $after: String) {{
 """
 
 
+def rows(listing: Listing, gid_type: str) -> str:
+    """The rows of known resources. Variable: `ids`."""
+    return f"""
+query Rows($ids: [ID!]!) {{
+  nodes(ids: $ids) {{ ... on {gid_type} {{ {listing.row} }} }}
+}}
+"""
+
+
 def rest(listing: Listing) -> str:
     """A further page of what is inside a root node. Variables: `id`, `after`, and `query` where it's filtered inside."""
     shown = f"""{listing.inside}({", ".join([f"first: {FURTHER}", "after: $after", *_inside(listing, "$query")])}) {{

@@ -47,7 +47,17 @@ POINTS = {
     "reconcile-recorded": "The ledger knows it as recorded; it's pending still.",
     "reconcile-settled": "It isn't pending any more; the cursor hasn't moved.",
     "reconcile-advanced": "The cursor has moved; the report isn't kept.",
+    # replayer
+    "replay-planning": "A page of a plan is in the ledger; the plan isn't whole.",
+    "replay-batch-read": "Events of a job have been read from the ledger and the tape; none of them has been handed over.",
+    "replay-half-published": "Some of a job's events have been given to Kafka; others haven't, and none is known to be there.",
+    "replay-acked-not-recorded": "Kafka has acknowledged events of a job; the job's cursor doesn't know.",
+    "replay-recorded": "The job's cursor has moved; what follows hasn't been handed over.",
+    "replay-verifying": "All of a job's events are handed over; outcomes are waited for.",
 }
+
+REPLAY = tuple(name for name in POINTS if name.startswith("replay-"))
+"""Those of whoever plans and runs a replay."""
 
 _VARIABLE, _TEST_MODE = "HOOKTAPE_CRASH", "HOOKTAPE_TEST_MODE"
 

@@ -110,9 +110,9 @@ FLOOD_OPEN = Gauge("hooktape_flood_breaker_open",
     "1 while workers hold a topic, since most of its events fail with one cause. Do: mend it; `hooktape breaker list` names it.",
     ["group", "topic"])
 DLQ_DEPTH = Gauge("hooktape_dlq_depth",
-    "Dead events that nobody has redriven or discarded. Do: fix the cause, then `hooktape dlq redrive`.", ["group"])
+    "Dead events and unreadable records that nobody has redriven or discarded. Do: fix the cause, then `hooktape dlq redrive`.", ["group"])
 DLQ_OLDEST = Gauge("hooktape_dlq_oldest_seconds",
-    "Age of the oldest record in the dead-letter topic. Do: act before its retention (90 days) ends.", ["group"])
+    "Age of the oldest dead letter that nobody has redriven or discarded. Do: act before the topic's retention (90 days) ends.", ["group"])
 CATALOG_LAG = Gauge("hooktape_catalog_lag_events",
     "Records on the tape that the catalogue hasn't read. Do: while it grows, searches and figures are behind.")
 
@@ -123,6 +123,14 @@ REPLAY_SUCCESS = Gauge("hooktape_replay_success_ratio",
     "Succeeded or already done, of all selected events of the last ended replay. Do: below 1, see `hooktape replay show`.")
 # Every process registers it, and a 0 from those that replay nothing would read as a replay that failed altogether.
 REPLAY_SUCCESS.set(float("nan"))
+
+# ── API ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+API_REQUESTS = Counter("hooktape_api_requests_total",
+    "Requests to the API by route and status. Do: many 401 means a revoked or wrong token; any 503 names what is away.",
+    ["route", "status"])
+API_SECONDS = Histogram("hooktape_api_seconds",
+    "From an API request's arrival to the end of its answer, progress streams left out. Do: over 1 s, look at the ledger.",
+    ["route"], buckets=_REQUEST)
 
 # ── reconciler ──────────────────────────────────────────────────────────────────────────────────────────────────────
 RECONCILE_COMPARED = Counter("hooktape_reconcile_compared_total",

@@ -7,10 +7,13 @@ from hooktape.errors import UsageError
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
+_ISO = re.compile(r"P(?=[\dT])(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?", re.IGNORECASE)
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in `30s`, `2m`, `1h30m`, `250ms`, `7d`, `1w`. Raises UsageError for anything else."""
+    """Seconds in `30s`, `2m`, `1h30m`, `250ms`, `7d`, `1w`, or in ISO 8601's `PT1H30M`, `P7D`. Raises UsageError for anything else."""
+    if iso := _ISO.fullmatch(text.strip()):
+        return sum(float(number or 0) * _UNITS[unit] for number, unit in zip(iso.groups(), "dhms", strict=True))
     parts = _PART.findall(text.strip())
     if not parts or "".join(n + u for n, u in parts) != text.strip():
         raise UsageError(f"{text!r} isn't a duration. Write it like 30s, 10m, 2h, 1h30m or 3d.")
@@ -34,13 +37,15 @@ def parse_time(text: str, now: datetime | None = None) -> datetime:
     now = now or datetime.now(UTC)
     if text.strip() == "now":
         return now
-    if _PART.match(text.strip()) and not re.match(r"\d{4}-", text.strip()):
-        return now - timedelta(seconds=parse_duration(text))
     try:
+        if _PART.match(text.strip()) and not re.match(r"\d{4}-", text.strip()):
+            return now - timedelta(seconds=parse_duration(text))
         moment = datetime.fromisoformat(text.strip())
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise UsageError(f"{text[:40]!r} lies beyond the calendar.") from None
     except ValueError:
         raise UsageError(f"{text!r} isn't a time. Write ISO 8601 (2026-11-20T03:00Z) or a time ago (2h, 3d).") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def micros(moment: datetime) -> int:

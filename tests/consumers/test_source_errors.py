@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
+from hooktape.consumers import commits
 from hooktape.consumers.births import BEGINNING
 from hooktape.consumers.deliveries import Assigned, Broken, Delivery, Lost, Plan, Revoked
 from hooktape.consumers.protocol import Silence
@@ -152,6 +153,23 @@ def test_a_commit_that_is_refused_is_made_again_without_anything_new_to_commit(h
 
     run(heard, act)
     assert heard.broken == []
+
+
+@pytest.mark.parametrize("protocol", ["consumer"], indirect=True)
+def test_a_member_that_its_group_has_forgotten_is_made_anew(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commits, "DISOWNED_SECONDS", 1.0)
+
+    async def act() -> None:
+        heard.cluster.answer(Api.OFFSET_COMMIT, *[(KafkaError.UNKNOWN_MEMBER_ID, 0)] * 4)
+        heard.commit(2)
+        await until(lambda: len(heard.homes) == 2)
+        end = await heard.write()
+        await until(lambda: heard.offsets[-1:] == [end - 1])
+        heard.commit(end)
+        await heard.committed(end)
+
+    run(heard, act)
+    assert (heard.offsets[:3], heard.revoked[:1], heard.broken) == ([0, 1, 2], [True], [])
 
 
 @names(KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR, KafkaError._TRANSPORT)

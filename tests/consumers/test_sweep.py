@@ -64,13 +64,13 @@ def test_a_delay_that_the_settings_dont_name_any_more_becomes_the_next_shorter_o
 
 def test_the_record_tells_what_the_ledger_remembers_and_keeps_key_value_and_foreign_headers() -> None:
     event = make_event(1)
-    written = again("hooktape.retry.g.30s", story(event, generation="job"), found(event), Replay("job", "why", "ada", True), 200.0)
+    written = again("hooktape.retry.g.30s", story(event, generation="job"), found(event), Replay("job", "why", "ada", True, -7), 200.0)
     read = headers.read(written.headers)
     assert (written.topic, written.key, written.value) == ("hooktape.retry.g.30s", event.lane.encode(), codec.encode(event))
     assert ("theirs", b"x") in written.headers
     assert headers.due_us(read) == 200_000_000
     assert headers.origin(read, Coordinates("", 0, 0)) == AT
-    assert headers.replay(read) == Replay("job", "why", "ada", True)
+    assert headers.replay(read) == Replay("job", "why", "ada", True, -7)
     failure = headers.failure(read)
     assert failure is not None
     assert (failure.attempts, failure.first_failed_us, failure.last_failed_us) == (2, 50_000_000, 60_000_000)

@@ -18,6 +18,7 @@ from hooktape.consumers.tenures import Tenures
 from hooktape.errors import LedgerError
 from hooktape.ledger.checks import Waiting
 from hooktape.ledger.ownership import Taken
+from hooktape.ledger.windows import Window
 from hooktape.schemas.event import Coordinates, EventKey
 from hooktape.settings import Settings
 
@@ -52,6 +53,7 @@ class FakeLedger:
         self.owners: dict[int, str] = {}
         self.epochs: dict[int, int] = {}
         self.rows: dict[int, list[Waiting]] = {}
+        self.windows: list[Window] = []
         self.asked = 0
         self.error: Exception | None = None
 
@@ -73,6 +75,9 @@ class FakeLedger:
 
     def waiting(self, group: str, partition: int) -> list[Waiting]:
         return self.rows.get(partition, [])
+
+    def reprocess(self, group: str) -> list[Window]:
+        return self.windows
 
 
 class FakeCustody:
@@ -168,6 +173,20 @@ def test_an_assigned_partition_runs_when_the_ledger_has_said_yes_and_what_waits_
         assert create.tenure is updated.tenure is not None
         assert create.tenure.epoch == stage.ledger.epochs[0]
         assert stage.holds.ahead(LANE, EventKey(20_000, b"x" * 16)) is not None
+
+    play(scene)
+
+
+def test_windows_of_a_reset_are_read_after_the_committed_offsets_with_each_partition_that_is_taken() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.ledger.windows = [Window("reset-1", "log", 0, 0, 10)]
+        stage.assign(stage.home(0))
+        await stage.owned(0)
+        assert stage.intake._windows == {("log", 0): stage.ledger.windows}
+        stage.ledger.windows = []
+        stage.assign(stage.home(1))
+        await stage.owned(0, 1)
+        assert stage.intake._windows == {}
 
     play(scene)
 

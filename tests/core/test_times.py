@@ -12,12 +12,13 @@ from hooktape.times import format_duration, from_micros, micros, parse_duration,
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("2m", 120), ("1h30m", 5400), ("250ms", 0.25), ("3d", 259200), ("1.5h", 5400)])
+@pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("2m", 120), ("1h30m", 5400), ("250ms", 0.25), ("3d", 259200), ("1.5h", 5400),
+                                               ("PT1H", 3600), ("P2D", 172800), ("P1DT12H", 129600), ("pt1m0.5s", 60.5)])  # fmt: skip
 def test_durations(text, seconds):
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "30", "s", "-3s", "3 s", "3x", "1h30"])
+@pytest.mark.parametrize("text", ["", "30", "s", "-3s", "3 s", "3x", "1h30", "P", "PT", "P1H", "1H", "PT1H30", "-PT1H"])
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(UsageError):
         parse_duration(text)

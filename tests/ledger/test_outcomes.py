@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from hooktape.ledger.checks import IN_RETRY, Applied, Check, Finish, State, Verdict, Waiting
-from hooktape.ledger.items import Item
+from hooktape.ledger.items import Ending
 from hooktape.ledger.jobs import Job, Kind
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
@@ -251,8 +251,8 @@ def test_a_new_generation_counts_its_failures_from_the_beginning(me: Owner) -> N
 @pytest.fixture
 def job(ledger: Ledger) -> Callable[[], dict[int, tuple[str | None, str | None]]]:
     """A job of three events, and what its items say."""
-    ledger.jobs.create(Job("job-1", G, Kind.REPLAY, Selection(topics=("orders/*",)), "why", "ada", 10.0))
-    ledger.jobs.add_items("job-1", [Item(n, key(f"e{n}"), "log", 1, n, "orders/create", "s", f"order/{n}", "run") for n in (1, 2, 3)])
+    made = ledger.jobs.create(Job("job-1", G, Kind.REPLAY, Selection(topics=("orders/*",)), "why", "ada", 10.0))
+    ledger.jobs.add_items(made, [(made.number, n, *key(f"e{n}"), "log", 1, n, 9, 1, 0, "run") for n in (1, 2, 3)], [])
     return lambda: {i.seq: (i.outcome, i.error) for i in ledger.jobs.items("job-1")}
 
 
@@ -274,8 +274,9 @@ def test_an_end_that_is_refused_settles_nothing(me: Owner, job: Callable[[], obj
 
 def test_a_replayed_record_that_was_not_run_is_noted_and_the_first_outcome_stays(me: Owner, job: Callable[[], object]) -> None:
     me.record([me.end("e1", State.SUCCEEDED, generation="job-1")])
-    me.ledger.outcomes.note_skips(G, [("job-1", key("e1"), "already_done", ""), ("job-1", key("e2"), "superseded", "a newer one"),
-                                      ("job-9", key("e3"), "dead", "")])  # fmt: skip
+    me.ledger.outcomes.note_skips(G, [
+        Ending("job-1", key("e1"), "already_done"), Ending("job-1", key("e2"), "superseded", "a newer one", 2),
+        Ending("job-9", key("e3"), "dead"), Ending("job-1", key("e3"), "of another place", "", 2)])  # fmt: skip
     assert job() == {1: ("succeeded", None), 2: ("superseded", "a newer one"), 3: (None, None)}
     me.ledger.outcomes.note_skips(G, [])
 
@@ -346,8 +347,8 @@ def test_an_event_that_recovers_is_no_failure_any_more(ledger: Ledger, me: Owner
 def test_discarding_gives_up_dead_events_and_is_audited(ledger: Ledger, me: Owner) -> None:
     for name, state in (("a", State.DEAD), ("b", State.WAITING), ("c", State.DEAD)):
         me.finish(name, state)
-    gone = ledger.outcomes.discard(G, [key("a"), key("b"), key("unknown")], "ada", "test orders", 9)
-    assert gone == [key("a")]
+    gone = ledger.outcomes.discard(G, [key("a"), key("b"), key("unknown")], "ada", "test orders", 9).done
+    assert gone == (key("a"),)
     assert ledger.outcomes.states(G, [key("a"), key("b")]) == {key("a"): State.DISCARDED, key("b"): State.WAITING}
     assert me.check("a", generation="job").verdict is DONE
     (entry,) = ledger.audit.list()

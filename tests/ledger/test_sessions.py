@@ -15,7 +15,9 @@ from psycopg.rows import dict_row
 
 from hooktape.errors import LedgerUnavailable, SettingsError
 from hooktape.ledger.checks import Applied, Check, Finish, Row, State, Waiting
+from hooktape.ledger.jobs import Job, Kind
 from hooktape.ledger.ledger import Ledger
+from hooktape.ledger.selection import Selection
 from hooktape.ledger.sessions import Refusal, Sessions
 from hooktape.schemas.event import Coordinates
 
@@ -83,7 +85,8 @@ def tables(url: str, group: str) -> dict[str, list[tuple[Any, ...]]]:
     with psycopg.connect(url) as connection:
         found = {name: connection.execute(f"SELECT * FROM {name} WHERE grp = %s ORDER BY 2, 3, 4", [group]).fetchall()
                  for name in ("outcomes", "waiting", "applied")}  # type: ignore[arg-type]  # fmt: skip
-        items = connection.execute("SELECT seq, outcome, error FROM replay_items WHERE job_id = %s", [f"job-{group}"]).fetchall()
+        items = connection.execute("SELECT i.seq, i.outcome, i.error FROM replay_items i JOIN jobs j ON j.number = i.job WHERE j.id = %s",
+                                   [f"job-{group}"]).fetchall()  # fmt: skip
     found["items"] = items
     return {name: [tuple(value for value in row if value not in (group, f"job-{group}")) for row in rows] for name, rows in found.items()}
 
@@ -118,11 +121,8 @@ def test_it_writes_what_a_batch_would(case: str, ledger: Ledger, sessions: Sessi
             end = replace(END, version=Applied("h", "s", "order/1", 7))
         if case == "replayed":
             assert ledger.outcomes.finish(group, OWNER, [END], NOW) == [True]
-            with psycopg.connect(url) as connection:
-                connection.execute(
-                    """INSERT INTO replay_items (job_id, seq, day, id, kafka_topic, kafka_partition, kafka_offset, topic, shop, resource,
-                       decision) VALUES (%s, 1, %s, %s, 't', 0, 5, 'orders/create', 's', 'order/1', 'run')""",
-                    [f"job-{group}", *key("a")])  # fmt: skip
+            job = ledger.jobs.create(Job(f"job-{group}", group, Kind.REPLAY, Selection(ids=("a",)), "why", "ada", NOW))
+            ledger.jobs.add_items(job, [(job.number, 1, *key("a"), "t", 0, 5, 9, 1, 0, "run")], [])
             end = replace(END, seen=seen(ledger, group), generation=f"job-{group}")
         if group == "batch":
             assert ledger.outcomes.finish(group, OWNER, [end], NOW) == [True]

@@ -8,10 +8,11 @@ from functools import cache
 from typing import Any
 
 from click.testing import CliRunner, Result
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 
 from hooktape.errors import HooktapeError
 from hooktape.ledger.checks import Check, Finish, State, Verdict
+from hooktape.ledger.items import Ending
 from hooktape.ledger.ledger import Ledger
 from hooktape.schemas import codec, signature
 from hooktape.schemas.event import Coordinates, Event
@@ -69,7 +70,8 @@ def record(settings: Settings, events: Iterable[Event | bytes], topic: str | Non
     assert not failed, failed
 
 
-def bury(settings: Settings, ledger: Ledger, events: Iterable[Event], *, redrives: int = 0, cause: str = "KeyError") -> None:
+def bury(settings: Settings, ledger: Ledger, events: Iterable[Event], *, redrives: int = 0, cause: str = "KeyError",
+         generation: str = "") -> None:  # fmt: skip
     """What a worker does with events that can't succeed: a letter in the DLQ topic, then DEAD in the ledger."""
     events, names = list(events), Names(settings.topic_prefix)
 
@@ -79,17 +81,27 @@ def bury(settings: Settings, ledger: Ledger, events: Iterable[Event], *, redrive
         return {**failure.headers(), **headers.of_origin(at), **({headers.REDRIVES: str(redrives)} if redrives else {})}
 
     record(settings, events, names.dlq(GROUP), letter)
-    settle(ledger, events, State.DEAD, cause=cause)
+    settle(ledger, events, State.DEAD, cause=cause, generation=generation)
+
+
+def expire(settings: Settings, topic: str) -> None:
+    """Does what retention does: removes every record that a topic holds now."""
+    with Reader(settings) as reader:
+        ends = [TopicPartition(*place, offset) for place, offset in reader.ends([topic]).items()]
+    admin = clients.admin(settings)  # it must outlive its answers
+    for done in admin.delete_records(ends).values():
+        done.result()
 
 
 def settle(ledger: Ledger, events: Iterable[Event], state: State, *, generation: str = "", cause: str = "") -> None:
     """Gives events an outcome in the group, as a worker would."""
     now, events = time.time(), list(events)
     epoch = _owned(ledger, "setup", now)
-    answers = ledger.outcomes.check(GROUP, [Check(e.key, generation=generation) for e in events])
+    answers = ledger.outcomes.check(GROUP, [Check(e.key, generation=generation, forced=bool(generation)) for e in events])
     assert {a.verdict for a in answers} <= {Verdict.RUN}
-    ends = [Finish(e.key, state, 1, _PARTITION, epoch, e.topic, a.seen, generation, cause, f"group-{cause}" if cause else "",
-                   f"{cause} in {e.webhook_id}", e.shop) for e, a in zip(events, answers, strict=True)]  # fmt: skip
+    group = f"group-{cause}" if cause else ""
+    ends = [Finish(e.key, state, 1, _PARTITION, epoch, e.topic, a.seen, generation, cause, group, f"{cause} in {e.webhook_id}", e.shop,
+                   received_us=e.received_us) for e, a in zip(events, answers, strict=True)]  # fmt: skip
     assert all(ledger.outcomes.finish(GROUP, "setup", ends, now))
     ledger.ownership.release(GROUP, "setup")
 
@@ -135,16 +147,17 @@ class Group(threading.Thread):
         events = [codec.decode(r.value) for r in records]
         marks = [headers.replay(headers.read(r.headers)) for r in records]
         self.records += records
-        checks = [Check(e.key, 0, m.id, m.forced) for e, m in zip(events, marks, strict=True) if m]
+        checks = [Check(e.key, 0, m.id, m.forced, seq=m.seq) for e, m in zip(events, marks, strict=True) if m]
         ends, skips = [], []
         for e, check, answer in zip(events, checks, ledger.outcomes.check(GROUP, checks), strict=True):
             if answer.verdict is Verdict.RUN:
                 self.runs.append((check.generation, e.webhook_id))
                 fine = self._handle(e)
                 ends.append(Finish(e.key, State.SUCCEEDED if fine else State.DEAD, 1, _PARTITION, epoch, e.topic, answer.seen,
-                                   check.generation, "" if fine else "ValueError", "", "" if fine else "again", e.shop))  # fmt: skip
+                                   check.generation, "" if fine else "ValueError", "", "" if fine else "again", e.shop,
+                                   received_us=e.received_us, seq=check.seq))  # fmt: skip
             elif answer.verdict is Verdict.DONE:
-                skips.append((check.generation, check.key, "done", "had succeeded"))
+                skips.append(Ending(check.generation, check.key, "done", "had succeeded", check.seq))
         ledger.outcomes.finish(GROUP, "mini", ends, now)
         ledger.ownership.release(GROUP, "mini")
         ledger.outcomes.note_skips(GROUP, skips)

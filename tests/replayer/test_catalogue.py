@@ -4,16 +4,20 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
+from msgspec import structs
 
-from hooktape.ledger.catalogue import Entry
+from hooktape.ledger.catalogue import REPLAYABLE, Entry, Proof
+from hooktape.ledger.checks import State
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.selection import Selection
-from hooktape.replayer.catalogue import Cataloguer
+from hooktape.replayer.catalogue import Cataloguer, Prover
+from hooktape.schemas.signature import sign
 from hooktape.settings import Settings
 from hooktape.tape.names import Names
-from tests.replayer.kit import SHOP, cli, event, record
+from tests.replayer.kit import GROUP, SECRET, SHOP, cli, event, record, settle
 from tests.tape.kit import delete_before
 
 
@@ -101,6 +105,51 @@ def test_a_killed_catalogue_goes_on_where_it_was_and_counts_nothing_twice(tape: 
     assert process.wait(10) == 0
     found = _all(ledger)
     assert (len(found), {e.copies for e in found}) == (20_001, {1})
+
+
+def test_a_rebuild_leaves_outcomes_alone_and_is_gone_on_with_where_it_was_killed(tape: Settings, ledger: Ledger, url: str) -> None:
+    events = [event(i) for i in range(30_000)]
+    record(tape, events)
+    settle(ledger, events[:2], State.SUCCEEDED)
+    with Cataloguer(tape, ledger) as cataloguer:
+        cataloguer.catch_up()
+    ledger._database.write(lambda t: t.run("UPDATE events SET copies = 7"))
+    environment = {**os.environ, "HOOKTAPE_KAFKA": tape.kafka, "HOOKTAPE_TOPIC_PREFIX": tape.topic_prefix, "HOOKTAPE_DATABASE_URL": url}
+    process = subprocess.Popen([sys.executable, "-m", "hooktape", "catalog", "--rebuild"], env=environment, stderr=subprocess.DEVNULL)
+    _until(lambda: 0 < sum(ledger.catalogue.positions().values()) < 30_000)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert cli(tape, url, "catalog", "--once").exit_code == 0
+    found = _all(ledger)
+    assert (len(found), {e.copies for e in found}) == (30_000, {1})
+    assert ledger.outcomes.states(GROUP, [events[0].key, events[2].key]) == {events[0].key: State.SUCCEEDED}
+
+
+def test_an_event_bears_the_proof_that_its_record_bears(tape: Settings, ledger: Ledger) -> None:
+    record(tape, [event(1), event(2, hmac=sign(b"other", SECRET)), event(3, hmac=None, secret_id=None, source="reconciler"),
+                  event(4, hmac=None, secret_id=None), event(5, hmac=sign(b"x", "retired"), secret_id="0badcafe")])  # fmt: skip
+    with Cataloguer(tape, ledger) as cataloguer:
+        cataloguer.catch_up()
+    assert [e.proof for e in _all(ledger)] == [Proof.VERIFIED, Proof.WRONG, Proof.ADMIN, Proof.NONE, Proof.SIGNED]
+
+
+@pytest.mark.parametrize(("secrets", "fields", "proof"), [
+    ((), {}, Proof.SIGNED),
+    ((), {"secret_id": None}, Proof.NONE),
+    ((), {"hmac": None, "source": "import"}, Proof.IMPORT),
+    ((), {"hmac": None, "source": "elsewhere"}, Proof.NONE),
+    (("new", SECRET), {}, Proof.VERIFIED),
+    ((SECRET,), {"secret_id": None}, Proof.VERIFIED),
+    ((SECRET,), {"payload": b"changed"}, Proof.WRONG),
+    ((SECRET,), {"hmac": "\u2603"}, Proof.WRONG),
+    (("new",), {}, Proof.SIGNED),
+    (("new",), {"secret_id": None}, Proof.WRONG),
+])  # fmt: skip
+def test_what_vouches_for_an_event_follows_from_its_record_and_the_secrets(secrets: tuple[str, ...], fields: dict[str, Any],
+                                                                           proof: Proof) -> None:  # fmt: skip
+    told = structs.replace(event(1), **fields)
+    assert Prover(secrets).proof(told) is proof
+    assert (proof in REPLAYABLE) is (proof not in (Proof.NONE, Proof.WRONG))
 
 
 def test_what_retention_removed_is_forgotten_and_never_read(tape: Settings, ledger: Ledger) -> None:

@@ -16,10 +16,10 @@ def test_events_are_listed_by_selection_and_status(tape: Settings, ledger: Ledge
     events = [event(i, topic="orders/updated" if i % 2 else "orders/create") for i in range(10)]
     record(tape, events)
     settle(ledger, events[:4], State.SUCCEEDED)
-    rows = json.loads(cli(tape, url, "events", "list", "--topic", "orders/create", "--json").stdout)
+    rows = json.loads(cli(tape, url, "events", "list", "--topic", "orders/create", "--json").stdout)["events"]
     assert [r["webhook_id"] for r in rows] == [f"w{i:06}" for i in (8, 6, 4, 2, 0)]
-    pending = cli(tape, url, "events", "list", "--group", GROUP, "--status", "pending", "--count")
-    assert pending.stdout.strip() == "6"
+    unseen = cli(tape, url, "events", "list", "--group", GROUP, "--status", "never-seen", "--count")
+    assert unseen.stdout.strip() == "6"
     assert "w000009" in cli(tape, url, "events", "list", "--group", GROUP).stdout
     assert cli(tape, url, "events", "list", "--shop", "nobody").exit_code == 3
     assert cli(tape, url, "events", "list", "--status", "dead").exit_code == 2  # whose status?

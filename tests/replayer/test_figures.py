@@ -7,7 +7,7 @@ import pytest
 
 from hooktape import metrics
 from hooktape.ledger.breakers import Override, Status
-from hooktape.ledger.items import Account, Item
+from hooktape.ledger.items import START, Account, Ending, Total
 from hooktape.ledger.jobs import Job, JobState, Kind
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
@@ -63,12 +63,13 @@ def held_topics():
 
 
 def end(ledger, id_, outcomes):
-    ledger.jobs.create(Job(id_, "g", Kind.REPLAY, Selection(topics=("orders/*",)), "why", "ana", 1.0))
+    job = ledger.jobs.create(Job(id_, "g", Kind.REPLAY, Selection(topics=("orders/*",)), "why", "ana", 1.0))
     keys = [EventKey(1, f"{id_}{i}".encode().ljust(16, b"-")) for i in range(len(outcomes))]
-    ledger.jobs.add_items(id_, [Item(i + 1, key, "t", 0, i, "orders/create", "s", "order/1", "run") for i, key in enumerate(keys)])
+    rows = [(job.number, i + 1, *key, "t", 0, i, 100, 0, 0, "run") for i, key in enumerate(keys)]
+    ledger.jobs.add_items(job, rows, [Total("run", "orders/create", "s", len(rows))])
+    ledger.jobs.published(job, START, len(rows), len(rows))
     ledger.jobs.move(id_, {JobState.PLANNED}, JobState.RUNNING, 2.0)
-    ledger.jobs.published(id_, len(outcomes))
-    ledger.jobs.settle(id_, [(key, outcome, "") for key, outcome in zip(keys, outcomes, strict=True)])
+    ledger.jobs.settle([Ending(id_, key, outcome) for key, outcome in zip(keys, outcomes, strict=True)])
     assert ledger.jobs.move(id_, {JobState.RUNNING}, JobState.VERIFYING, 3.0)
     assert ledger.jobs.move(id_, {JobState.VERIFYING}, JobState.DONE, 4.0)
 

@@ -25,7 +25,11 @@ from hooktape import App, Event, Reject
 app = App(group="g")
 here = Path(__file__).parent
 
-@app.on("orders/create", "orders/updated")
+@app.on("orders/updated", replay=False)
+async def once(event: Event) -> None:
+    await handle(event)
+
+@app.on("orders/create")
 async def handle(event: Event) -> None:
     if event.json()["id"] % 5 == 0 and not (here / "fixed").exists():
         raise Reject("the bug")
@@ -105,7 +109,8 @@ def test_one_group_holds_all_offsets_and_a_reset_moves_the_logs_alone(tape: Sett
     assert not groups.describe(tape, GROUP).live
     before = _committed(tape)
     assert sum(offset for (topic, _), offset in before.items() if topic == names.replay(GROUP)) == 20
-    reset = cli(tape, url, "reset", "--group", GROUP, "--all-topics", "--to-earliest", "--execute", "--reason", "r", "--yes", "--json")
+    reset = cli(tape, url, "reset", "--group", GROUP, "--all-topics", "--to-earliest", "--reprocess", "--execute", "--reason", "r",
+                "--yes", "--json")
     assert reset.exit_code == 0, reset.exception
     log = names.log("orders.create")
     assert _committed(tape) == {place: offset for place, offset in before.items() if place[0] != log}
@@ -119,3 +124,22 @@ def test_one_group_holds_all_offsets_and_a_reset_moves_the_logs_alone(tape: Sett
 def _committed(tape: Settings) -> dict[Partition, int]:
     """The group's offsets under this test's prefix, where it has read anything."""
     return {p: offset for p, offset in groups.committed(tape, GROUP).items() if p[0].startswith(tape.topic_prefix) and offset}
+
+
+def test_a_handler_that_takes_no_replays_refuses_them_in_the_plan_and_in_the_lane(
+    tape: Settings, ledger: Ledger, url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "fixed").touch()
+    events = [event(i, topic="orders/updated") for i in range(1, 6)]
+    record(tape, events)
+    words = ("replay", "plan", "--group", GROUP, "--topic", "orders/updated", "--force", "--json")
+    # Before any worker has told what handlers there are.
+    early = json.loads(cli(tape, url, *words).stdout)
+    assert (early["decisions"], early["handlers"]) == ({"run": 5}, [])
+    with worker(tape, url, tmp_path) as until:
+        until(lambda: len(handled(tmp_path)) == 5)
+        late = json.loads(cli(tape, url, *words).stdout)
+        assert (late["decisions"], late["handlers"]) == ({"refused": 5}, [])
+        done = json.loads(cli(tape, url, "replay", "run", early["id"], "--reason", "r", "--yes", "--json").stdout)
+    assert (done["state"], done["account"]["skipped"]) == ("done", {"refused": 5})
+    assert len(handled(tmp_path)) == 5

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 KINDS = ("kill", "freeze", "stop", "join", "outage", "silence", "power", "crash", "copies", "replay", "redrive", "retention", "slow")
 SESSION = 6.0
-_POINTS = tuple(p for p in crash.POINTS if p not in ("body-read", "acked-not-answered") and not p.startswith("transaction"))
+_POINTS = tuple(p for p in crash.POINTS if p not in ("body-read", "acked-not-answered", *crash.REPLAY) and not p.startswith("transaction"))
 
 
 class Faults:

@@ -193,8 +193,8 @@ class World:
 
         def note_skips(store: Any, group: str, skips: Any) -> None:
             real_skips(store, group, skips)
-            for generation, key, _, _ in skips:
-                self.judge.told[key].skipped.add(generation)
+            for ending in skips:
+                self.judge.told[ending.key].skipped.add(ending.job_id)
 
         def name() -> str:
             assert self.sim.current is not None

@@ -1,11 +1,15 @@
 """Histories as a flawless Hooktape would leave them, made from a seed: with retries, deaths, freezes, copies and dead letters."""
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 
+import msgspec
+
 from hooktape.local.soak.history import (
+    Asked,
     Attempt,
+    Command,
     Commit,
     Facts,
     Fault,
@@ -69,8 +73,9 @@ class _Maker:
         offset = self.offsets[kafka_topic, partition]
         self.offsets[kafka_topic, partition] += 1
         group = "" if kind == "log" else GROUP
-        self.history.records.append(Record(kind, kafka_topic, partition, offset, self.tick(), wid, SHOP, topic, f"sha-{wid}", lane,
-                                           group=group, attempts=attempts, due=due))  # fmt: skip
+        at = self.tick()
+        self.history.records.append(Record(kind, kafka_topic, partition, offset, at, wid, SHOP, topic, f"sha-{wid}", lane, group=group,
+                                           attempts=attempts, due=due, received=int(at * 1e6)))  # fmt: skip
 
     def handle(self, handler: Handler, wid: str, topic: str, lane: str, resource: str, version: int, partition: int) -> None:
         state = "succeeded"
@@ -142,14 +147,75 @@ def clean(seed: int, webhooks: int = 300, faults: bool = True) -> History:
 
 
 def with_replay(history: History) -> History:
-    """The same with a finished replay: one event run again, one skipped."""
-    attempt = next(a for a in history.attempts if a.handler == "plain" and a.ok)
-    other = next(a for a in history.attempts if a.handler == "plain" and a.ok and a.wid != attempt.wid)
-    history.items += [Item("job", GROUP, attempt.wid, "run", "succeeded"), Item("job", GROUP, other.wid, "already_done", "already_done")]
-    later = max(a.end or a.start for a in history.attempts) + 5
-    history.attempts.append(Attempt(GROUP, "plain", attempt.wid, attempt.lane, attempt.resource, attempt.version, 1, "job", PIDS[0],
-                                    later, later + 0.1, True))  # fmt: skip
+    """The same with three replays: a forced one of the latest orders, in which one dies; a redrive of dead refunds; and one that isn't
+    forced, of the orders of the first: all are done but the one that died."""
+    replayer = _Replayer(history)
+    orders = [r for r in history.records if r.kind == "log" and r.topic == "orders/create"]
+    since = sorted(r.received for r in orders)[-15]
+    latest = Asked(("orders/create",), since, None)
+    replayer.run("forced", msgspec.structs.replace(latest, forced=True), fails=1)
+    replayer.run("redrive", Asked(("refunds/create",), dead=True, redrive=True))
+    replayer.run("late", latest)
     return history
 
 
+class _Replayer:
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.now = max([*(a.end or a.start for a in history.attempts), *(r.at for r in history.records)]) + 10
+        self.offset = self.dlq_offset = 0
+        self.handlers = {topic: handler for handler in history.handlers for topic in handler.topics}
+
+    def tick(self) -> float:
+        self.now += 0.01
+        return self.now
+
+    def run(self, job: str, asked: Asked, fails: int = 0) -> None:
+        """Plans and runs a job as a flawless replayer would; the last `fails` of its events die in it."""
+        began = self.tick()
+        states = {o.wid: o.state for o in self.history.outcomes}
+        chosen: dict[str, Record] = {}
+        for record in sorted((r for r in self.history.records if r.kind == "log"), key=lambda r: r.received):
+            if record.topic in asked.topics and record.received >= (asked.since or 0) and (not asked.dead or states[record.wid] == "dead"):
+                chosen.setdefault(record.wid, record)
+        chosen = {wid: record for wid, record in chosen.items()
+                  if all(r.received >= (asked.since or 0) for r in self.history.records if r.wid == wid and r.kind == "log")}  # fmt: skip
+        decided = {wid: "run" if asked.forced or states[wid] == "dead" else "done" for wid in chosen}
+        self.now += 3
+        self.command("plan", job, began, dict(Counter(decided.values())), asked)
+        began = self.tick()
+        run = [chosen[wid] for wid, decision in decided.items() if decision == "run"]
+        for record in run:
+            self.history.records.append(change(record, kind="replay", kafka_topic=f"replay.{GROUP}", offset=self.offset, group=GROUP,
+                                               at=self.tick(), generation=job, partition=0))  # fmt: skip
+            self.offset += 1
+        ends = {record.wid: "failed_again" if i >= len(run) - fails else "succeeded" for i, record in enumerate(run)}
+        for record in run:
+            self.handle(job, record, ok=ends[record.wid] == "succeeded")
+        self.history.items += [Item(job, GROUP, wid, decision, ends.get(wid, ""), not fails, seq)
+                               for seq, (wid, decision) in enumerate(decided.items(), 1)]  # fmt: skip
+        told = Counter(ends.values()) + Counter(f"not_run:{d}" for d in decided.values() if d != "run")
+        self.command("run", job, began, dict(told), None, 5 if fails else 0)
+        self.now += 3
+
+    def handle(self, job: str, record: Record, ok: bool) -> None:
+        handler, wid = self.handlers[record.topic], record.wid
+        post = next(p for p in self.history.posts if p.wid == wid)
+        start, at, end = self.tick(), self.tick(), self.tick()
+        if ok and handler.transactional:
+            self.history.rows.append(Row(GROUP, handler.name, wid, post.lane, post.resource, post.version, job, PIDS[0], at))
+        self.history.attempts.append(
+            Attempt(GROUP, handler.name, wid, post.lane, post.resource, post.version, 1, job, PIDS[0], start, end, ok))  # fmt: skip
+        if not ok:
+            self.dlq_offset -= 1
+            self.history.records.append(change(record, kind="dlq", kafka_topic=f"dlq.{GROUP}", offset=5000 + self.dlq_offset, group=GROUP,
+                                               at=self.tick(), generation=job, attempts=1))  # fmt: skip
+        index = next(i for i, o in enumerate(self.history.outcomes) if o.wid == wid)
+        self.history.outcomes[index] = change(self.history.outcomes[index], state="succeeded" if ok else "dead")
+
+    def command(self, verb: str, job: str, began: float, told: dict[str, int], asked: Asked | None, code: int = 0) -> None:
+        self.history.commands.append(Command(verb, job, 900, began, self.tick(), code, told, sum(told.values()), asked))
+
+
+change = msgspec.structs.replace
 Plant = Callable[[History], None]

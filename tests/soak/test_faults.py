@@ -22,10 +22,10 @@ def test_a_seed_and_a_block_fix_every_draw(seed: int, block: int, rounds: int) -
 
 
 @given(seed=st.integers(0, 2**32))
-def test_thirty_rounds_on_both_ledgers_draw_every_kind(seed: int) -> None:
+def test_48_rounds_on_both_ledgers_draw_every_kind(seed: int) -> None:
     cells = faults.chosen((), BOTH)
     missing = {cell.name for cell in cells}
-    for number, rounds in enumerate(run.blocks(30, 2)):
+    for number, rounds in enumerate(run.blocks(48, 2)):
         drawn = faults.draws(seed, number, rounds, cells, BOTH[number], missing)
         missing -= {draw.cell.name for draw in drawn if draw.cell}
     assert not missing
@@ -53,6 +53,26 @@ def test_a_prefix_names_a_family_and_what_is_none_is_refused() -> None:
 
 def test_every_crash_point_is_a_kind_of_fault() -> None:
     assert {cell.point for cell in faults.CELLS.values() if cell.point} == set(crash.POINTS)
+
+
+@given(seed=st.integers(0, 2**32), number=st.integers(1, 60))
+def test_a_replays_moments_are_drawn_by_seed_over_its_progress_with_its_targets_in_turn(seed: int, number: int) -> None:
+    cells = faults.chosen((), BOTH)
+    drawn = faults.moments(seed, number, cells, "postgresql")
+    assert drawn == faults.moments(seed, number, cells, "postgresql")
+    assert len(drawn) == number + number // 2
+    shares = [moment.share for moment in drawn]
+    assert shares == sorted(shares)
+    assert all(0 <= share < 1 for share in shares)
+    targets = [moment.draw.cell.target for moment in drawn if moment.draw.cell]
+    assert targets == [("worker", "replay", "postgres", "broker")[i % 4] for i in range(len(drawn))]
+
+
+def test_a_ledger_in_a_file_is_no_target_of_its_own() -> None:
+    drawn = faults.moments(1, 30, faults.chosen((), ("sqlite",)), "sqlite")
+    assert {moment.draw.cell.target for moment in drawn if moment.draw.cell} == {"worker", "replay", "broker"}
+    with pytest.raises(UsageError, match="worker, replay, postgres, broker"):
+        faults.moments(1, 3, faults.chosen(["ingest"], BOTH), "sqlite")
 
 
 @given(rounds=st.integers(1, 1000), ledgers=st.sampled_from([1, 2]))

@@ -1,49 +1,11 @@
-"""The whole harness: real processes on a real Kafka, killed and frozen; the report says what was hit and what came of it."""
+"""What `hooktape soak` refuses, judges again, and reads of what it started."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
-from hooktape.local.soak.checker import judge
-from hooktape.local.soak.history import History
+from hooktape.local.soak.operator import printed_by, totals
 from hooktape.local.soak.watching import Effects
-
-ROOT = Path(__file__).parents[2]
-
-
-def soak(tmp_path: Path, *words: str) -> "tuple[subprocess.CompletedProcess[str], dict[str, object]]":
-    env = {name: value for name, value in os.environ.items() if not name.startswith("HOOKTAPE_")}
-    env |= {"HOOKTAPE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
-    report = tmp_path / "report.json"
-    command = [sys.executable, "-m", "hooktape", "soak", "--json", str(report), *words]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    return done, json.loads(report.read_text()) if report.exists() else {}
-
-
-@pytest.mark.kafka
-@pytest.mark.timeout(240)
-def test_ingest_is_killed_at_every_step_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    done, report = soak(tmp_path, "--rounds", "5", "--seed", "7", "--ledger", "sqlite", "--fault", "ingest", "--keep")
-    assert report["never_hit"] == [], done.stderr
-    assert sum(report["faults"].values()) >= 5  # type: ignore[attr-defined]
-    counts = report["counts"]
-    assert counts["acknowledged"] > 100  # type: ignore[index]
-    assert (counts["lost"], counts["unexcused_repeats"], counts["committed_past_unfinished"]) == (0, 0, 0)  # type: ignore[index]
-    assert not set(report["rules_broken"]) & {"lost-ack", "phantom", "altered", "refused-but-kept", "late-answer"}  # type: ignore[call-overload]
-    (kept,) = report["histories"]  # type: ignore[misc]
-    assert judge(History.read(Path(kept))).counts == counts
-
-
-@pytest.mark.kafka
-@pytest.mark.timeout(400)
-def test_thirty_rounds_of_everything_end_clean(tmp_path: Path) -> None:
-    done, report = soak(tmp_path, "--rounds", "30", "--seed", "1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (report["clean"], report["never_hit"]) == (True, [])
+from tests.soak.running import soak
 
 
 def test_an_unknown_fault_is_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -64,6 +26,20 @@ def test_judging_a_kept_history_ends_with_1_when_a_rule_is_broken(tmp_path: Path
     done, _ = soak(tmp_path, "--judge", str(tmp_path / "bad.jsonl"))
     assert done.returncode == 1
     assert "lost-ack" in done.stdout
+
+
+def test_what_a_command_printed_is_found_among_its_progress(tmp_path: Path) -> None:
+    log = tmp_path / "operator.log"
+    account = {"selected": 9, "not_run": {"done": 2}, "succeeded": 4, "failed_again": 1, "skipped": {"held": 2}, "in_flight": 0,
+               "not_sent": 0}  # fmt: skip
+    log.write_text("running: 3 of 9\n" + json.dumps({"id": "j", "selected": 9, "account": account}, indent=2) + "\nhooktape: incomplete\n")
+    printed = printed_by(log)
+    assert printed["id"] == "j"
+    told = {name: number for name, number in totals(printed).items() if number}
+    assert told == {"succeeded": 4, "failed_again": 1, "not_run:done": 2, "skipped:held": 2}
+    log.write_text('{\n  "id": "j",\n')  # killed while it printed
+    assert printed_by(log) == {}
+    assert totals({"decisions": {"run": 3}}) == {"run": 3}
 
 
 def test_the_handlers_file_is_read_as_it_grows_half_lines_too(tmp_path: Path) -> None:
