@@ -1,11 +1,10 @@
 """`LocalShop`: the shop on a free loopback port, with its webhooks on their way to a target."""
 
 import asyncio
-import contextlib
 import re
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from random import Random
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +14,7 @@ import uvicorn
 
 from hooktape import log
 from hooktape.errors import LocalStackError
+from hooktape.guest import Guest
 from hooktape.local.shop.admin import Admin
 from hooktape.local.shop.cost import STANDARD, Plan
 from hooktape.local.shop.faults import Fate, Faults
@@ -188,14 +188,6 @@ class LocalShop:
         token = next((value for name, value in scope["headers"] if name == b"x-shopify-access-token"), b"")
         answer = self.admin.answer(match[1], token.decode("latin-1"), body)
         return answer.status, answer.headers, answer.body
-
-
-class Guest(uvicorn.Server):
-    """uvicorn as a guest: signals belong to the program around it."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def serve(
