@@ -19,8 +19,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import uvloop
-from common import SIZE, TOPIC, apart, broker, folder, log_topic, machine, parser, sqlite, tape, wanted
-from confluent_kafka import Producer, TopicPartition
+from common import SIZE, TOPIC, apart, broker, folder, log_topic, machine, parser, put, sqlite, tape, wanted
+from confluent_kafka import TopicPartition
 from latency import SECRET, WARM_UP, send, serve_ingest
 from results import record
 
@@ -35,10 +35,9 @@ from hooktape.replayer.catalogue import Cataloguer
 from hooktape.schemas.event import Event
 from hooktape.schemas.signature import secret_id, sign
 from hooktape.settings import Secret, Settings
-from hooktape.tape import clients, headers, topics
+from hooktape.tape import clients, topics
 from hooktape.tape.names import Names
 from hooktape.tape.reader import Reader
-from hooktape.tape.wire import Wire
 
 GROUP = "bench"
 RATE = 500
@@ -64,25 +63,15 @@ def peak() -> float:
 
 def fill(settings: Settings, events: int, start: int) -> None:
     """A tape as ingest would have recorded it: signed bodies, resources in turn, one event each `APART` microseconds."""
-    topic, wire, secret = log_topic(settings), Wire(settings), secret_id(SECRET)
-    producer: Producer = clients.producer(settings, **{
-        "linger.ms": 20, "queue.buffering.max.messages": 200_000, "delivery.timeout.ms": 60_000, "request.timeout.ms": 30_000})  # fmt: skip
-    filler = os.urandom(SIZE // 2) + b"x" * (SIZE - SIZE // 2 - 8)
-    for number in range(events):
+    secret, filler = secret_id(SECRET), os.urandom(SIZE // 2) + b"x" * (SIZE - SIZE // 2 - 8)
+
+    def event(number: int) -> Event:
         body, at, resource_ = number.to_bytes(8) + filler, start + number * APART, f"order/{number // 3}"
-        event = Event(webhook_id=f"{number:032x}", shop=f"shop-{number % 50}.myshopify.com", topic=TOPIC, received_us=at, triggered_us=at,
-                      payload=body, resource=resource_, resource_root=resource_, version_us=at, hmac=sign(body, SECRET),
-                      secret_id=secret, event_id="e" * 36, api_version="2026-04", headers={})  # fmt: skip
-        value, marks = wire.encode(event), headers.pack(headers.of_event(event))
-        while True:
-            try:
-                producer.produce(topic, value, event.lane, headers=marks)
-                break
-            except BufferError:
-                producer.poll(0.1)
-        producer.poll(0)
-    if left := producer.flush(60):
-        raise SystemExit(f"{left} of {events} events weren't acknowledged within a minute: is the broker well?")
+        return Event(webhook_id=f"{number:032x}", shop=f"shop-{number % 50}.myshopify.com", topic=TOPIC, received_us=at, triggered_us=at,
+                     payload=body, resource=resource_, resource_root=resource_, version_us=at, hmac=sign(body, SECRET),
+                     secret_id=secret, event_id="e" * 36, api_version="2026-04", headers={})  # fmt: skip
+
+    put(settings, map(event, range(events)))
 
 
 def bare(settings: Settings, events: int) -> Spent:

@@ -7,7 +7,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -15,6 +15,7 @@ from fastapi import FastAPI, Response
 
 from hooktape import log, metrics
 from hooktape.errors import SettingsError
+from hooktape.guest import Guest
 from hooktape.ingest.receiver import Receiver
 from hooktape.ingest.routes import Routes
 from hooktape.ingest.watch import Watch
@@ -90,7 +91,7 @@ async def running(
         await watch.load()
         receiver = Receiver(settings, publisher, Wire(settings), routes)
         listener = listener or listen(host, port)
-        server = _Server(uvicorn.Config(
+        server = Guest(uvicorn.Config(
             _rest(receiver, watch), http=protocol.for_receiver(receiver), ws="none", lifespan="off", log_config=None,
             access_log=False, server_header=False, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=_DRAIN_SECONDS, backlog=_BACKLOG,
@@ -122,22 +123,6 @@ async def serve(
     """Serves until `stop` is set, or for ever; then stops accepting, answers what is in flight, flushes. Raises as `running`."""
     async with running(settings, host, port, listener=listener):
         await (stop or asyncio.Event()).wait()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's own server installs signal handlers, and raises the signals again at its end: signals belong to the caller."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.accepting = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.accepting.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def _protocol() -> "type[WebhookProtocol]":

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import uvicorn
 
-from hooktape.local.shop.server import Guest
+from hooktape.guest import Guest
 
 
 class Effect(msgspec.Struct, frozen=True):

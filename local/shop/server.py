@@ -1,11 +1,10 @@
 """`LocalShop`: the shop on a free loopback port, with its webhooks on their way to a target."""
 
 import asyncio
-import contextlib
 import re
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from random import Random
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +15,7 @@ from starlette.responses import FileResponse
 
 from hooktape import log
 from hooktape.errors import LocalStackError
+from hooktape.guest import Guest
 from hooktape.local.shop import control
 from hooktape.local.shop.admin import Admin
 from hooktape.local.shop.cost import STANDARD, Plan
@@ -250,14 +250,6 @@ class LocalShop:
         if self.admin.bulk.running and (self._bulk is None or self._bulk.done()):
             self._bulk = asyncio.create_task(self._work())
         return answer.status, answer.headers, answer.body
-
-
-class Guest(uvicorn.Server):
-    """uvicorn as a guest: signals belong to the program around it."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def serve(

@@ -7,12 +7,13 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import uvicorn
 
 from hooktape import log
 from hooktape.errors import SettingsError
+from hooktape.guest import Guest
 from hooktape.ledger.ledger import Ledger
 from hooktape.replayer.api import access
 from hooktape.replayer.api.app import create_app
@@ -58,7 +59,7 @@ async def running(settings: Settings, host: str = HOST, port: int = 0, *, shops:
         access.check_address(settings, ledger, host)
     listener = listen(host, port)
     app = create_app(settings, local=access.is_loopback(host), shops=shops)
-    server = _Server(uvicorn.Config(
+    server = Guest(uvicorn.Config(
         app, http=BoundedProtocol, ws="none", lifespan="on", log_config=None, access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE, timeout_graceful_shutdown=_DRAIN_SECONDS,
     ))  # fmt: skip
@@ -81,19 +82,3 @@ async def serve(settings: Settings, host: str = HOST, port: int = PORT, *, shops
     """Serves until `stop` is set, or for ever; then answers what is in flight, and leaves jobs to be resumed. Raises as `running`."""
     async with running(settings, host, port, shops=shops):
         await (stop or asyncio.Event()).wait()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's own server installs signal handlers, and raises the signals again at its end: signals belong to the caller."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.accepting = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.accepting.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
