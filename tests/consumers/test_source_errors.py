@@ -225,7 +225,7 @@ def test_a_topic_that_we_may_not_read_ends_the_source_with_its_reason(heard: Hea
 @pytest.mark.parametrize("protocol", ["consumer"], indirect=True)
 def test_a_kip_848_member_stays_one(heard: Heard) -> None:
     async def act() -> None:
-        await asyncio.to_thread(_wait_for, lambda: heard.source._silence.over)
+        await asyncio.to_thread(_wait_for, lambda: heard.source._membership._silence.over)
 
     run(heard, act)
     assert heard.cluster.requests[Api.JOIN_GROUP] == 0
