@@ -141,13 +141,8 @@ class Source:
                 try:
                     self._turn(consumer)
                 except Anew as reason:
-                    self._membership.tell(reason)
-                    consumer.close()
-                    # Of what the client hadn't known of it said nothing; the next one begins without.
-                    if left := self._assignments.clear():
-                        self._post(Revoked(left, None))
-                    self._membership.renew(reason)
-                    consumer = self._open()
+                    self._membership.leave(consumer, reason)
+                    consumer = self._reopen()
         except HooktapeError as error:
             self._post(Broken(error))
         except KafkaException as error:
@@ -159,14 +154,29 @@ class Source:
             self._end(consumer)
 
     def _open(self) -> Consumer:
-        own, plan = self._settings.kafka_properties, self.plan
+        plan, ours = self.plan, self._of_this_client
         config: dict[str, Any] = {"queued.min.messages": plan.prefetch, "socket.timeout.ms": _SOCKET_MS}
-        config = {key: value for key, value in config.items() if key not in own} | self._membership.properties() | plan.overrides
-        config["on_commit"] = self._committer.on_commit
-        self._assignments.eager = self._membership.classic
+        config = {key: value for key, value in config.items() if key not in self._settings.kafka_properties}
+        config |= self._membership.properties() | plan.overrides
+        config["on_commit"] = ours(self._committer.on_commit)
+        self._assignments.eager = plan.member and self._membership.classic
         consumer = self._make(self._settings, plan.group, **config)
         if plan.member:
-            consumer.subscribe(list(plan.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+            consumer.subscribe(list(plan.topics), on_assign=ours(self._on_assign), on_revoke=ours(self._on_revoke),
+                               on_lost=ours(self._on_lost))  # fmt: skip
+        return consumer
+
+    def _of_this_client(self, callback: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+        """One that was abandoned is closed by another thread, and has nothing to say any more."""
+        return lambda first, second: callback(first, second) if threading.current_thread() is self._thread else None
+
+    def _reopen(self) -> Consumer:
+        """Another client. A follower goes on where it was; what the member was assigned, it may get again."""
+        if self.plan.member and (left := self._assignments.clear()):
+            self._post(Revoked(left, None))
+        consumer = self._open()
+        if followed := list(self._assignments.homes.values()):
+            self._assignments.begin(consumer, followed)
         return consumer
 
     def _end(self, consumer: Consumer | None) -> None:

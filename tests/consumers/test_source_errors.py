@@ -15,7 +15,7 @@ from hooktape.consumers.births import BEGINNING
 from hooktape.consumers.deliveries import Assigned, Broken, Delivery, Lost, Plan, Revoked
 from hooktape.consumers.protocol import Silence
 from hooktape.consumers.source import Source
-from hooktape.consumers.task import Home, Rank
+from hooktape.consumers.task import Home, Rank, Tenure
 from hooktape.consumers.tracker import Position
 from hooktape.errors import HooktapeError
 from hooktape.schemas import codec
@@ -36,6 +36,7 @@ class Heard:
     def __init__(self, cluster: MockCluster, settings: Settings) -> None:
         self.cluster, self.settings = cluster, settings
         self.source: Source
+        self.make: Callable[..., Any] = clients.consumer
         self.homes: list[Home] = []
         self.offsets: list[int] = []
         self.revoked: list[bool] = []
@@ -100,7 +101,7 @@ async def listening(heard: Heard) -> AsyncIterator[None]:
     """A source that has read three events."""
     settings = heard.settings
     plan = Plan(GROUP, {TOPIC: None}, Rank.LIVE, BEGINNING, 100, 100, member=True)
-    heard.source = Source(settings, plan, Wire(settings), asyncio.get_running_loop(), heard.take)
+    heard.source = Source(settings, plan, Wire(settings), asyncio.get_running_loop(), heard.take, heard.make)
     try:
         await heard.write(3)
         await until(lambda: heard.offsets == [0, 1, 2])
@@ -160,7 +161,7 @@ def test_a_member_that_its_group_has_forgotten_is_made_anew(heard: Heard, monkey
     monkeypatch.setattr(commits, "DISOWNED_SECONDS", 1.0)
 
     async def act() -> None:
-        heard.cluster.answer(Api.OFFSET_COMMIT, *[(KafkaError.UNKNOWN_MEMBER_ID, 0)] * 4)
+        heard.cluster.answer(Api.OFFSET_COMMIT, *[(KafkaError.UNKNOWN_MEMBER_ID, 0)] * 3)
         heard.commit(2)
         await until(lambda: len(heard.homes) == 2)
         end = await heard.write()
@@ -169,7 +170,71 @@ def test_a_member_that_its_group_has_forgotten_is_made_anew(heard: Heard, monkey
         await heard.committed(end)
 
     run(heard, act)
-    assert (heard.offsets[:3], heard.revoked[:1], heard.broken) == ([0, 1, 2], [True], [])
+    assert (heard.offsets[:3], heard.revoked[:1], heard.broken) == ([0, 1, 2], [False], [])
+
+
+class Lonely:
+    """A consumer that says after its third record, for as long as it lives, that it has no broker any more."""
+
+    made = 0
+
+    def __init__(self, settings: Settings, group: str, **config: Any) -> None:
+        self._told, self._read = config["stats_cb"], 0
+        self._consumer = clients.consumer(settings, group, **config)
+        Lonely.made += 1
+        self._lonely = Lonely.made == 1
+
+    def poll(self, timeout: float) -> Any:
+        if self._lonely and self._read >= 3:
+            self._told('{"brokers": {"GroupCoordinator": {"source": "logical"}}}')
+            return None
+        message = self._consumer.poll(timeout)
+        self._read += message is not None and message.error() is None
+        return message
+
+    def consume(self, *words: Any) -> Any:
+        return []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+
+def test_a_member_that_has_lost_every_broker_is_made_anew_and_reads_from_what_is_committed(
+        heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr(Lonely, "made", 0)
+    heard.make = Lonely
+
+    async def act() -> None:
+        await until(lambda: len(heard.homes) == 2)
+        end = await heard.write()
+        await until(lambda: heard.offsets[-1:] == [end - 1])
+        heard.commit(end)
+        await heard.committed(end)
+
+    run(heard, act)
+    assert (heard.offsets, heard.revoked[:1], heard.broken) == ([0, 1, 2, 0, 1, 2, 3], [False], [])
+    assert Lonely.made == 2
+
+
+def test_a_follower_that_has_lost_every_broker_is_made_anew_and_goes_on_where_it_was(
+        heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr(Lonely, "made", 0)
+    plan = Plan(GROUP, {TOPIC: None}, Rank.REPLAY, BEGINNING, 100, 100)
+
+    async def main() -> None:
+        source = Source(heard.settings, plan, Wire(heard.settings), asyncio.get_running_loop(), heard.take, Lonely)
+        try:
+            await heard.write(3)
+            source.follow(Tenure(0, 1))
+            await until(lambda: heard.offsets == [0, 1, 2])
+            await until(lambda: Lonely.made == 2)
+            await heard.write(2)
+            await until(lambda: heard.offsets == [0, 1, 2, 3, 4])
+        finally:
+            await source.stop({}, 10)
+
+    asyncio.run(main())
+    assert (len(heard.homes), heard.revoked, heard.broken) == (1, [], [])
 
 
 @names(KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR, KafkaError._TRANSPORT)
