@@ -8,6 +8,7 @@ nobody (`vigil.py`). The first client is closed by a thread of its own, since on
 
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
@@ -86,6 +87,11 @@ class Membership:
         self._solitude.hear(text)
         if not self.classic and not self._silence.over:
             self._unheard_of = self._silence.lasts(json.loads(text))
+
+
+def only_on(thread: threading.Thread, callback: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    """The callback, deaf to other threads: a client that was abandoned is closed by one, and has nothing to say any more."""
+    return lambda first, second: callback(first, second) if threading.current_thread() is thread else None
 
 
 def _close(consumer: Consumer, group: str) -> None:

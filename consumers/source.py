@@ -23,6 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -48,7 +49,7 @@ from hooktape.consumers.deliveries import (
     Stop,
     Wake,
 )
-from hooktape.consumers.membership import Anew, Membership
+from hooktape.consumers.membership import Anew, Membership, only_on
 from hooktape.consumers.task import Home, Tenure
 from hooktape.consumers.tracker import Position
 from hooktape.consumers.waits import Waits
@@ -154,7 +155,7 @@ class Source:
             self._end(consumer)
 
     def _open(self) -> Consumer:
-        plan, ours = self.plan, self._of_this_client
+        plan, ours = self.plan, partial(only_on, self._thread)
         config: dict[str, Any] = {"queued.min.messages": plan.prefetch, "socket.timeout.ms": _SOCKET_MS}
         config = {key: value for key, value in config.items() if key not in self._settings.kafka_properties}
         config |= self._membership.properties() | plan.overrides
@@ -165,10 +166,6 @@ class Source:
             consumer.subscribe(list(plan.topics), on_assign=ours(self._on_assign), on_revoke=ours(self._on_revoke),
                                on_lost=ours(self._on_lost))  # fmt: skip
         return consumer
-
-    def _of_this_client(self, callback: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
-        """One that was abandoned is closed by another thread, and has nothing to say any more."""
-        return lambda first, second: callback(first, second) if threading.current_thread() is self._thread else None
 
     def _reopen(self) -> Consumer:
         """Another client. A follower goes on where it was; what the member was assigned, it may get again."""

@@ -1,7 +1,7 @@
 """Looks whether every partition of the group is read by somebody, and has this worker join anew when it's its turn (`unread.py`).
 
 Asked is the ledger, not the broker. librdkafka's describe_consumer_groups aborts the process when its coordinator goes away or comes back
-at the wrong moment (librdkafka#4605 and #5397, open; three of three soaks' observers died so, each of a broker's kill): what is to
+at the wrong moment (librdkafka#4605 and #5397, open; four of four observers of soaks died so, each of a broker's kill): what is to
 mend a rare fault would end workers at every outage.
 """
 
