@@ -38,6 +38,8 @@ class Post(msgspec.Struct, frozen=True, tag="P"):
     t0: float
     t1: float
     status: int | None
+    imported: bool = False
+    """Put on the tape without ingest: nobody waited for an answer."""
 
 
 class Attempt(msgspec.Struct, frozen=True, tag="E"):

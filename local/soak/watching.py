@@ -101,6 +101,8 @@ class Sampler:
             answer = groups.committed_by(self._consumer, [TopicPartition(*place) for place in self._wanted])
         except KafkaException:
             answer = []  # the broker is down, as it has to be now and then
+            # One that was told of no broker by one that has just come back may look for none any more.
+            self._consumer = clients.consumer(self._settings, GROUP)
         t1 = time.monotonic()
         if not answer or t1 - t0 > RESENT_SECONDS:
             # Not our doing, maybe: on a busy machine a broker loses its own session, and is nobody's coordinator for a while.

@@ -80,6 +80,9 @@ SWEPT = Counter("hooktape_swept_total",
     ["group"])
 BAD_METADATA = Counter("hooktape_bad_commit_metadata_total",
     "Commits whose metadata wasn't ours: a few events are checked again. Do: find what else commits for the group.", ["group"])
+REJOINS = Counter("hooktape_rejoins_total",
+    "Clients made anew: forgotten by their group, alone (without a broker), or for partitions unread. Do: if it grows on, see the logs.",
+    ["group", "why"])
 FLOOD_OPENINGS = Counter("hooktape_flood_breaker_openings_total",
     "Topics that a worker stopped, since most of their events failed with one cause. Do: `hooktape breaker list` names the cause.",
     ["group", "topic"])

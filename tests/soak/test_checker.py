@@ -264,6 +264,14 @@ def test_what_came_late_while_ingest_was_frozen_is_excused() -> None:
     assert judge(history).clean
 
 
+def test_nobody_waits_for_the_answer_to_an_import() -> None:
+    history = clean(7, faults=False)
+    late_answer(history)
+    post = next(p for p in history.posts if p.t1 - p.t0 > 4.5)
+    swap(history.posts, post, change(post, imported=True))
+    assert judge(history).clean
+
+
 def test_a_copy_that_the_producer_sent_again_is_no_fault() -> None:
     history = clean(7, faults=False)
     written_twice(history)
