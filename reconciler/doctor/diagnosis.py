@@ -258,8 +258,9 @@ def _delivered(declared: Declared, evidence: Evidence) -> Iterator[Finding]:
             yield Finding(Problem.DELIVERED_VERSION, topic, WARNING, f"it comes as API version {heard.version}, the reconciler's as "
                           f"{declared.version}", "set the app's api_version and HOOKTAPE_ADMIN_API_VERSION to the same")  # fmt: skip
         if heard.lacks:
-            yield Finding(Problem.DELIVERED_FIELDS, topic, ERROR, f"its newest body has no {' and no '.join(heard.lacks)}: neither order nor "
-                          "reconciliation is possible", "add them to the subscription's include_fields")  # fmt: skip
+            names = " and no ".join(heard.lacks)
+            yield Finding(Problem.DELIVERED_FIELDS, topic, ERROR, f"its newest body has no {names}: neither order nor reconciliation is "
+                      "possible", "add them to the subscription's include_fields")  # fmt: skip
 
 
 def _refused(declared: Declared, evidence: Evidence, now: float) -> Iterator[Finding]:
