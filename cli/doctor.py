@@ -94,7 +94,8 @@ def _print(look: Look) -> None:
     for (severity, problem, what, remedy), group in groupby(sorted(look.findings, key=lambda one: (_rank(one), *same(one))), key=same):
         alike = list(group)
         subjects, since = ", ".join(common.clean(one.subject) for one in alike), iso(round(min(one.first_seen for one in alike) * 1e6))
-        click.echo(f"  {severity:<8}{problem}: {subjects}\n          {common.clean(what)}\n          since {since}; do: {common.clean(remedy)}")
+        click.echo(f"  {severity:<8}{problem}: {subjects}\n          {common.clean(what)}")
+        click.echo(f"          since {since}; do: {common.clean(remedy)}")
     for topic in look.made:
         click.echo(f"  {'made':<8}{topic}\n          its subscription was missing")
     if not look.findings:
