@@ -11,6 +11,7 @@ from hooktape import metrics, times
 from hooktape.cli import common
 from hooktape.errors import AdminApiError, Incomplete, SettingsError, UsageError
 from hooktape.ledger.ledger import Ledger
+from hooktape.reconciler.doctor.visiting import Doctor
 from hooktape.reconciler.families import FAMILIES, Family, of_topic
 from hooktape.reconciler.report import COLUMNS, Report, sentence
 from hooktape.reconciler.running import Service
@@ -39,7 +40,8 @@ def command(once: bool, shops: tuple[str, ...], topics: tuple[str, ...], names: 
     """Compare the Admin API with the tape, and record what Shopify never sent as events with source "reconciler".
 
     What looks missing waits out a grace period (HOOKTAPE_RECONCILE_GRACE), is fetched again by id, and is recorded once. On the
-    schedule a fast pass goes on from the last one, a look-back covers more than a day again, and a sweep compares all ids.
+    schedule a fast pass goes on from the last one, a look-back covers more than a day again, a sweep compares all ids, and the doctor
+    (`hooktape doctor`) looks at the subscriptions.
 
     \b
     Examples:
@@ -82,8 +84,8 @@ async def _serve(settings: Settings, shops: list[str], families: tuple[Family, .
         with contextlib.suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with Ledger.open(settings.ledger_url) as ledger:
-        async with Reconciler(settings, ledger) as reconciler:
-            await Service(reconciler, settings, ledger.timetable, shops, families).run(stop)
+        async with Reconciler(settings, ledger) as reconciler, Doctor(settings, ledger, look_back=reconciler.look_back) as doctor:
+            await Service(reconciler, doctor, settings, ledger.timetable, shops, families).run(stop)
 
 
 async def _once(settings: Settings, shops: list[str], looked: dict[str, Any]) -> list[Report]:

@@ -12,6 +12,7 @@ from hooktape.ledger.budgets import Budgets
 from hooktape.ledger.bulk import Bulk
 from hooktape.ledger.catalogue import Catalogue
 from hooktape.ledger.database import Database
+from hooktape.ledger.doctor import Doctor
 from hooktape.ledger.handled import Handled
 from hooktape.ledger.handlers import Handlers
 from hooktape.ledger.jobs import Jobs
@@ -53,6 +54,7 @@ class Ledger:
     budgets: Budgets
     bulk: Bulk
     timetable: Timetable
+    doctor: Doctor
     handlers: Handlers
     resets: Resets
     handled: Handled
@@ -74,6 +76,7 @@ class Ledger:
         self.budgets = Budgets(database)
         self.bulk = Bulk(database)
         self.timetable = Timetable(database)
+        self.doctor = Doctor(database)
         self.handlers = Handlers(database)
         self.resets = Resets(database)
         self.handled = Handled(database)

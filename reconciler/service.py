@@ -152,6 +152,13 @@ class Reconciler:
             failed = f"{type(error).__name__} in the pass over {shop}: see the log"
             return [replace(report, reason="bug", error=failed) for report in blank]
 
+    async def look_back(self, shop: str, families: Sequence[Family], since: int | None) -> None:
+        """Compares again what changed since `since` (microseconds; None: as far as a look-back goes), for after a known fault. What looks
+        missing waits out its grace period as ever. Waits for another reconciler's lease."""
+        chosen = [family for family in families if family in self._families]
+        if chosen:
+            await self.pass_(shop, kind=Pass.LOOKBACK if since is None else Pass.FAST, families=chosen, since=since, wait=True)
+
     async def _park(self, shop: str, error: HooktapeError) -> None:
         """Notes that the shop's API is closed, and when it's tried again."""
         if (reason := _reason(error)) not in schedule.PARKING:

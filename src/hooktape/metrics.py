@@ -162,6 +162,12 @@ RECONCILE_LAST_SUCCESS = Gauge("hooktape_reconcile_last_success_timestamp_second
 RECONCILE_COST = Counter("hooktape_reconcile_cost_points_total",
     "Admin API cost points spent, as Shopify counted them.")
 
+DOCTOR_FINDING = Gauge("hooktape_doctor_finding",
+    "1 while something is wrong with a shop's webhook subscriptions. Do: `hooktape doctor --shop` says what, and how to mend it.",
+    ["shop", "problem", "subject", "severity"])
+DOCTOR_LOOKED = Gauge("hooktape_doctor_last_look_timestamp_seconds",
+    "When the doctor last looked at a shop's subscriptions. Do: when old, see that `hooktape reconcile` runs.", ["shop"])
+
 
 def serve(port: int, host: str = "127.0.0.1") -> int:
     """Answers `/metrics` (any path) on `port` in a thread; 0 picks a free one. Returns the port. Raises OSError."""
