@@ -25,6 +25,7 @@ from hooktape.ledger.reconcile import Reconcile
 from hooktape.ledger.resets import Resets
 from hooktape.ledger.sqlite import SqliteDatabase
 from hooktape.ledger.stranded import Stranded
+from hooktape.ledger.tallies import Tallies
 from hooktape.ledger.timetable import Timetable
 from hooktape.ledger.tokens import Tokens
 
@@ -41,6 +42,7 @@ class Ledger:
 
     outcomes: Outcomes
     stranded: Stranded
+    tallies: Tallies
     ownership: Ownership
     catalogue: Catalogue
     letters: Letters
@@ -62,6 +64,7 @@ class Ledger:
         self._database = database
         self.outcomes = Outcomes(database)
         self.stranded = Stranded(database)
+        self.tallies = Tallies(database)
         self.ownership = Ownership(database)
         self.catalogue = Catalogue(database)
         self.letters = Letters(database)
