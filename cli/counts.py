@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC
-from typing import Any
 
 import click
 import httpx
@@ -76,36 +75,34 @@ def _print(counts: Counts, group: str) -> None:
     common.print_table([shown(row, counts.zones.get(row.shop, UTC)) for row in counts.rows], columns, "Nothing could be counted.")
     if counts.uncountable:
         click.echo("\nNot countable:")
-        reasons = sorted({why: None for why in counts.uncountable.values()})
-        for why in reasons:
+        for why in sorted(set(counts.uncountable.values())):
             click.echo(f"  {', '.join(topic for topic, its in counts.uncountable.items() if its == why)}: {why}")
     for hint in _next(counts.rows, group):
         click.echo(f"\n{hint}")
 
 
 def _next(rows: Sequence[Row], group: str) -> list[str]:
-    """What to do about it: one sentence with its command for each kind of finding."""
-    hints: list[str] = []
-
-    def first(verdict: Verdict) -> dict[str, Any]:
-        found = [row for row in rows if row.verdict is verdict]
-        families = sorted({row.cell.family.name for row in found})
-        shops = sorted({row.shop for row in found})
-        return {"since": times.iso(min((row.cell.span[0] for row in found), default=0)), "families": families, "shops": shops,
-                "number": sum((row.missing if verdict is Verdict.GAP else row.tape.open if row.tape else 0) or 0 for row in found)}  # fmt: skip
-
-    if (gap := first(Verdict.GAP))["families"]:
-        options = "".join(f" --shop {shop}" for shop in gap["shops"]) + "".join(f" --family {name}" for name in gap["families"])
-        hints.append(f"Shopify counts {gap['number']:,} more than the tape has. Which ones, and to record them:\n"
-                     f"  hooktape reconcile --once --dry-run --since {gap['since']}{options}\n"
-                     f"  hooktape reconcile --once --since {gap['since']}{options}")  # fmt: skip
-    if (left := first(Verdict.OPEN))["families"]:
-        options = "".join(f" --topic '{name}/*'" for name in left["families"])
-        hints.append(f"Group {group} hasn't finished {left['number']:,} of what the tape has. Which ones, and why:\n"
-                     f"  hooktape events list --group {group} --status failed,held,dead,pending,never-seen --since {left['since']}{options}")
-    if first(Verdict.UNSURE)["families"]:
-        hints.append("What says \"unsure\" may belong to another day; ask again when the search index has caught up.")
+    """What to do about it: a sentence and its commands for each kind of finding."""
+    hints = []
+    if gaps := [row for row in rows if row.verdict is Verdict.GAP]:
+        options = "".join(f" --shop {shop}" for shop in sorted({row.shop for row in gaps}))
+        options += "".join(f" --family {name}" for name in sorted({row.cell.family.name for row in gaps}))
+        since = f"--since {_first(gaps)}"
+        hints.append(f"Shopify counts {sum(row.missing or 0 for row in gaps):,} more than the tape has. Which ones; and to record them:\n"
+                     f"  hooktape reconcile --once --dry-run {since}{options}\n  hooktape reconcile --once {since}{options}")  # fmt: skip
+    if left := [row for row in rows if row.verdict is Verdict.OPEN]:
+        topics = "".join(f" --topic '{name}/*'" for name in sorted({row.cell.family.name for row in left}))
+        number = sum(row.tape.open or 0 for row in left if row.tape)
+        hints.append(f"Group {group} hasn't finished {number:,} of what the tape has. Which ones, and why:\n"
+                     f"  hooktape events list --group {group} --status failed,held,dead,pending,never-seen --since {_first(left)}"
+                     f"{topics}")  # fmt: skip
+    if any(row.verdict is Verdict.UNSURE for row in rows):
+        hints.append('What says "unsure" may belong to another day: ask again in half an hour.')
     return hints
+
+
+def _first(rows: Sequence[Row]) -> str:
+    return times.iso(min(row.cell.span[0] for row in rows))
 
 
 def _judge(counts: Counts, chosen: Sequence[str]) -> None:
