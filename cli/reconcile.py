@@ -15,7 +15,7 @@ from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler.families import FAMILIES, Family, of_topic
 from hooktape.reconciler.report import COLUMNS, Report, sentence
 from hooktape.reconciler.running import Service
-from hooktape.reconciler.schedule import Pass
+from hooktape.reconciler.schedule import SCHEDULED, Pass
 from hooktape.reconciler.service import Reconciler
 from hooktape.settings import Settings
 
@@ -27,7 +27,7 @@ from hooktape.settings import Settings
 @click.option("--family", "names", multiple=True, type=click.Choice(list(FAMILIES)), help="Only this family; repeatable.")
 @click.option("--since", help="Look from this time on (ISO 8601, or 2h, 3d ago), not from the last end. Implies --once.")
 @click.option("--until", help="Look up to this time. Implies --once.")
-@click.option("--pass", "kind", type=click.Choice([str(kind) for kind in Pass]), help="Which pass to make. Implies --once; default: fast.")
+@click.option("--pass", "kind", type=click.Choice([*map(str, SCHEDULED)]), help="Which pass to make. Implies --once; default: fast.")
 @click.option("--now", is_flag=True, help="No grace period, for after a known outage. Implies --once.")
 @click.option("--accept-deletes", "accept", is_flag=True, help="Record the deletions that are held. Implies --once.")
 @click.option("--dry-run", is_flag=True, help="Compare and report; record nothing, move no cursor. Implies --once.")

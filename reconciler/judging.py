@@ -164,14 +164,17 @@ def proposed(state: State) -> tuple[Pending, ...]:
 
 # ── confirmed by id ─────────────────────────────────────────────────────────────────────────────────────────────────
 def chunk(state: State) -> int:
-    """How many are asked for at once."""
-    return CHUNK if state.look is Look.STATES else NODES_AT_ONCE
+    """How many are asked for at once: no more than are recorded within a second, where there's a rate."""
+    if not state.look.of_states:
+        return NODES_AT_ONCE
+    rate = state.standing.options.rate
+    return CHUNK if rate is None else max(1, min(CHUNK, int(rate)))
 
 
 def fetch(state: State) -> Fetch:
     """The next of the due ones, to be asked for by id."""
     asked = state.due[state.asked : state.asked + chunk(state)]
-    return Fetch(tuple(_gid(state, entry) for entry in asked), state.look is Look.STATES)
+    return Fetch(tuple(_gid(state, entry) for entry in asked), state.look.of_states)
 
 
 def _gid(state: State, entry: Pending) -> str:
@@ -307,23 +310,28 @@ def recorded(state: State, done: Recorded) -> Judged:
     both, later = done.now | done.before, {item.row.resource for item in rest}
     # Several steps of a resource may be told one by one: it's settled with the last.
     settled = {item.row.resource: item for item in part if item.row.resource in both and item.row.resource not in later}
-    pending = {name: entry for name, entry in state.pending.items() if name not in settled}
+    pending = dict(state.pending)
+    for name in settled:
+        pending.pop(name, None)
     now = [name for name in settled if name in done.now]
     tally = replace(state.tally, recorded_before=state.tally.recorded_before + len(settled) - len(now))
-    if state.look is Look.STATES:
+    if state.look.of_states:
         tally = replace(tally, recorded=tally.recorded + len(now))
     else:
         tally = replace(tally, deleted=tally.deleted + len(now), recorded_before=state.tally.recorded_before)
     state = state.but(pending=pending, tally=tally, recording=rest, missing=state.missing + tuple(now))
-    return state, tuple(_ledger([item.pending for item in settled.values()], []))
+    # A backfill's findings aren't in the ledger.
+    return state, () if state.look is Look.BACKFILL else tuple(_ledger([item.pending for item in settled.values()], []))
 
 
 def tally(state: State) -> Tally:
     """What became of the changes looked at so far; also of a run that was cut short."""
-    if state.look is not Look.STATES:
+    if not state.look.of_states:
         held = sum(entry.held for entry in state.pending.values())
         return replace(state.tally, doubted=len(state.pending) - held + state.proposed, held=held)
     standing = state.standing
+    if state.look is Look.BACKFILL:
+        return replace(state.tally, pending=len(state.pending))
     suspected = sum(standing.now - entry.first_seen >= standing.options.suspect for entry in state.pending.values())
     return replace(state.tally, pending=len(state.pending), suspected=suspected)
 

@@ -21,14 +21,18 @@ class Pass(StrEnum):
     """Over more than a day again: what search indexes showed late."""
     SWEEP = "sweep"
     """All ids: what was deleted and nothing told of. It only proposes; fast passes look into it."""
+    BACKFILL = "backfill"
+    """What the tape never had, as it is now. By hand only."""
 
     @property
     def lane(self) -> str:
-        """Passes of one lane take turns. A sweep takes hours in a large shop, and must not hold up the others."""
-        return "sweep" if self is Pass.SWEEP else "states"
+        """Passes of one lane take turns. A sweep takes hours in a large shop, and so does a backfill, and neither may hold up the
+        others: it looks at a time that no other pass judges."""
+        return str(self) if self in (Pass.SWEEP, Pass.BACKFILL) else "states"
 
 
-_NAMES = frozenset(str(kind) for kind in Pass)
+SCHEDULED = (Pass.FAST, Pass.LOOKBACK, Pass.SWEEP)
+_NAMES = frozenset(map(str, SCHEDULED))
 PARKING = frozenset({"unauthorized", "payment_required", "forbidden", "locked", "shop_inactive"})
 """Reasons why a shop's API is closed until a person does something: asking every five minutes helps nobody."""
 
@@ -51,7 +55,7 @@ def first(shops: Iterable[str], every: Mapping[Pass, float], now: float) -> dict
     """When the passes over new shops are first due: the fast one at once, the others at a moment of the shop's own, so that
     thousands of shops don't look back in one hour."""
     return {(shop, kind): now if kind is Pass.FAST else now + every[kind] * (1 + crc32(f"{shop}/{kind}".encode()) / 2**32) / 2
-            for shop in shops for kind in Pass}  # fmt: skip
+            for shop in shops for kind in SCHEDULED}  # fmt: skip
 
 
 def following(due: float, every: float, now: float) -> float:

@@ -10,7 +10,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -26,7 +26,7 @@ from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
 from hooktape.reconciler.moves import Input, Look, Options
 from hooktape.reconciler.pacing import Pace
-from hooktape.reconciler.performing import Performer, Run, Turn, cursor_of
+from hooktape.reconciler.performing import WHO, Performer, Run, Turn, cursor_of
 from hooktape.reconciler.report import Report
 from hooktape.reconciler.schedule import Pass
 from hooktape.reconciler.standing import SECOND, Standing
@@ -116,21 +116,23 @@ class Reconciler:
         dry_run: bool = False,
         accept: bool = False,
         wait: bool = False,
+        rate: float | None = None,
+        progress: Callable[[str, int], None] = lambda family, events: None,
         due: Callable[[], bool] = lambda: True,
     ) -> list[Report]:
         """One pass over the families of one shop; a report for each. Errors are in the reports, none is raised.
 
         `since` and `until` (microseconds) set the window by hand; `now` does without the grace period, for after a known
         outage; `dry_run` compares and confirms alike and writes nothing; `accept` records the deletions that are held; `wait` waits
-        for another reconciler's lease. `due` is asked under the lease: another reconciler may have made the pass meanwhile, and
-        then nothing is done or reported.
+        for another reconciler's lease. `rate`: events recorded a second, at most; `progress` gets (family, events) as they are. `due` is
+        asked under the lease: another reconciler may have made the pass meanwhile, and then nothing is done or reported.
         """
         chosen = tuple(families) or self._families
         settings = self._settings
         options = Options(
             settings.reconcile_overlap, settings.reconcile_lag, 0.0 if now else settings.reconcile_grace, settings.retention_days * 86400.0,
             since, until, reach=settings.reconcile_lookback if kind is Pass.LOOKBACK else None, apart=settings.reconcile_apart,
-            suspect=settings.reconcile_suspect, accept=accept,
+            suspect=settings.reconcile_suspect, accept=accept, rate=rate,
         )  # fmt: skip
         blank = [Report(shop, family.name, kind=kind, dry_run=dry_run) for family in chosen]
         try:
@@ -141,7 +143,7 @@ class Reconciler:
             if epoch is None:
                 held = f"another reconciler works on {shop}; its lease ends {self._ttl:g} s after its last sign of life"
                 return [replace(report, reason="busy", error=held) for report in blank]
-            return await self._held(Turn(shop, options, epoch), name, chosen, kind, due)
+            return await self._held(Turn(shop, options, epoch, lane=kind.lane, progress=progress), name, chosen, kind, due)
         except HooktapeError as error:
             _log.warning("a shop wasn't reconciled", shop=shop, reason=_reason(error), error=str(error))
             if not dry_run:
@@ -205,7 +207,7 @@ class Reconciler:
         for family in families:
             report = await self._family(turn, client, gate, family, kind)
             reports.append(report)
-            if not turn.dry:
+            if not turn.dry and kind is not Pass.BACKFILL:
                 await self._ask(lambda r=report, f=family: self._keep(r, f))  # type: ignore[misc]
         if kind is Pass.LOOKBACK and not turn.dry:
             kept = self.clock() - turn.options.retention
@@ -250,6 +252,8 @@ class Reconciler:
             standing = replace(standing, options=replace(standing.options, since=window[0], until=window[1]))
         state, actions = core.begin(standing, run.look, self._horizon(run.gate, run.family))
         asked = state.window
+        if run.backfill:
+            await self._audit(run, "begins", {"window": [asked.start, asked.end], "rate": standing.options.rate})
         while actions:
             found: Input | None = None
             for action in actions:
@@ -257,11 +261,19 @@ class Reconciler:
             if found is None:
                 break
             state, actions = core.step(state, found)
+        if run.backfill:
+            await self._audit(run, "ended", {"complete": state.complete, "recorded": core.tally(state).recorded})
         report = replace(report, tally=report.tally.plus(core.tally(state)), complete=report.complete and state.complete,
                          missing=report.missing + state.missing, behind=report.behind or state.window.end < asked.end)  # fmt: skip
-        if run.look is not Look.STATES:
+        if not run.look.of_states:
             return report
         return replace(report, window=(state.window.start, state.window.end), counted=None if state.window.empty else state.counted)
+
+    async def _audit(self, run: Run, what: str, detail: Mapping[str, Any]) -> None:
+        """A backfill's beginning and end; each of its events needn't be told of by itself."""
+        if not run.turn.dry:
+            told = {"family": run.family.name, "epoch": run.turn.epoch, **detail}
+            await self._ask(lambda: self._ledger.audit.append(self.clock(), WHO, "reconcile.backfill", run.turn.shop, what, told))
 
     async def _left_open(self, run: Run) -> tuple[int, int] | None:
         """The window of a bulk operation that an earlier process began, where nobody has named another by hand."""
@@ -332,6 +344,8 @@ def _lease(shop: str, kind: Pass) -> str:
 
 
 def _looks(kind: Pass, family: Family, deletes: bool) -> tuple[Look, ...]:
+    if kind is Pass.BACKFILL:
+        return (Look.BACKFILL,)
     if kind is Pass.SWEEP:
         return (Look.SWEEP,) if deletes and family.swept else ()
     return (Look.STATES, Look.DELETIONS) if deletes else (Look.STATES,)

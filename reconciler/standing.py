@@ -92,6 +92,8 @@ class State:
     asked: int = 0
     """How many of the due ones were asked for."""
     fetched: Mapping[str, Found | None] = field(default_factory=dict)
+    marks: Mapping[str, int] = field(default_factory=dict)
+    """A backfill's: up to where it has read the tape."""
     recording: tuple[Missing, ...] = ()
     missing: tuple[str, ...] = ()
     proposed: int = 0

@@ -138,6 +138,8 @@ RECONCILE_COMPARED = Counter("hooktape_reconcile_compared_total",
 RECONCILE_MISSING = Counter("hooktape_reconcile_missing_total",
     "Changes that never arrived and were recorded as synthetic events. Do: several passes running, check the subscription.",
     ["topic"])
+RECONCILE_BACKFILLED = Counter("hooktape_reconcile_backfilled_total",
+    "Present states that a backfill recorded: of what changed last before recording began. No webhook was missed.", ["topic"])
 RECONCILE_LATE = Counter("hooktape_reconcile_late_total",
     "Changes that looked missing and arrived within the grace period. Normal in small numbers.", ["topic"])
 RECONCILE_PENDING = Gauge("hooktape_reconcile_pending",

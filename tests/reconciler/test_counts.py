@@ -27,7 +27,7 @@ from hooktape.reconciler import counting
 from hooktape.reconciler.counting import Row, Verdict
 from hooktape.reconciler.counts import Counter, Counts, Wish
 from hooktape.settings import Settings
-from hooktape.times import from_micros, micros
+from hooktape.times import from_micros
 
 from .conftest import Clock, deliver, event_of, pointed_at
 from .test_command import environment
@@ -152,7 +152,7 @@ async def test_a_creation_whose_webhook_was_triggered_after_midnight_is_no_gap_a
     world.arrive(world.changes, late=30_000_000)
     first = of(counts := await world.count(topics=["orders/create"]), "orders/create")
     assert {row.verdict for row in counts.rows} == {Verdict.EQUAL}
-    assert [shopify for shopify, _ in figures(first)][0] > 0
+    assert figures(first)[0][0] > 0
 
     world.ledger.catalogue.reset()
     world.offset = 0
@@ -185,7 +185,7 @@ async def test_a_groups_handlers_finish_what_the_tape_has(world: World) -> None:
     counts = await world.count(group="g")
     rows = of(counts, "orders/create")
     assert sum(row.tape.open or 0 for row in rows if row.tape) == 2
-    assert [row.verdict for row in rows][0] is Verdict.OPEN
+    assert rows[0].verdict is Verdict.OPEN
     assert {row.finished for row in of(counts, "products/update")} == {None}
 
 
