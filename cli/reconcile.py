@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from hooktape import metrics, times
-from hooktape.cli import common
+from hooktape.cli import common, reconcile_backfill, reconcile_report
 from hooktape.errors import AdminApiError, Incomplete, SettingsError, UsageError
 from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler.families import FAMILIES, Family, of_topic
@@ -117,3 +117,7 @@ def _judge(reports: list[Report]) -> None:
     if lines or open_windows:
         counts = [f"the counts of {', '.join(open_windows)} don't agree yet"] if open_windows else []
         raise Incomplete("some windows stay open and are looked at again by the next pass. " + "; ".join(lines + counts))
+
+
+command.add_command(reconcile_report.command)
+command.add_command(reconcile_backfill.command)

@@ -22,6 +22,7 @@ from hooktape.ledger.migrations import migrate
 from hooktape.ledger.outcomes import Outcomes
 from hooktape.ledger.ownership import Ownership
 from hooktape.ledger.reconcile import Reconcile
+from hooktape.ledger.reports import Reports
 from hooktape.ledger.resets import Resets
 from hooktape.ledger.sqlite import SqliteDatabase
 from hooktape.ledger.stranded import Stranded
@@ -49,6 +50,7 @@ class Ledger:
     lookups: Lookups
     jobs: Jobs
     reconcile: Reconcile
+    reports: Reports
     audit: Audit
     leases: Leases
     breakers: Breakers
@@ -71,6 +73,7 @@ class Ledger:
         self.lookups = Lookups(database)
         self.jobs = Jobs(database)
         self.reconcile = Reconcile(database)
+        self.reports = Reports(database)
         self.audit = Audit(database)
         self.leases = Leases(database)
         self.breakers = Breakers(database)

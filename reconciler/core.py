@@ -272,14 +272,7 @@ def _finish(state: State, before: tuple[Action, ...]) -> Step:
             return _more(_at(state.but(after=None), Phase.LISTING), state.after)
         return _done(state)
     state = _at(state, Phase.DONE).but(complete=state.agreed)
-    standing, options = state.standing, state.standing.options
-    if not state.agreed or state.window.empty:
-        return state, before
-    # A window by hand, or a look back, that begins later would leave a gap that nobody has looked at.
-    reached = standing.coverage_from if standing.cursor.position is None else standing.cursor.position
-    if (options.since is None and options.reach is None) or state.window.start <= reached:
-        return state, (*before, Advance(state.window.end))
-    return state, before
+    return state, (*before, Advance(state.window.end)) if state.advances else before
 
 
 def _done(state: State) -> Step:

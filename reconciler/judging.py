@@ -75,7 +75,7 @@ def sifted(state: State, coverage: Coverage) -> State:
     for resource, row in in_window(state).items():
         outcome = "" if resource in state.pending else _settled(state, row, coverage)
         if outcome:
-            outcomes[outcome] += 1
+            outcomes.update(_counted(state, row, outcome))
         else:
             kept.append(row)
     return state.but(pages=(tuple(kept),), unsifted=0, tally=state.tally.plus(Tally(**outcomes)))
@@ -87,6 +87,12 @@ def _settled(state: State, row: Row, coverage: Coverage) -> str:
     if _steps(state, row, coverage) or (told and not coverage.covering(row.resource, row.version, row.digest)):
         return ""
     return "covered" if told or row.stamps else "untold"
+
+
+def _counted(state: State, row: Row, outcome: str) -> tuple[str, ...]:
+    """Where the tally counts such a row: also as counted anew, unless an earlier pass has looked as far as that."""
+    reached = state.standing.cursor.position
+    return (outcome, f"{outcome}_anew") if reached is None or row.version >= reached else (outcome,)
 
 
 def _came_at_last(entry: Pending, coverage: Coverage) -> bool:
@@ -112,7 +118,7 @@ def _states(state: State, coverage: Coverage) -> Judged:
         lacks = _told(state, row) and coverage.covering(resource, row.version, row.digest) is None
         if earlier is None and (outcome := _settled(state, row, coverage)):
             # What was pending and came is one outcome.
-            outcomes[outcome] += resource not in arrived
+            outcomes.update(_counted(state, row, outcome) if resource not in arrived else ())
         elif earlier is None or (row.version, row.digest, steps) != (earlier.version, earlier.digest, earlier.steps):
             if earlier is not None and row.version < (earlier.version or 0):
                 # Confirmed by id, it was newer already: the list lags.
@@ -123,7 +129,11 @@ def _states(state: State, coverage: Coverage) -> Judged:
             pending[resource] = entry
             fresh.append(entry)
     due = sorted((p for p in pending.values() if p.first_seen <= standing.now - standing.options.grace), key=lambda p: p.first_seen)
-    state = state.but(pending=pending, tally=tally.plus(Tally(**outcomes)), due=tuple(due), pages=())
+    tally = tally.plus(Tally(**outcomes))
+    if not state.advances:
+        # The next pass looks at all of it again, and counts it.
+        tally = replace(tally, covered_anew=0, untold_anew=0)
+    state = state.but(pending=pending, tally=tally, due=tuple(due), pages=())
     return state, tuple(_ledger(came, fresh))
 
 
@@ -225,7 +235,8 @@ def _rechecked_states(state: State, coverage: Coverage) -> Judged:
         if not topic and not steps:
             settled.append(pending.pop(entry.resource))
             known = coverage.known.get(entry.resource) if coverage.covering(entry.resource, row.version, row.digest) else None
-            tally = _came(tally, known, row.version) if known else replace(tally, untold=tally.untold + 1)
+            tally = (_came(tally, known, row.version) if known
+                     else replace(tally, untold=tally.untold + 1, untold_anew=tally.untold_anew + 1))  # fmt: skip
         elif _moving(state, entry, row):
             # It was first seen long enough ago, but has changed again since: this state's webhook may be on its way.
             moved = replace(entry, version=row.version, digest=row.digest, steps=steps, topic=topic and family.update)

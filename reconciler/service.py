@@ -6,6 +6,7 @@ the tape, and the tape is read to its end before anything is decided.
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
@@ -17,13 +18,14 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from hooktape import crash, log, metrics
+from hooktape import crash, log
 from hooktape.errors import AdminApiError, Fenced, HooktapeError, Incomplete, LedgerError, TapeError
 from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler import api, core, schedule
 from hooktape.reconciler.client import AdminClient
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
+from hooktape.reconciler.measuring import Figures
 from hooktape.reconciler.moves import Input, Look, Options
 from hooktape.reconciler.pacing import Pace
 from hooktape.reconciler.performing import WHO, Performer, Run, Turn, cursor_of
@@ -64,6 +66,7 @@ class Reconciler:
         self._world = Performer(settings, ledger, clock, self._http)
         self._owns_http = http is None
         self._families = tuple(self._wanted() if families is None else families)
+        self._figures = Figures(settings, ledger, clock, self._families)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._ttl = lease_ttl
         self._beginnings: dict[str, tuple[frozenset[str], dict[str, int]]] = {}
@@ -146,13 +149,16 @@ class Reconciler:
             return await self._held(Turn(shop, options, epoch, lane=kind.lane, progress=progress), name, chosen, kind, due)
         except HooktapeError as error:
             _log.warning("a shop wasn't reconciled", shop=shop, reason=_reason(error), error=str(error))
+            failed = [replace(report, reason=_reason(error), error=str(error)) for report in blank]
             if not dry_run:
-                await self._park(shop, error)
-            return [replace(report, reason=_reason(error), error=str(error)) for report in blank]
+                with contextlib.suppress(LedgerError):
+                    await self._park(shop, error)
+                    await self._ask(lambda: self._keep(failed))
+            return failed
         except Exception as error:  # noqa: BLE001 - whatever one shop's answers provoke must not stop the others
             _log.error("a shop's pass failed", shop=shop, exc=error)
-            failed = f"{type(error).__name__} in the pass over {shop}: see the log"
-            return [replace(report, reason="bug", error=failed) for report in blank]
+            said = f"{type(error).__name__} in the pass over {shop}: see the log"
+            return [replace(report, reason="bug", error=said) for report in blank]
 
     async def _park(self, shop: str, error: HooktapeError) -> None:
         """Notes that the shop's API is closed, and when it's tried again."""
@@ -207,8 +213,8 @@ class Reconciler:
         for family in families:
             report = await self._family(turn, client, gate, family, kind)
             reports.append(report)
-            if not turn.dry and kind is not Pass.BACKFILL:
-                await self._ask(lambda r=report, f=family: self._keep(r, f))  # type: ignore[misc]
+            if not turn.dry:
+                await self._ask(lambda r=report: self._keep([r]))  # type: ignore[misc]
         if kind is Pass.LOOKBACK and not turn.dry:
             kept = self.clock() - turn.options.retention
             await self._ask(lambda: self._ledger.reconcile.forget_intents(kept))
@@ -267,7 +273,8 @@ class Reconciler:
                          missing=report.missing + state.missing, behind=report.behind or state.window.end < asked.end)  # fmt: skip
         if not run.look.of_states:
             return report
-        return replace(report, window=(state.window.start, state.window.end), counted=None if state.window.empty else state.counted)
+        return replace(report, window=(state.window.start, state.window.end), exact=state.exact and bool(run.family.count_query),
+                       counted=state.counted if run.family.count_query and not state.window.empty else None)  # fmt: skip
 
     async def _audit(self, run: Run, what: str, detail: Mapping[str, Any]) -> None:
         """A backfill's beginning and end; each of its events needn't be told of by itself."""
@@ -314,25 +321,16 @@ class Reconciler:
                 self._beginnings[family.name] = scanned, found
         return found.get(shop)
 
-    def _keep(self, report: Report, family: Family) -> None:
-        metrics.RECONCILE_COMPARED.labels(family.update).inc(report.tally.shown)
-        metrics.RECONCILE_LATE.labels(family.update).inc(report.tally.late)
-        self._ledger.reconcile.add_report(self.clock(), report.shop, report.family, report.as_json())
+    def _keep(self, reports: Sequence[Report]) -> None:
+        now = self.clock()
+        # A backfill's findings are no missed webhooks.
+        for report in (each for each in reports if each.kind != Pass.BACKFILL):
+            self._figures.ended(report)
+            self._ledger.reports.add(report.kept(now))
 
     async def measure(self) -> None:
         """Sets the gauges from the ledger."""
-        await self._ask(self._measure)
-
-    def _measure(self) -> None:
-        pending, suspected, held = self._ledger.reconcile.pending_counts(self.clock() - self._settings.reconcile_suspect)
-        metrics.RECONCILE_PENDING.set(pending)
-        metrics.RECONCILE_SUSPECTED.set(suspected)
-        metrics.RECONCILE_HELD.set(held)
-        metrics.RECONCILE_PARKED.clear()
-        for parked in self._ledger.timetable.parked().values():
-            metrics.RECONCILE_PARKED.labels(parked.shop, parked.reason).set(1)
-        for shop, moment in self._ledger.reconcile.last_success().items():
-            metrics.RECONCILE_LAST_SUCCESS.labels(shop).set(moment)
+        await self._ask(self._figures.measure)
 
     async def _ask(self, question: Callable[[], T]) -> T:
         """The ledger answers from a thread: a lock there must not stop the loop."""

@@ -129,6 +129,7 @@ async def test_what_was_dropped_is_missing_on_its_day_and_nowhere_else(world: Wo
     lost = [creation, deletion, *updates]
     arrived = [change for change in changes if change not in lost]
     world.arrive(arrived)
+    world.clock.now += 3600
 
     counts = await world.count()
 
