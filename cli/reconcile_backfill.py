@@ -47,7 +47,7 @@ def command(topics: tuple[str, ...], shops: tuple[str, ...], since: str | None, 
     chosen = sorted({shop_domain(shop) for shop in shops} or known)
     if unknown := sorted(set(chosen) - set(known)):
         raise SettingsError(f"HOOKTAPE_SHOP_TOKENS has no token for {', '.join(unknown)}.")
-    families = [FAMILIES.get(topic) or of_topic(topic) for topic in topics]
+    families = {family.name: family for family in (FAMILIES.get(topic) or of_topic(topic) for topic in topics)}
     begin = None if since is None else times.micros(times.parse_time(since))
     with Progress() as progress:
         done = 0
@@ -57,7 +57,7 @@ def command(topics: tuple[str, ...], shops: tuple[str, ...], since: str | None, 
             done += events
             progress.show("recorded", done)
 
-        looked = {"kind": Pass.BACKFILL, "families": tuple(dict.fromkeys(families)), "since": begin, "dry_run": dry_run,
+        looked = {"kind": Pass.BACKFILL, "families": tuple(families.values()), "since": begin, "dry_run": dry_run,
                   "rate": None if dry_run else rate, "progress": tell}  # fmt: skip
         reports = asyncio.run(_filled(settings, chosen, looked))
     if as_json:
