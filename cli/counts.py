@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC
+from fnmatch import fnmatchcase
 
 import click
 import httpx
@@ -16,6 +17,7 @@ from hooktape.ledger.selection import shop_domain
 from hooktape.reconciler.counting import COLUMNS, Row, Verdict, shown
 from hooktape.reconciler.counts import Counter, Counts, Wish
 from hooktape.replayer.catalogue import Cataloguer
+from hooktape.schemas import topics as shopify
 from hooktape.settings import Settings
 
 
@@ -50,6 +52,10 @@ def command(shops: tuple[str, ...], topics: tuple[str, ...], since: str, until: 
     start, end = times.micros(times.parse_time(since)), None if until is None else times.micros(times.parse_time(until))
     if end is not None and start >= end:
         raise UsageError("--since must be before --until.")
+    for topic in topics:
+        if not any(fnmatchcase(each, topic) for each in shopify.expand(settings.topics)):
+            raise UsageError(f"{topic} is no topic in HOOKTAPE_TOPICS, so that nothing of it is expected on the tape. Write it like "
+                             "orders/create or orders/*.")  # fmt: skip
     with Ledger.open(settings.ledger_url) as ledger:
         if group and not ledger.handlers.of(group):
             raise UsageError(f"No worker of group {group} has ever told its handlers to this ledger. Check the name, or start one.")
@@ -88,17 +94,20 @@ def _next(rows: Sequence[Row], group: str) -> list[str]:
         options = "".join(f" --shop {shop}" for shop in sorted({row.shop for row in gaps}))
         options += "".join(f" --family {name}" for name in sorted({row.cell.family.name for row in gaps}))
         since = f"--since {_first(gaps)}"
-        hints.append(f"Shopify counts {sum(row.missing or 0 for row in gaps):,} more than the tape has. Which ones; and to record them:\n"
+        hints.append(f"Of {_lines(gaps)} Shopify counts more than the tape has. Which resources; and to record them:\n"
                      f"  hooktape reconcile --once --dry-run {since}{options}\n  hooktape reconcile --once {since}{options}")  # fmt: skip
-    if left := [row for row in rows if row.verdict is Verdict.OPEN]:
+    if left := [row for row in rows if row.open]:
         topics = "".join(f" --topic '{name}/*'" for name in sorted({row.cell.family.name for row in left}))
-        number = sum(row.tape.open or 0 for row in left if row.tape)
-        hints.append(f"Group {group} hasn't finished {number:,} of what the tape has. Which ones, and why:\n"
+        hints.append(f"Of {_lines(left)} group {group} hasn't finished all that the tape has. Which events, and why:\n"
                      f"  hooktape events list --group {group} --status failed,held,dead,pending,never-seen --since {_first(left)}"
                      f"{topics}")  # fmt: skip
     if any(row.verdict is Verdict.UNSURE for row in rows):
         hints.append('What says "unsure" may belong to another day: ask again in half an hour.')
     return hints
+
+
+def _lines(rows: Sequence[Row]) -> str:
+    return f"{len(rows)} lines" if len(rows) > 1 else "one line"
 
 
 def _first(rows: Sequence[Row]) -> str:
@@ -112,6 +121,6 @@ def _judge(counts: Counts, chosen: Sequence[str]) -> None:
         raise AdminApiError(f"nothing could be counted. {lines}")
     verdicts = {row.verdict for row in counts.rows}
     says = ["the tape lacks what Shopify counts"] if Verdict.GAP in verdicts else []
-    says += ["the group hasn't finished what the tape has"] if Verdict.OPEN in verdicts else []
+    says += ["the group hasn't finished what the tape has"] if any(row.open for row in counts.rows) else []
     if says or lines:
         raise Incomplete("; ".join([*says, *([lines] if lines else [])]) + ".")

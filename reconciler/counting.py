@@ -104,13 +104,18 @@ class Row:
         return None if self.tape is None or self.tape.open is None else self.tape.count - self.tape.open
 
     @property
+    def open(self) -> int:
+        """How many of what the tape has the group hasn't finished, whatever Shopify counts."""
+        return (self.tape and self.tape.open) or 0
+
+    @property
     def verdict(self) -> Verdict:
         missing, tape = self.missing, self.tape
         if missing is None or tape is None:
             return Verdict.NOT_COUNTABLE
         if missing > 0:
             return Verdict.GAP if missing > tape.slack else Verdict.UNSURE
-        if tape.open:
+        if self.open:
             return Verdict.OPEN
         if self.shopify is not None and not self.shopify.exact:
             return Verdict.UNSURE
@@ -122,7 +127,7 @@ class Row:
         return {
             "shop": self.shop, "topic": self.cell.topic, "counts": str(self.cell.measure), "from": iso(start), "to": iso(end),
             "shopify": self.shopify and self.shopify.count, "exact": self.shopify and self.shopify.exact,
-            "tape": self.tape and self.tape.count, "finished": self.finished, "missing": self.missing,
+            "tape": self.tape and self.tape.count, "finished": self.finished, "missing": self.missing, "open": self.open,
             "slack": self.tape.slack if self.tape else 0, "verdict": str(self.verdict), "why": self.cell.why,
         }  # fmt: skip
 
@@ -247,8 +252,8 @@ def shown(row: Row, zone: tzinfo) -> dict[str, Any]:
     """As a row of a table."""
     start, end = (from_micros(us).astimezone(zone) for us in row.cell.span)
     # A whole day is its date; a part of one says which.
-    part = "" if start.time() == end.time() else f" {start:%H:%M}–{end:%H:%M}"
-    says = row.cell.why if row.verdict is Verdict.NOT_COUNTABLE else row.verdict
+    part = "" if start.time() == end.time() else f" {start:%H:%M}–{'24:00' if end.date() > start.date() else f'{end:%H:%M}'}"
+    says = row.cell.why or ", ".join(dict.fromkeys([row.verdict, *([Verdict.OPEN] if row.open else [])]))
     at_least = "" if row.shopify is None or row.shopify.exact else "≥ "
     return {"shop": row.shop, "day": f"{start:%Y-%m-%d}{part}", "topic": row.cell.topic, "counts": row.cell.measure,
             "shopify": None if row.shopify is None else f"{at_least}{row.shopify.count}", "tape": row.tape and row.tape.count,

@@ -114,3 +114,6 @@ def test_a_part_of_a_day_says_which() -> None:
     whole, part = (Row("s", Cell(ORDERS, Measure.CREATED, span), Counted(1, False), Tape(1)) for span in (DAY, (DAY[0], DAY[0] + MINUTE)))
     assert (counting.shown(whole, UTC)["day"], counting.shown(part, UTC)["day"]) == ("2026-11-16", "2026-11-16 00:00–00:01")
     assert counting.shown(whole, UTC)["shopify"] == "≥ 1"
+    late = Row("s", Cell(ORDERS, Measure.CREATED, (DAY[1] - MINUTE, DAY[1])), Counted(3, True), Tape(2, 1))
+    assert counting.shown(late, UTC)["day"] == "2026-11-16 23:59–24:00"
+    assert counting.shown(late, UTC)["says"] == "gap, open"

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from hooktape.cli.counts import command
-from hooktape.errors import Incomplete, UsageError
+from hooktape.errors import HooktapeError, Incomplete, UsageError
 from hooktape.ledger.catalogue import Entry
 from hooktape.ledger.checks import Finish, State
 from hooktape.ledger.handlers import Known
@@ -217,6 +217,19 @@ async def test_one_shop_that_refuses_stops_no_other(world: World) -> None:
     found = await Counter(world.settings, world.ledger, world.http).count(Wish([world.shop.domain, other], round(BEGAN) * 1_000_000))
     assert list(found.errors) == [other]
     assert {row.shop for row in found.rows} == {world.shop.domain}
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["--topic", "products"], "products is no topic in HOOKTAPE_TOPICS"), (["--since", "1h", "--until", "2h"], "--since must be before"),
+    (["--shop", "other"], "has no token for other.myshopify.com"),
+])  # fmt: skip
+def test_wrong_arguments_say_what_to_write(arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOKTAPE_SHOP_TOKENS", "one.myshopify.com=t")
+    monkeypatch.setenv("HOOKTAPE_KAFKA", "127.0.0.1:1")
+    result = CliRunner().invoke(command, arguments, standalone_mode=False)
+    assert isinstance(result.exception, HooktapeError)
+    assert says in str(result.exception)
+    assert result.exception.exit_code == 2
 
 
 @pytest.mark.kafka
