@@ -199,7 +199,7 @@ def test_a_planted_fault_trips_its_rule_and_no_other(rule: str, plant: Plant) ->
     assert {violation.rule for violation in found} == {rule}, [str(violation) for violation in found]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32))
 def test_a_clean_history_raises_no_alarm_however_much_was_killed_and_frozen(seed: int) -> None:
     verdict = judge(with_replay(clean(seed, 150)))
