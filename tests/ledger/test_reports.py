@@ -87,7 +87,8 @@ def tallies(draw: st.DrawFn) -> Tally:
     covered, untold, late, longest, pending = (draw(NUMBERS) for _ in range(5))
     return Tally(
         covered, late, pending, draw(NUMBERS), draw(NUMBERS), draw(NUMBERS), untold, draw(st.integers(0, covered)),
-        draw(st.integers(0, untold)), late * longest, longest if late else 0, draw(st.integers(0, pending)), *(draw(NUMBERS) for _ in range(5)),
+        draw(st.integers(0, untold)), late * longest, longest if late else 0, draw(st.integers(0, pending)),
+        *(draw(NUMBERS) for _ in range(5)),
     )  # fmt: skip
 
 
