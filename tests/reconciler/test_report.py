@@ -16,7 +16,7 @@ from hooktape.ledger.reckoning import Kept, Tally, together
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.measuring import Figures
 from hooktape.reconciler.report import Report
-from hooktape.settings import Settings
+from hooktape.settings import Secret, Settings
 
 from .conftest import Clock, deliver, pointed_at
 from .test_reconciler import begun, changes_of, opened, passed
@@ -25,7 +25,7 @@ SHOP = "acme.myshopify.com"
 
 
 def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[str, BaseException | None]:
-    monkeypatch.setattr("hooktape.cli.common.load", lambda: Settings(database_url=f"sqlite:///{tmp_path / 'ledger.db'}"))
+    monkeypatch.setattr("hooktape.cli.common.load", lambda: Settings(database_url=Secret(f"sqlite:///{tmp_path / 'ledger.db'}")))
     done = CliRunner().invoke(command, ["report", *words])
     return done.stdout, done.exception
 
@@ -57,8 +57,8 @@ def test_the_command_prints_a_row_for_each_family_the_reasons_and_a_sentence(led
                                                                              monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     said, error = ran(tmp_path, monkeypatch)
     assert isinstance(error, NothingMatched)
-    orders = Kept(1_000.0, SHOP, "orders", "fast", (1_000_000, 2_000_000), 9, True, Tally(covered=8, covered_anew=8, recorded=1), True, 40, 1,
-                  "order/7", "order/7", {"orders/edited": "a step"})  # fmt: skip
+    orders = Kept(1_000.0, SHOP, "orders", "fast", (1_000_000, 2_000_000), 9, True, Tally(covered=8, covered_anew=8, recorded=1), True, 40,
+                  1, "order/7", "order/7", {"orders/edited": "a step"})  # fmt: skip
     ledger.reports.add(orders)
     ledger.reports.add(replace(orders, family="products", tally=Tally(covered=2, covered_anew=2), missing=0, unverifiable={}))
     said, error = ran(tmp_path, monkeypatch, "--shop", SHOP, "--family", "orders", "--family", "products")
@@ -93,7 +93,8 @@ def test_figures_follow_the_passes_and_what_is_over_leaves_no_figure(ledger: Led
     clock = Clock(10_000.0)
     figures = Figures(Settings(), ledger, clock, FAMILIES.values())
     before = value("covered_total", topic="orders/updated") or 0.0
-    lost = Report(SHOP, "orders", tally=Tally(covered=9, covered_anew=3, recorded=1), unverifiable={"orders/edited": "a step"}, complete=True)
+    lost = Report(SHOP, "orders", tally=Tally(covered=9, covered_anew=3, recorded=1), complete=True,
+                  unverifiable={"orders/edited": "a step"})  # fmt: skip
     for _ in range(3):
         figures.ended(lost)
         ledger.reports.add(lost.kept(clock.now))
