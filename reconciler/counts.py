@@ -114,10 +114,12 @@ class _Shop:
             return [Row(self._shop, replace(cell, why=why)) for cell in counting.cells(family, self._wanted, spans, gate.home.zone)]
         begun = await self._begun(family, gate)
         whole = counting.cells(family, self._wanted, spans, gate.home.zone)
-        if begun is None or begun >= spans[-1][1]:
-            return [Row(self._shop, replace(cell, why=counting.BEFORE)) for cell in whole]
-        cells = counting.cells(family, self._wanted, counting.clipped(spans, begun), gate.home.zone)
-        early = [Row(self._shop, replace(cell, why=counting.BEFORE)) for cell in whole if cell.span[1] <= begun]
+        kept = [] if begun is None else counting.clipped(spans, begun)
+        ends = {end for _, end in kept}
+        early = [Row(self._shop, replace(cell, why=counting.BEFORE)) for cell in whole if cell.span[1] not in ends]
+        cells = counting.cells(family, self._wanted, kept, gate.home.zone)
+        if not cells:
+            return early
         # The tape first: what changes in between leaves Shopify's older days, and not the tape's, and so makes no gap.
         asked = self._asked(family, (cells[0].span[0], spans[-1][1]))
         minutes = await asyncio.to_thread(self._ledger.tallies.minutes, asked)
