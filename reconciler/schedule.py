@@ -21,16 +21,20 @@ class Pass(StrEnum):
     """Over more than a day again: what search indexes showed late."""
     SWEEP = "sweep"
     """All ids: what was deleted and nothing told of. It only proposes; fast passes look into it."""
+    BACKFILL = "backfill"
+    """What the tape never had, as it is now. By hand only."""
 
     @property
     def lane(self) -> str:
-        """Passes of one lane take turns. A sweep takes hours in a large shop, and must not hold up the others."""
-        return "sweep" if self is Pass.SWEEP else "states"
+        """Passes of one lane take turns. A sweep takes hours in a large shop, and so does a backfill, and neither may hold up the
+        others: it looks at a time that no other pass judges."""
+        return str(self) if self in (Pass.SWEEP, Pass.BACKFILL) else "states"
 
 
+SCHEDULED = (Pass.FAST, Pass.LOOKBACK, Pass.SWEEP)
 DOCTOR = "doctor"
 """The name, and the lane, of the doctor's look at a shop's subscriptions."""
-_NAMES = frozenset({*map(str, Pass), DOCTOR})
+_NAMES = frozenset({*map(str, SCHEDULED), DOCTOR})
 PARKING = frozenset({"unauthorized", "payment_required", "forbidden", "locked", "shop_inactive"})
 """Reasons why a shop's API is closed until a person does something: asking every five minutes helps nobody."""
 

@@ -19,6 +19,8 @@ _BELIEVED = 7 * _DAY
 
 RECONCILER = "reconciler"
 """`source` of the events that the reconciler records."""
+BACKFILL = "Hooktape-Backfill"
+"""Among a synthetic event's `headers`: no webhook was missed, it tells an integration that is new what there was before it."""
 # Below what Kafka's own numbers hold: 31 and 63 bits.
 _PLACE = re.compile(r"([A-Za-z0-9._-]{1,249})/([0-9]{1,9})@([0-9]{1,18})")
 
@@ -105,8 +107,13 @@ class Event(msgspec.Struct, kw_only=True):
 
     @property
     def synthetic(self) -> bool:
-        """Whether the reconciler recorded it, since its webhook never came."""
+        """Whether the reconciler recorded it: its webhook never came, or (`backfilled`) there was none to come."""
         return self.source == RECONCILER
+
+    @property
+    def backfilled(self) -> bool:
+        """Whether a backfill recorded it: the present state of what changed last before recording began."""
+        return self.synthetic and BACKFILL in self.headers
 
     def json(self) -> Any:
         """The body, parsed. Raises NotOurs that names the event when it isn't JSON."""

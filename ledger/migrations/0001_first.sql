@@ -390,9 +390,13 @@ CREATE TABLE reconcile_reports (
     ended_at DOUBLE PRECISION NOT NULL,
     shop TEXT NOT NULL,
     family TEXT NOT NULL,
+    pass TEXT NOT NULL,
+    came BIGINT NOT NULL,
+    lacked BIGINT NOT NULL,
     report TEXT NOT NULL
 );
-CREATE INDEX reconcile_reports_shop ON reconcile_reports (shop, family, seq);
+CREATE INDEX reconcile_reports_shop ON reconcile_reports (shop, family, pass, seq);
+CREATE INDEX reconcile_reports_ended ON reconcile_reports (ended_at);
 
 -- The doctor. What it finds, since when; a finding that is gone has no row.
 CREATE TABLE doctor_findings (
