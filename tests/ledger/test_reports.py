@@ -4,7 +4,7 @@ import re
 from dataclasses import asdict
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hooktape.ledger.ledger import Ledger
@@ -102,6 +102,7 @@ def passes(draw: st.DrawFn) -> list[Kept]:
     return found
 
 
+@settings(deadline=None)  # whatever else the machine does meanwhile
 @given(passes())
 def test_the_figures_of_a_report_add_up(numbered: list[Kept]) -> None:
     row = together(numbered)
@@ -127,6 +128,7 @@ def test_the_figures_of_a_report_add_up(numbered: list[Kept]) -> None:
     assert (first, *listed.values()) == (shown["compared"], *(shown[name] for name in listed))
 
 
+@settings(deadline=None)
 @given(st.lists(tallies(), min_size=1, max_size=5))
 def test_one_pass_alone_is_told_as_it_was(found: list[Tally]) -> None:
     for tally in found:
