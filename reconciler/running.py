@@ -16,9 +16,10 @@ from hooktape.settings import Settings
 _log = log.get("hooktape.reconciler")
 # Passes at once: a slow or throttled shop takes one of the places, and the others go on.
 _TOGETHER = 8
-# Between two looks at the timetable at most, and after another reconciler was found at work on a shop, in seconds.
+# Between two looks at the timetable at most, in seconds.
 _LOOK = 1.0
-_BUSY = 5.0
+# Of a lease: when a shop is looked at again at which another reconciler was found at work.
+_BUSY = 1 / 6
 
 
 class Service:
@@ -30,6 +31,7 @@ class Service:
         self._clock = reconciler.clock
         self._shops, self._families = reconciler.shops(shops), tuple(families)
         self._every = schedule.intervals(settings)
+        self._busy = settings.reconcile_lease * _BUSY
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._elsewhere: dict[tuple[str, str], float] = {}
 
@@ -68,7 +70,7 @@ class Service:
                                                    due=lambda: self._is_due(task))  # fmt: skip
             now = self._clock()
             if any(report.reason == "busy" for report in reports):
-                self._elsewhere[task.shop, task.kind.lane] = now + _BUSY
+                self._elsewhere[task.shop, task.kind.lane] = now + self._busy
             elif reports:
                 await asyncio.to_thread(self._timetable.set, {(task.shop, task.kind): self._next(task, due, reports, now)})
             await self._reconciler.measure()

@@ -35,8 +35,6 @@ from hooktape.settings import Settings
 _log = log.get("hooktape.reconciler")
 # Shops looked at together: a slow or throttled one holds up a place, not the others.
 _TOGETHER = 8
-# A pass renews it three times within; after a kill the shop waits this long for the next one.
-_LEASE_TTL = 30.0
 _LEASE_POLL = 0.25
 T = TypeVar("T")
 
@@ -57,7 +55,7 @@ class Reconciler:
         clock: Callable[[], float] = time.time,
         http: httpx.AsyncClient | None = None,
         families: Iterable[Family] | None = None,
-        lease_ttl: float = _LEASE_TTL,
+        lease_ttl: float | None = None,
     ) -> None:
         self._settings, self._ledger, self.clock = settings, ledger, clock
         self._http = http or httpx.AsyncClient()
@@ -65,7 +63,8 @@ class Reconciler:
         self._owns_http = http is None
         self._families = tuple(self._wanted() if families is None else families)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._ttl = lease_ttl
+        # A pass renews it three times within; after a kill the shop waits this long for the next one.
+        self._ttl = settings.reconcile_lease if lease_ttl is None else lease_ttl
         self._beginnings: dict[str, tuple[frozenset[str], dict[str, int]]] = {}
         self._beginning = asyncio.Lock()
 

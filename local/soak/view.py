@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from hooktape.local.soak.history import Attempt, Command, Fault, Handler, History, Item, Post, Record, Row
+from hooktape.schemas.event import RECONCILER
 
 DEADLY = frozenset({"kill", "crash", "cut"})
 EXCUSE_SECONDS = 2.0
@@ -51,6 +52,17 @@ class Webhook:
     acked_at: float | None = None
     maybe: int = 0
     """Posts that may have written it: answered with 2xx or 5xx, or not at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What was sent, or recorded in its stead."""
+
+    topic: str
+    lane: str
+    resource: str
+    version: int
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +188,16 @@ class View:
             long = thawed - fault.t >= self.facts.session * (1 - _HEARTBEAT_SHARE)
             if fault.kind == "stop" and long and fault.t <= end and thawed >= start:
                 return fault
+        return None
+
+    def sent(self, wid: str) -> Sent | None:
+        """What was posted under that id, or recorded by a reconciler; None: neither."""
+        if webhook := self.webhooks.get(wid):
+            post = webhook.first
+            return Sent(post.topic, post.lane, post.resource, post.version, post.t1)
+        if (copies := self.copies.get(wid)) and copies[0].source == RECONCILER:
+            first = copies[0]
+            return Sent(first.topic, first.key, first.resource, first.version or 0, first.at)
         return None
 
     def item(self, job: str, wid: str) -> Item | None:

@@ -153,7 +153,7 @@ class Shelf:
             kind.value, raw.at.topic, raw.at.partition, raw.at.offset, raw.timestamp_ms / 1e3 - self._skew, event.webhook_id, event.shop,
             event.topic, hashlib.sha256(event.payload).hexdigest(), (raw.key or b"").decode(errors="replace"), event.source, group,
             failure.attempts if failure else 0, due / 1e6 - self._skew if due else None, replay.id if replay else "",
-            event.received_us,
+            event.received_us, event.resource or "", event.version_us,
         )  # fmt: skip
 
     def outcomes(self, wids: Iterable[str]) -> list[Outcome]:

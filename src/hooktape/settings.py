@@ -116,6 +116,7 @@ class Settings:
     reconcile_grace: float = _setting(parse_duration, 1800.0, "how long what looks missing may still arrive")
     reconcile_suspect: float = _setting(parse_duration, 300.0, "how long what looks missing is taken for merely late")
     reconcile_apart: float = _setting(parse_duration, 600.0, "time between the two looks that a deletion is believed after")
+    reconcile_lease: float = _setting(parse_duration, 30.0, "how long a reconciler's silence lasts before another takes its shop over")
     api_token: Secret = _setting(Secret, Secret(""), "a token of the API that may do everything; `hooktape tokens` makes others")
     log_format: str = _setting(_one_of("text", "json"), "text", "text for people, json for machines")
     log_level: str = _setting(_one_of("debug", "info", "warning", "error"), "info", "least level logged")

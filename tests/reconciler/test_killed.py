@@ -20,7 +20,6 @@ from .conftest import deliver, on_tape, pointed_at
 from .test_reconciler import begun, changes_of, dropped, opened, passed
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
-POINTS = [name for name in crash.POINTS if name.startswith("reconcile-")]
 
 # One process, one pass, as the service makes it; which point kills it is in its environment.
 _PASS = """
@@ -54,7 +53,7 @@ async def test_killed_at_any_step_each_missing_state_is_recorded_once(tape: Sett
     async with opened(clock, seed=13) as shop:
         settings = pointed_at(tape, shop)
         await passed(settings, ledger, clock, shop.domain)
-        for point in POINTS:
+        for point in crash.RECONCILE:
             orders = [change for change in changes_of(shop, clock, 8) if change.resource.startswith("order/")]
             lost = orders[-1].resource
             await deliver(settings, [change for change in orders if change.resource != lost])
@@ -78,7 +77,7 @@ async def test_killed_at_any_step_each_missing_state_is_recorded_once(tape: Sett
         held = {event.resource: event.version_us or 0 for event in sorted(
             [*on_tape(settings), *on_tape(settings, "webhook")], key=lambda event: event.version_us or 0)}  # fmt: skip
         assert all(held[name] >= version for name, version in missing)
-        assert len(made) > len(POINTS) / 2
+        assert len(made) > len(crash.RECONCILE) / 2
         assert ledger.reconcile.intents(shop.domain, "orders") == []
         assert ledger.reconcile.pending(shop.domain, "orders") == []
 
