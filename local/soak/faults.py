@@ -30,8 +30,7 @@ PLANNING_POINTS = frozenset({"replay-planning"})
 """Of the replayer's: those of who plans, not of who runs."""
 # Where a reconciler may hold what it read for true, and another has long gone on: it stands still exactly there for longer than its lease.
 _HELD_POINTS = ("reconcile-confirmed", "reconcile-fenced", "reconcile-intended", "reconcile-in-transaction")
-_BESIDE_RECONCILERS = frozenset({"worker-kill", "ingest-kill", "broker-kill", "broker-cut", "broker-stop-long", "postgres-kill",
-                                 "postgres-stop-long"})  # fmt: skip
+_BESIDE_RECONCILERS = frozenset({"worker-kill", "ingest-kill", "broker-kill", "broker-stop-long", "postgres-kill", "postgres-stop-long"})
 # Passed only where a handler has a transaction: with the ledger on PostgreSQL.
 _TRANSACTION_POINTS = ("transaction-begun", "in-transaction", "transaction-recorded", "transaction-committed", "transaction-returned")
 # Rare passages: the first is taken, or it might never come within a block. Of all others one among the first few dozen.

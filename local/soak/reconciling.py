@@ -29,6 +29,8 @@ ARMED_SECONDS = 20.0
 CAUGHT_UP_SECONDS = 60.0
 """A deletion that only a sweep finds waits for the overlap, the sweep, two looks and the grace: some 25 s on a quiet machine."""
 _PRELUDE_SECONDS = 30.0
+_START_SECONDS = 10.0
+"""Younger than this, one may not have come to where it learns of signals: four were measured on a busy machine."""
 _BETWEEN_LOOKS = 1.0
 
 
@@ -83,7 +85,8 @@ class Reconciling(Block):
         env = self._environment()
         for number in range(RECONCILERS):
             name = f"reconciler-{number}"
-            self._services.slots.append(Slot("reconciler", name, ["reconcile"], env, self._home / f"{name}.log", patience=ARMED_SECONDS))
+            self._services.slots.append(Slot("reconciler", name, ["reconcile"], env, self._home / f"{name}.log",
+                                             patience=ARMED_SECONDS, starts_within=_START_SECONDS))  # fmt: skip
 
     async def _catch_up(self, shelf: Shelf) -> str:
         """Waits until the shop's newest states are on the tape; the rules say what of them isn't, so that this only takes its time."""

@@ -54,9 +54,9 @@ class Slot:
     restarts = True
 
     def __init__(self, target: str, name: str, words: Sequence[str], env: Mapping[str, str], log: Path, url: str = "",
-                 patience: float = ARMED_SECONDS) -> None:  # fmt: skip
+                 patience: float = ARMED_SECONDS, starts_within: float = START_SECONDS) -> None:  # fmt: skip
         self.target, self.name, self.url = target, name, url
-        self.patience = patience
+        self.patience, self.starts_within = patience, starts_within
         self._words, self._env, self._log = words, env, log
         self.armed: Cell | None = None
         self.doom = ""
@@ -217,8 +217,8 @@ class Services:
             self.faults.append(Fault("ended", slot.target, slot.pid, now, detail=f"status {code}{asked}: {slot.service.tail(3)}"))
 
     def _starting(self, slot: Slot, at: float) -> bool:
-        """Whether it hadn't come to its work at that time: a worker by its deeds, an ingestor by its age."""
-        return not self._worked(slot.pid) if slot.target == "worker" else at - slot.started < START_SECONDS
+        """Whether it hadn't come to its work at that time: a worker by its deeds, others by their age."""
+        return not self._worked(slot.pid) if slot.target == "worker" else at - slot.started < slot.starts_within
 
     def _may_give_up(self, slot: Slot) -> bool:
         """Whether a server was down when it started; for a command, at any time."""

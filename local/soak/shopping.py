@@ -49,4 +49,4 @@ class Shopping:
             if fate != "dropped":
                 root = resources.find(change.topic, change.body).root
                 yield Webhook(change.webhook_id, DOMAIN, change.topic, f"{DOMAIN}/{root}", change.resource, change.version or 0,
-                              change.body, held if fate == "late" else 0.0)  # fmt: skip
+                              change.body, held if fate == "late" else 0.0, change.triggered_at)  # fmt: skip

@@ -197,7 +197,8 @@ class View:
             return Sent(post.topic, post.lane, post.resource, post.version, post.t1)
         if (copies := self.copies.get(wid)) and copies[0].source == RECONCILER:
             first = copies[0]
-            return Sent(first.topic, first.key, first.resource, first.version or 0, first.at)
+            # One is superseded by its own version, too: it tells of the newest state, whatever told of it before.
+            return Sent(first.topic, first.key, first.resource, (first.version or 0) - 1, first.at)
         return None
 
     def item(self, job: str, wid: str) -> Item | None:

@@ -138,8 +138,13 @@ class Shelf:
             named = {topic: name for topic in reader.topics() if (name := self._names.parse(topic)) and name.kind in wanted}
             records = [self._record(raw, named[raw.at.topic].kind, named[raw.at.topic].group)
                        for batch in reader.scan(reader.bounds(named)) for raw in batch]  # fmt: skip
-            ends = reader.ends([topic for topic, name in named.items() if name.kind in (Kind.LOG, Kind.REPLAY)])
-        return records, {f"{topic}/{partition}": end for (topic, partition), end in ends.items()}
+        # Behind its last record, not where the next one goes: the marker that ends a transaction is nobody's to commit.
+        ends: dict[str, int] = {}
+        for record in records:
+            if named[record.kafka_topic].kind in (Kind.LOG, Kind.REPLAY):
+                place = f"{record.kafka_topic}/{record.partition}"
+                ends[place] = max(record.offset + 1, ends.get(place, 0))
+        return records, ends
 
     def _record(self, raw: Raw, kind: Kind, group: str) -> Record:
         told = headers.read(raw.headers)

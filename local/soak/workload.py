@@ -68,6 +68,7 @@ class Webhook:
     body: bytes
     held: float = 0.0
     """Seconds that it's on its way before it arrives."""
+    triggered_at: str = ""
 
     @property
     def sha(self) -> str:

@@ -43,6 +43,19 @@ def test_a_block_leaves_about_half_of_the_kinds_out() -> None:
     assert len(cells) * 0.3 < sum(kinds) / len(kinds) < len(cells) * 0.7
 
 
+@given(seed=st.integers(0, 2**32))
+def test_200_rounds_of_reconcilers_draw_every_kind_of_theirs_and_no_other_draws_one(seed: int) -> None:
+    cells = faults.chosen((), BOTH, reconcile=True)
+    assert {cell.point for cell in cells if cell.act == "crash"} == set(crash.RECONCILE)
+    assert {cell.target for cell in cells} == {"reconciler", "worker", "ingest", "broker", "postgres"}
+    assert "reconciler" not in {cell.target for cell in faults.chosen((), BOTH)}
+    missing = {cell.name for cell in cells}
+    for number, rounds in enumerate(run.blocks(200, 2)):
+        drawn = faults.draws(seed, number, rounds, cells, BOTH[number % 2], missing)
+        missing -= {draw.cell.name for draw in drawn if draw.cell}
+    assert not missing
+
+
 def test_a_prefix_names_a_family_and_what_is_none_is_refused() -> None:
     assert {cell.target for cell in faults.chosen(["broker"], BOTH)} == {"broker"}
     assert [cell.name for cell in faults.chosen(["worker-kill"], BOTH)] == ["worker-kill"]
