@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hooktape import crash
 from hooktape.errors import UsageError
 from hooktape.local.soak import faults, run, workload
+from hooktape.local.soak.shopping import Shopping
 
 BOTH = ("sqlite", "postgresql")
 
@@ -114,3 +115,26 @@ def test_a_shipment_shares_its_orders_lane() -> None:
     shipment = next(webhook for webhook in workload.webhooks(1, 0) if webhook.topic == workload.SHIPPING)
     assert shipment.lane.startswith(f"{shipment.shop}/order/")
     assert shipment.resource.startswith("fulfillment/")
+
+
+def test_a_seed_fixes_which_of_a_shops_webhooks_get_lost() -> None:
+    def fates(seed: int) -> list[str]:
+        shopping = Shopping(seed, 0, grace=4.0)
+        told = shopping.webhooks()
+        calm = [next(told) for _ in range(20)]
+        assert {change.fate for change in shopping.changes} == {"sent"}
+        shopping.unreliable = True
+        came = {webhook.wid for webhook in [*calm, *(next(told) for _ in range(300))]}
+        assert came == {change.wid for change in shopping.changes if change.fate != "dropped"}
+        return [change.fate for change in shopping.changes]
+
+    first = fates(1)
+    assert first == fates(1)
+    assert first != fates(2)
+    assert 0.1 < first.count("dropped") / len(first) < 0.2
+    assert first.count("late") > 0
+
+
+def test_every_topic_of_the_shop_has_its_handler() -> None:
+    topics = [topic for handler in workload.handlers("postgresql", shop=True) for topic in handler.topics]
+    assert sorted(topics) == sorted(workload.SHOP_TOPICS)
