@@ -26,6 +26,9 @@ PASSES = {"INTERVAL": 1.0, "LOOKBACK_INTERVAL": 30.0, "LOOKBACK": 120.0, "SWEEP_
 """The reconciler's schedule: Shopify's minutes as seconds, its days as half minutes."""
 ARMED_SECONDS = 20.0
 """How long a reconciler may take to its crash point: another may have the shop first, and not each pass finds something to record."""
+VICTIM_SECONDS = 12.0
+"""How long a round waits for a reconciler that carries no crash point: both often do, and who is stopped on its way to one proves
+nothing."""
 CAUGHT_UP_SECONDS = 60.0
 """A deletion that only a sweep finds waits for the overlap, the sweep, two looks and the grace: some 25 s on a quiet machine."""
 _PRELUDE_SECONDS = 30.0
@@ -37,7 +40,7 @@ _BETWEEN_LOOKS = 1.0
 class Reconciling(Block):
     """A block of rounds; its webhooks are a local shop's."""
 
-    workers, partitions, rate = 2, 3, 15.0
+    workers, partitions, rate, victim_seconds = 2, 3, 15.0, VICTIM_SECONDS
     topics = workload.SHOP_TOPICS
 
     def __init__(self, plan: Plan, servers: Servers, home: Path, progress: Callable[[str], None]) -> None:

@@ -68,7 +68,7 @@ class Played:
 class Block:
     """Runs one block. `progress` gets a line for each round."""
 
-    workers, partitions, rate = WORKERS, PARTITIONS, RATE
+    workers, partitions, rate, victim_seconds = WORKERS, PARTITIONS, RATE, VICTIM_SECONDS
     topics: tuple[str, ...] = workload.TOPICS
 
     def __init__(self, plan: Plan, servers: Servers, home: Path, progress: Callable[[str], None]) -> None:
@@ -264,7 +264,7 @@ class Block:
             return [slot for slot in self._services.of(target)
                     if slot.steady and self._at_work(slot) and (isinstance(slot, Errands) or not slot.expectant)]  # fmt: skip
 
-        await self._until(lambda: bool(able()), VICTIM_SECONDS)
+        await self._until(lambda: bool(able()), self.victim_seconds)
         found = able() or [slot for slot in self._services.of(target) if slot.steady]
         return found[choice % len(found)] if found else None
 
