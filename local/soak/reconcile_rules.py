@@ -128,9 +128,9 @@ def _false(view: View, name: str, found: _Resource, told: _Told, change: Change,
 
 
 def _frozen(view: View, at: float) -> float:
-    """For how long a reconciler had stood still shortly before: so much older its last look may be."""
+    """For how long a reconciler had stood still shortly before, or a server that it waits for: so much older its last look may be."""
     return max(((fault.healed or view.last) - fault.t for fault in view.history.faults
-                if fault.kind == "stop" and fault.target in ("reconciler", "broker") and fault.t <= at
+                if (fault.target in ("broker", "postgres") or (fault.target == "reconciler" and fault.kind == "stop")) and fault.t <= at
                 and (fault.healed or view.last) >= at - DECIDED_SECONDS), default=0.0)  # fmt: skip
 
 
