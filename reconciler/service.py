@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from hooktape import crash, log, metrics
-from hooktape.errors import AdminApiError, Fenced, HooktapeError, Incomplete, LedgerError, TapeError
+from hooktape.errors import AdminApiError, Fenced, HooktapeError, LedgerError, TapeError
 from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler import api, core, schedule
 from hooktape.reconciler.client import AdminClient
@@ -186,13 +186,14 @@ class Reconciler:
             await asyncio.sleep(self._ttl / 3)
             try:
                 await self._renew(turn, name)
-            except (Incomplete, LedgerError) as error:
+            except (Fenced, LedgerError) as error:
                 # Recording asks again, and stops the pass if the lease is gone.
                 _log.warning("a lease wasn't renewed", shop=turn.shop, error=str(error))
 
     async def _renew(self, turn: Turn, name: str) -> None:
         if not await self._ask(lambda: self._ledger.leases.renew(name, self._owner, self.clock(), self._ttl)):
-            raise Incomplete(f"the lease of {turn.shop} is lost: this pass was held up for over {self._ttl:g} s")
+            # Not the one family's affair: all that this pass would still do is another's now.
+            raise Fenced(f"the lease of {turn.shop} is lost: this pass was held up for over {self._ttl:g} s")
 
     async def _shop(self, turn: Turn, families: Sequence[Family], kind: Pass) -> list[Report]:
         client = AdminClient(self._settings, turn.shop, self._http, pace=Pace(self._ledger.budgets, turn.shop))
@@ -339,6 +340,6 @@ def _looks(kind: Pass, family: Family, deletes: bool) -> tuple[Look, ...]:
 def _reason(error: HooktapeError) -> str:
     if isinstance(error, AdminApiError):
         return error.reason
-    if isinstance(error, Incomplete | Fenced):
+    if isinstance(error, Fenced):
         return "lease_lost"
     return "tape" if isinstance(error, TapeError) else "ledger" if isinstance(error, LedgerError) else "failed"

@@ -111,3 +111,28 @@ async def test_a_reconciler_that_lost_its_lease_without_knowing_records_nothing_
         recorded = [(event.resource, event.topic) for event in on_tape(settings)]
         assert {resource for resource, _ in recorded} == missing
         assert len(set(recorded)) == len(recorded)
+
+
+async def test_a_pass_that_finds_its_lease_lost_does_nothing_for_any_family(
+    tape: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = begun()
+    async with opened(clock, seed=16) as shop:
+        settings = pointed_at(tape, shop)
+        await passed(settings, ledger, clock, shop.domain)
+        arrived, missing = dropped(changes_of(shop, clock, 80), 0.2, seed=16)
+        assert {name.partition("/")[0] for name in missing} == {"order", "product", "customer"}
+        await deliver(settings, arrived)
+        asked: list[str] = []
+
+        def lost(name: str, *_: object) -> bool:
+            asked.append(name)
+            return False
+
+        monkeypatch.setattr(ledger.leases, "renew", lost)
+        async with Reconciler(settings, ledger, clock=clock) as slow:
+            reports = await slow.pass_(shop.domain)
+
+        assert [report.reason for report in reports] == ["lease_lost"] * 3
+        assert len(asked) == 1
+        assert on_tape(settings) == []
