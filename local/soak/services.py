@@ -98,7 +98,8 @@ class Slot:
     @property
     def held(self) -> bool:
         """Whether it stands still at the point that it carries."""
-        if self.armed is None or self.armed.act != "hold" or not self.steady:
+        # One that was asked to end may come to its point on the way out.
+        if self.armed is None or self.armed.act != "hold" or self.service.code is not None or self.frozen:
             return False
         with contextlib.suppress(ChildProcessError):
             # Not taken from whoever waits for its end.
