@@ -101,9 +101,11 @@ def synthetic(view: View, count: Reconciled) -> Iterator[Violation]:
 
 def _too_soon(view: View, name: str, found: _Resource, told: _Told, change: Change) -> Iterator[Violation]:
     grace = view.facts.grace
-    # What it lacked before its newest change: since when it has been waited for.
-    covered = max((one.version or 0 for one in found.webhooks if one.at < told.at), default=-1)
-    since = min((one.at for one in found.changes if (one.version or 0) > covered and one.at <= change.at), default=change.at)
+    # What it lacked, steps too, before its newest change: since when it has been waited for.
+    known = [one for one in found.told if one.at < told.at and one.wid != told.wid]
+    covered, topics = max((one.version or 0 for one in known), default=-1), {one.topic for one in known}
+    since = min((one.at for one in found.changes if one.at <= change.at and (
+        one.topic not in topics if one.topic in STEPS else (one.version or 0) > covered)), default=change.at)  # fmt: skip
     if told.at - change.at < grace - WHOLE_SECONDS and told.at - since < PATIENCE * grace - WHOLE_SECONDS:
         what = f"{told.wid} tells of {name} {told.at - change.at:.2f} s after it happened, within the grace of {grace:g} s"
         yield view.breach("too-soon", what, told.at)

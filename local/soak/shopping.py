@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from hooktape.local.shop.cost import Plan
-from hooktape.local.shop.model import DELETING
+from hooktape.local.shop.model import Mix
 from hooktape.local.shop.server import LocalShop
 from hooktape.local.soak.history import Change
 from hooktape.local.soak.workload import Webhook
@@ -14,6 +14,8 @@ from hooktape.schemas import resources
 DOMAIN = "soak-shop.myshopify.com"
 DROPPED = 0.15
 """Webhooks that are never sent: a hundred times what anybody reports of Shopify, so that each pass has something to record."""
+DELETING = Mix(order_delete=0.5, product_delete=0.5, customer_delete=0.5)
+"""One change in 65 is a deletion: of those that get lost, few enough for a pass, which holds more than ten back."""
 LATE = 0.04
 """Webhooks that are on their way for up to three times the grace period."""
 BUCKET = 1_000_000.0

@@ -108,6 +108,7 @@ class View:
             self.copies[record.wid].append(record)
         for copies in self.copies.values():
             copies.sort(key=lambda record: record.offset)
+        self._stood_in = {(record.shop, record.resource, record.version) for record in self.logs if record.source == RECONCILER}
         self.letters: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
         """(kind, group, webhook id) → retry or dead-letter records."""
         for record in history.records:
@@ -191,13 +192,16 @@ class View:
         return None
 
     def sent(self, wid: str) -> Sent | None:
-        """What was posted under that id, or recorded by a reconciler; None: neither."""
+        """What was posted under that id, or recorded by a reconciler; None: neither.
+
+        A reconciler's event, and the webhook that it stands for, are superseded by their own version, too: it's the same state.
+        """
         if webhook := self.webhooks.get(wid):
             post = webhook.first
-            return Sent(post.topic, post.lane, post.resource, post.version, post.t1)
+            stood_in = (post.shop, post.resource, post.version) in self._stood_in
+            return Sent(post.topic, post.lane, post.resource, post.version - stood_in, post.t1)
         if (copies := self.copies.get(wid)) and copies[0].source == RECONCILER:
             first = copies[0]
-            # One is superseded by its own version, too: it tells of the newest state, whatever told of it before.
             return Sent(first.topic, first.key, first.resource, (first.version or 0) - 1, first.at)
         return None
 
