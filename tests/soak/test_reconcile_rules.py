@@ -67,3 +67,12 @@ def test_what_changes_again_and_again_is_recorded_without_a_grace_of_its_own() -
         newest = shop.change("orders/updated", 1, 80_000_000 + number * 1_000_000, lost.at + number, after=None)
     shop.found(newest, after=1.0)
     assert rules(history) == set()
+
+
+def test_what_came_and_went_unseen_is_no_loss() -> None:
+    history = shopped()
+    shop = Shop(history)
+    shop.change("orders/create", 77, 90_000_000, 60.0, after=None)
+    assert rules(history) == {"missed", "missed-step"}
+    shop.change("orders/delete", 77, None, 62.0, after=None)
+    assert rules(history) == set()
