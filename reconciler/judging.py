@@ -114,7 +114,9 @@ def _states(state: State, coverage: Coverage) -> Judged:
     fresh: list[Pending] = []
     outcomes: Counter[str] = Counter()
     for resource, row in rows.items():
-        earlier, steps = pending.get(resource), _steps(state, row, coverage)
+        earlier = pending.get(resource)
+        # What was noted as lacking does so still, though the window has moved on from it and the resource has changed since.
+        steps = _steps(state, row, coverage, earlier.steps if earlier else ())
         lacks = _told(state, row) and coverage.covering(resource, row.version, row.digest) is None
         if earlier is None and (outcome := _settled(state, row, coverage)):
             # What was pending and came is one outcome.

@@ -18,9 +18,10 @@ from hooktape.settings import Settings
 _log = log.get("hooktape.reconciler")
 # Passes at once: a slow or throttled shop takes one of the places, and the others go on.
 _TOGETHER = 8
-# Between two looks at the timetable at most, and after another reconciler was found at work on a shop, in seconds.
+# Between two looks at the timetable at most, in seconds.
 _LOOK = 1.0
-_BUSY = 5.0
+# Of a lease: when a shop is looked at again at which another reconciler was found at work.
+_BUSY = 1 / 6
 
 
 class Service:
@@ -32,6 +33,7 @@ class Service:
         self._clock = reconciler.clock
         self._shops, self._families = reconciler.shops(shops), tuple(families)
         self._every = schedule.intervals(settings)
+        self._busy = settings.reconcile_lease * _BUSY
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._elsewhere: dict[tuple[str, str], float] = {}
 
@@ -78,7 +80,7 @@ class Service:
         reports = await self._reconciler.pass_(task.shop, kind=kind, families=self._families, due=lambda: self._is_due(task))
         await self._reconciler.measure()
         if any(report.reason == "busy" for report in reports):
-            self._elsewhere[task.shop, task.lane] = self._clock() + _BUSY
+            self._elsewhere[task.shop, task.lane] = self._clock() + self._busy
             return None
         return self._next(kind, due, reports, self._clock()) if reports else None
 
@@ -92,7 +94,7 @@ class Service:
             _log.error("the doctor's look failed", shop=task.shop, exc=error)
             return schedule.again(self._every[task.name], self._clock())
         if look is None:
-            self._elsewhere[task.shop, task.lane] = self._clock() + _BUSY
+            self._elsewhere[task.shop, task.lane] = self._clock() + self._busy
             return None
         return schedule.following(due, self._every[task.name], self._clock())
 

@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from hooktape import crash, log
-from hooktape.errors import AdminApiError, Fenced, HooktapeError, Incomplete, LedgerError, TapeError
+from hooktape.errors import AdminApiError, Fenced, HooktapeError, LedgerError, TapeError
 from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler import api, core, schedule
 from hooktape.reconciler.client import AdminClient
@@ -37,8 +37,6 @@ from hooktape.settings import Settings
 _log = log.get("hooktape.reconciler")
 # Shops looked at together: a slow or throttled one holds up a place, not the others.
 _TOGETHER = 8
-# A pass renews it three times within; after a kill the shop waits this long for the next one.
-_LEASE_TTL = 30.0
 _LEASE_POLL = 0.25
 T = TypeVar("T")
 
@@ -59,7 +57,7 @@ class Reconciler:
         clock: Callable[[], float] = time.time,
         http: httpx.AsyncClient | None = None,
         families: Iterable[Family] | None = None,
-        lease_ttl: float = _LEASE_TTL,
+        lease_ttl: float | None = None,
     ) -> None:
         self._settings, self._ledger, self.clock = settings, ledger, clock
         self._http = http or httpx.AsyncClient()
@@ -68,7 +66,8 @@ class Reconciler:
         self._families = tuple(self._wanted() if families is None else families)
         self._figures = Figures(settings, ledger, clock, self._families)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._ttl = lease_ttl
+        # A pass renews it three times within; after a kill the shop waits this long for the next one.
+        self._ttl = settings.reconcile_lease if lease_ttl is None else lease_ttl
         self._beginnings: dict[str, tuple[frozenset[str], dict[str, int]]] = {}
         self._beginning = asyncio.Lock()
 
@@ -202,13 +201,14 @@ class Reconciler:
             await asyncio.sleep(self._ttl / 3)
             try:
                 await self._renew(turn, name)
-            except (Incomplete, LedgerError) as error:
+            except (Fenced, LedgerError) as error:
                 # Recording asks again, and stops the pass if the lease is gone.
                 _log.warning("a lease wasn't renewed", shop=turn.shop, error=str(error))
 
     async def _renew(self, turn: Turn, name: str) -> None:
         if not await self._ask(lambda: self._ledger.leases.renew(name, self._owner, self.clock(), self._ttl)):
-            raise Incomplete(f"the lease of {turn.shop} is lost: this pass was held up for over {self._ttl:g} s")
+            # Not the one family's affair: all that this pass would still do is another's now.
+            raise Fenced(f"the lease of {turn.shop} is lost: this pass was held up for over {self._ttl:g} s")
 
     async def _shop(self, turn: Turn, families: Sequence[Family], kind: Pass) -> list[Report]:
         client = AdminClient(self._settings, turn.shop, self._http, pace=Pace(self._ledger.budgets, turn.shop))
@@ -359,6 +359,6 @@ def _looks(kind: Pass, family: Family, deletes: bool) -> tuple[Look, ...]:
 def _reason(error: HooktapeError) -> str:
     if isinstance(error, AdminApiError):
         return error.reason
-    if isinstance(error, Incomplete | Fenced):
+    if isinstance(error, Fenced):
         return "lease_lost"
     return "tape" if isinstance(error, TapeError) else "ledger" if isinstance(error, LedgerError) else "failed"

@@ -116,6 +116,7 @@ class Settings:
     reconcile_grace: float = _setting(parse_duration, 1800.0, "how long what looks missing may still arrive")
     reconcile_suspect: float = _setting(parse_duration, 300.0, "how long what looks missing is taken for merely late")
     reconcile_apart: float = _setting(parse_duration, 600.0, "time between the two looks that a deletion is believed after")
+    reconcile_lease: float = _setting(parse_duration, 30.0, "how long a reconciler's silence lasts before another takes its shop over")
     webhook_url: str = _setting(str, "", "where Shopify sends webhooks; the doctor compares it with the subscriptions")
     subscribed_by: str = _setting(_one_of("app", "api"), "app", "who subscribes: the app's configuration file, or calls of the Admin API")
     metafield_namespaces: tuple[str, ...] = _setting(_words, (), "metafield namespaces that subscriptions are to include")
