@@ -12,8 +12,8 @@ the generation makes the second delivery harmless, since an item has one outcome
 import threading
 import time
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from hooktape import crash, log
@@ -206,22 +206,18 @@ class Runner:
         self._move(JobState.RUNNING, JobState.VERIFYING)
 
     def _windows(self, copier: Copier) -> Generator[_Window]:
-        """What is left to send, read one window ahead."""
-        with ThreadPoolExecutor(1, "hooktape-replay-read") as pool, Taker(self._settings) as taker:
-
-            def read(after: int, sent: int) -> _Window:
+        """What is left to send. On this thread: Kafka's client reads ahead and sends on its own, and a second one that runs Python would
+        wait at each row of the ledger for the first to let go of the interpreter."""
+        after, sent = self._cursor, self._sent
+        with Taker(self._settings) as taker:
+            while True:
                 most = _WINDOW if self._job.limits.rate is None else _BATCH
                 if self._job.first is not None:
                     most = min(most, self._job.first - sent)
-                items = self._patiently(lambda: self._ledger.jobs.to_send(self._job, after, most)) if most > 0 else []
-                return self._read(copier, taker, light(items))
-
-            ahead: Future[_Window] = pool.submit(read, self._cursor, self._sent)
-            sent = self._sent
-            while (window := ahead.result()).items:
-                sent += len(window.items)
-                ahead = pool.submit(read, window.items[-1].seq, sent)
-                yield window
+                if most <= 0 or not (items := light(self._patiently(partial(self._ledger.jobs.to_send, self._job, after, most)))):
+                    return
+                after, sent = items[-1].seq, sent + len(items)
+                yield self._read(copier, taker, items)
 
     def _read(self, copier: Copier, taker: Taker, items: list[ToSend]) -> _Window:
         messages = self._patiently(lambda: taker.take([item[3:6] for item in items]))
