@@ -211,20 +211,20 @@ def _holds(e: Entry, fields: dict[str, object]) -> bool:
 def test_newest_versions_are_looked_up_one_by_one_by_a_database_that_knows_nothing_of_its_tables(ledger: Ledger) -> None:
     _fill(ledger)
     every = ledger.catalogue.find(Selection(), "g", limit=EVENTS + 1)
-    wanted = every[:2000]
-    text = "\n".join(ledger._database.read(lambda t: list(_newest_plans(t, ledger, sorted({(e.shop, e.topic, e.resource or "") for e in wanted})))))
+    wanted = sorted({(e.shop, e.topic, e.resource or "") for e in every[:2000]})
+    text = "\n".join(ledger._database.read(lambda t: list(_newest_plans(t, ledger, wanted))))
     if ledger.dialect == "sqlite":
-        assert re.findall(r"(?:SCAN|SEARCH) e .*", text) == ["SEARCH e USING INDEX events_root (day=? AND root=?)",
-                                                             "SEARCH e USING INDEX events_resource (day=? AND resource=?)"], text  # fmt: skip
-        assert re.findall(r"(?:SCAN|SEARCH) o .*", text) == ["SEARCH o USING INDEX sqlite_autoindex_outcomes_1 (day=? AND grp=? AND id=?)"] * 2
+        assert re.findall(r"(?:SCAN|SEARCH) e USING INDEX (.*)", text) == ["events_root (day=? AND root=?)",
+                                                                           "events_resource (day=? AND resource=?)"], text  # fmt: skip
+        assert re.findall(r"(?:SCAN|SEARCH) o .*INDEX \S+ (.*)", text) == ["(day=? AND grp=? AND id=?)"] * 2, text
     else:
         assert "Seq Scan" not in text, text
         for column in ("root", "resource"):
             assert len(re.findall(rf'Index Cond: .*\({column} = "\*VALUES\*".column3', text)) == DAYS, text
         assert all("grp = " in line and "id = e.id" in line for line in re.findall(r"Index Cond: \(\(day = e.day.*", text)), text
-    newest = ledger.catalogue.newest_succeeded("g", wanted)
-    assert newest == {(e.shop, e.topic, e.resource): 5 for e in every if e.status is Status.SUCCEEDED and
-                      (e.shop, e.topic, e.resource) in {(w.shop, w.topic, w.resource) for w in wanted}}  # fmt: skip
+    newest = ledger.catalogue.newest_succeeded("g", every[:2000])
+    assert newest == dict.fromkeys(((e.shop, e.topic, e.resource) for e in every
+                                    if e.status is Status.SUCCEEDED and (e.shop, e.topic, e.resource) in wanted), 5)  # fmt: skip
 
 
 def _newest_plans(t: Transaction, ledger: Ledger, wanted: list[versions.Of]) -> Iterator[str]:
