@@ -48,9 +48,9 @@ _UNACKNOWLEDGED = 4000
 # How often a runner looks whether it was paused or cancelled, at outcomes and at live traffic; and tells how far it is.
 _LOOK = 0.25
 _SHOW = 1.0
-# New objects between two looks of the garbage collector. Thousands of records are in memory, none of them in a cycle: to look through them
-# at every 700 took an eighth of this thread's time.
-_OBJECTS = 20_000
+# More new objects than a run holds at once, some fifteen for each of its records, none of them in a cycle: at every 700, as is usual, and
+# even at every 20,000 the garbage collector took a tenth of this thread's time and more, to find nothing.
+_OBJECTS = 200_000
 # A database or a broker that restarts is back within a minute.
 _PATIENT = 60.0
 
@@ -184,7 +184,7 @@ class Runner:
             self._verify()
 
     def _hand_over(self) -> None:
-        gc.set_threshold(_OBJECTS, 20, 50)
+        gc.set_threshold(_OBJECTS)
         self._job = find_job(self._ledger, self._job.id)
         self._cursor, self._sent, self._handed = self._job.published_seq, self._job.sent, self._job.sent
         copier = Copier(self._settings, Replay(self._job.id, self._job.reason, self._job.who, self._job.forced))
