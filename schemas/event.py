@@ -64,7 +64,12 @@ class EventKey(NamedTuple):
 
 def event_id16(shop: str, webhook_id: str) -> bytes:
     """The 16 bytes that stand for (shop, webhook id) in the ledger."""
-    return hashlib.blake2b(f"{shop}\0{webhook_id}".encode(), digest_size=16).digest()
+    return encoded_id16(shop.encode(), webhook_id.encode())
+
+
+def encoded_id16(shop: bytes, webhook_id: bytes) -> bytes:
+    """The same of both in UTF-8, as a record's headers hold them."""
+    return hashlib.blake2b(b"%b\0%b" % (shop, webhook_id), digest_size=16).digest()
 
 
 class Event(msgspec.Struct, kw_only=True):
