@@ -23,6 +23,7 @@ from hooktape.settings import Settings
 from hooktape.tape import clients, headers, topics
 from hooktape.tape.names import Names
 from hooktape.tape.reader import Reader, Record
+from tests.tape.kit import PATIENT
 
 
 def make_event(number: int = 0, *, topic: str = "orders/create", shop: str = "a.myshopify.com", order: int | None = None,
@@ -37,10 +38,6 @@ def make_event(number: int = 0, *, topic: str = "orders/create", shop: str = "a.
                  triggered_us=now, resource=found.name, resource_root=found.root, version_us=found.version, **fields)  # type: ignore[arg-type]  # fmt: skip
 
 
-# A test's events must get there, however busy the machine is.
-_PATIENT = {"linger.ms": 5, "queue.buffering.max.messages": 1_000_000, "delivery.timeout.ms": 60_000, "request.timeout.ms": 30_000}
-
-
 class Tape:
     """Puts events on the log, and reads what came of them."""
 
@@ -50,20 +47,20 @@ class Tape:
 
     def record(self, events: Iterable[Event], topic: str | None = None, extra: dict[str, str] | None = None) -> None:
         """Writes events to their logs, or to the Kafka topic `topic`."""
-        producer = clients.producer(self.settings, **_PATIENT)
+        producer = clients.producer(self.settings, **PATIENT)
         known = table()
         for event in events:
             where = topic or self.names.log(known[event.topic].kafka_name)
             packed = headers.pack(headers.of_event(event) | (extra or {}))
             producer.produce(where, codec.encode(event), event.lane, headers=packed)
             producer.poll(0)
-        assert producer.flush(30) == 0
+        assert producer.flush(60) == 0
 
     def write(self, topic: str, value: bytes | None, key: bytes | None = None, extra: headers.Packed | None = None) -> None:
         """Writes one raw record."""
-        producer = clients.producer(self.settings, **_PATIENT)
+        producer = clients.producer(self.settings, **PATIENT)
         producer.produce(topic, value, key, headers=extra or [])
-        assert producer.flush(30) == 0
+        assert producer.flush(60) == 0
 
     def read(self, topic: str) -> list[Record]:
         """Everything on a topic now."""

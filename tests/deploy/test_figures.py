@@ -19,6 +19,7 @@ from hooktape.ingest.outcome import Outcome
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy/prometheus"
+RULE_TESTS = sorted(PROMETHEUS.glob("*_test.yml"))
 SIX_FIGURES = {
     "hooktape_events_received_total", "hooktape_pending_seconds", "hooktape_failed_events", "hooktape_dlq_depth",
     "hooktape_replay_success_ratio", "hooktape_processing_seconds_bucket",
@@ -48,6 +49,11 @@ def series(expression: str) -> set[str]:
     return set(re.findall(r"\bhooktape_\w+", expression))
 
 
+def rule_tests() -> list[dict[str, Any]]:
+    """The cases of all files of rule tests."""
+    return [test for file in RULE_TESTS for test in yaml.safe_load(file.read_text())["tests"]]
+
+
 def promtool(*words: str) -> str:
     """Runs promtool in the rules' folder; its output when it's content."""
     if shutil.which("promtool") is None:
@@ -61,8 +67,9 @@ def test_prometheus_accepts_its_configuration_and_the_rules() -> None:
     assert "SUCCESS" in promtool("check", "config", "prometheus.yml")
 
 
-def test_every_alert_fires_when_it_should_and_not_before() -> None:
-    assert "SUCCESS" in promtool("test", "rules", "rules_test.yml")
+@pytest.mark.parametrize("file", [path.name for path in RULE_TESTS])
+def test_every_alert_fires_when_it_should_and_not_before(file: str) -> None:
+    assert "SUCCESS" in promtool("test", "rules", file)
 
 
 def test_every_expression_of_the_dashboard_is_promql(panels: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -73,7 +80,7 @@ def test_every_expression_of_the_dashboard_is_promql(panels: list[dict[str, Any]
 
 
 def test_every_alert_has_a_case_where_it_fires_and_one_where_it_keeps_quiet(rules: list[dict[str, Any]]) -> None:
-    cases = [case for test in yaml.safe_load((PROMETHEUS / "rules_test.yml").read_text())["tests"] for case in test["alert_rule_test"]]
+    cases = [case for test in rule_tests() for case in test["alert_rule_test"]]
     levels = {(rule["alert"], rule["labels"]["severity"]) for rule in rules}
     fired = {(case["alertname"], alert["exp_labels"]["severity"]) for case in cases for alert in case["exp_alerts"]}
     quiet = {case["alertname"] for case in cases if not case["exp_alerts"]}
@@ -86,8 +93,7 @@ def test_alerts_ask_only_for_figures_that_exist(rules: list[dict[str, Any]]) -> 
     for rule in rules:
         assert series(rule["expr"]) <= set(known), rule["alert"]
     # What a test feeds in must exist too, or it proves nothing.
-    tests = yaml.safe_load((PROMETHEUS / "rules_test.yml").read_text())["tests"]
-    for fed in (entry["series"] for test in tests for entry in test["input_series"]):
+    for fed in (entry["series"] for test in rule_tests() for entry in test["input_series"]):
         name, labels = re.fullmatch(r"(\w+)\{(.*)\}", fed).groups()  # type: ignore[union-attr]
         if name != "up":
             assert set(re.findall(r"(\w+)=", labels)) - {"job", "instance"} == known[name], fed

@@ -21,6 +21,7 @@ from hooktape.tape.publisher import Publisher
 from hooktape.tape.reader import Reader
 from hooktape.tape.wire import Wire
 from hooktape.times import micros, parse_time
+from tests.tape.kit import PATIENT
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ async def deliver(settings: Settings, changes: Sequence[Change]) -> None:
 async def put(settings: Settings, events: Sequence[Event]) -> None:
     wire, names = Wire(settings), Names(settings.topic_prefix)
     provisioned = shopify.expand(settings.topics)
-    publisher = Publisher(settings)
+    publisher = Publisher(settings, **PATIENT)
     await asyncio.gather(*(
         publisher.publish(synthetic.kafka_topic(names, provisioned, event.topic), wire.encode(event), key=event.lane,
                           extra=headers.of_event(event))

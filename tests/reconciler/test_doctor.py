@@ -19,6 +19,7 @@ from hooktape.settings import Settings
 from hooktape.tape import headers
 from hooktape.tape.names import Names
 from hooktape.tape.publisher import Publisher
+from tests.tape.kit import PATIENT
 
 from .conftest import Clock, deliver, on_tape, pointed_at
 
@@ -214,7 +215,7 @@ async def test_lost_scopes_are_an_error_where_webhooks_had_come(tape: Settings, 
 async def test_an_outage_that_ingest_left_on_the_tape_is_told(tape: Settings, ledger: Ledger) -> None:
     async with world(tape, ledger) as here:
         began = round((time.time() - 2 * 3600) * 1_000_000)
-        publisher = Publisher(here.settings)
+        publisher = Publisher(here.settings, **PATIENT)
         marks = {headers.SHOP: "another.myshopify.com", headers.TOPIC: GONE, headers.SOURCE: "webhook", headers.REFUSED_SINCE: str(began)}
         await publisher.publish(Names(here.settings.topic_prefix).log("orders.updated"), b"not ours", key="k", extra=marks)
         await publisher.close()

@@ -9,6 +9,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from hooktape.settings import Settings
 from hooktape.tape import clients
 
+# librdkafka's settings for what a test puts on the log: it must get there, however busy the machine is.
+PATIENT = {"linger.ms": 5, "queue.buffering.max.messages": 1_000_000, "delivery.timeout.ms": 60_000, "request.timeout.ms": 30_000}
+
 
 def create(settings: Settings, *names: str, partitions: int = 2, config: Mapping[str, str] | None = None) -> None:
     """Makes topics and waits until they can be written."""
@@ -21,7 +24,7 @@ def create(settings: Settings, *names: str, partitions: int = 2, config: Mapping
 @cache
 def _producer(kafka: str) -> Producer:
     # One for the whole run: a new one waits half a second for its id from the broker.
-    return clients.producer(Settings(kafka=kafka), **{"delivery.timeout.ms": 10000, "log_level": 0})
+    return clients.producer(Settings(kafka=kafka), **PATIENT, **{"log_level": 0})
 
 
 def fill(settings: Settings, topic: str, values: Iterable[bytes], partition: int = 0) -> list[tuple[int, int]]:
@@ -38,7 +41,7 @@ def fill(settings: Settings, topic: str, values: Iterable[bytes], partition: int
 
     for value in values:
         producer.produce(topic, value, f"k{len(places)}", partition, on_delivery=delivered)
-    producer.flush(10)
+    producer.flush(60)
     assert not errors, errors
     return places
 
