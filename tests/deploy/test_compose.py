@@ -82,6 +82,12 @@ def test_every_name_that_is_handed_on_is_a_setting(ours: dict[str, dict[str, Any
         assert set(service["environment"]) <= known
 
 
+def test_the_reconciler_is_handed_every_setting_that_is_its_own(ours: dict[str, dict[str, Any]]) -> None:
+    its_own = {name for name, _, _ in settings.describe() if name.startswith(("HOOKTAPE_RECONCILE_", "HOOKTAPE_DOCTOR_"))}
+    assert its_own
+    assert its_own <= set(ours["reconcile"]["environment"])
+
+
 def test_only_ingest_holds_the_secrets_and_only_the_reconciler_the_tokens(ours: dict[str, dict[str, Any]]) -> None:
     assert {name for name, service in ours.items() if "HOOKTAPE_SHOPIFY_SECRETS" in service["environment"]} == {"ingest"}
     assert {name for name, service in ours.items() if "HOOKTAPE_SHOP_TOKENS" in service["environment"]} == {"reconcile"}

@@ -15,6 +15,7 @@ import yaml
 from prometheus_client import REGISTRY
 
 import hooktape.metrics  # noqa: F401  (registers every figure)
+from hooktape.cli.main import COMMANDS
 from hooktape.ingest.outcome import Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -204,6 +205,15 @@ def test_every_hooktape_command_of_an_action_is_one_that_hooktape_takes(
                 pytest.fail(f"{rule['alert']}: `{' '.join(words)}`: {error.format_message()}")
     if absent:
         pytest.skip(f"not installed: {', '.join(sorted(absent))}")
+
+
+def test_the_commands_that_need_the_shops_tokens_are_typed_where_they_are(ours: dict[str, dict[str, Any]]) -> None:
+    heading = (PROMETHEUS / "rules.yml").read_text().partition("\ngroups:")[0]
+    needy = {name for name, (module, _) in COMMANDS.items()
+             if 'require("shop_tokens"' in (ROOT / "cli" / f"{module}.py").read_text()}  # fmt: skip
+    assert set(re.findall(r"`hooktape (\w+) …`", heading)) == needy
+    (service,) = set(re.findall(r"`docker compose (?:exec|run --rm) (\w+) ", heading)) - {"catalog"}
+    assert {name for name, one in ours.items() if "HOOKTAPE_SHOP_TOKENS" in one["environment"]} == {service}
 
 
 def test_every_service_that_an_action_names_exists(rules: list[dict[str, Any]], compose: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
 from hooktape.reconciler.service import Reconciler
 from hooktape.settings import Settings
-from hooktape.tape import headers
+from hooktape.tape import headers, topics
 from hooktape.tape.names import Names
 from hooktape.tape.publisher import Publisher
 from tests.tape.kit import PATIENT
@@ -28,6 +28,14 @@ URL = "https://hooks.example/webhooks"
 TOPICS = ("orders/create", "orders/updated", "products/create", "products/update")
 GONE = "orders/updated"
 MINUTE = 60.0
+
+
+@pytest.fixture
+def tape(settings: Settings) -> Settings:
+    """The run's settings with the logs of these topics made."""
+    narrowed = replace(settings, topics=TOPICS)
+    topics.apply(narrowed)
+    return narrowed
 
 
 @dataclass(slots=True)
@@ -78,7 +86,7 @@ async def world(tape: Settings, ledger: Ledger, by: str = "api", **changes: obje
     clock = Clock(float(int(time.time()) - 7200))
     subscribed = TOPICS if by == "api" else None
     async with LocalShop(clock=clock, plan=Plan("wide", 1e6, 1e6), seed=31, target=URL, subscribed=subscribed) as shop:
-        settings = pointed_at(tape, shop, topics=TOPICS, webhook_url=URL, subscribed_by=by, reconcile_lag=60.0, reconcile_overlap=600.0,
+        settings = pointed_at(tape, shop, webhook_url=URL, subscribed_by=by, reconcile_lag=60.0, reconcile_overlap=600.0,
                               reconcile_grace=1800.0, **changes)  # fmt: skip
         async with (Reconciler(settings, ledger, clock=clock) as reconciler,
                     Doctor(settings, ledger, clock=clock, look_back=reconciler.look_back) as doctor):  # fmt: skip
