@@ -34,7 +34,7 @@ def demo(rest):
 def test(rest):
     setup()
     # Without arguments: all, several files at once. With some, as pytest itself would.
-    return run([tool("python"), "-m", "pytest", *(rest or ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"])])
+    return run([tool("python"), "-m", "pytest", *(rest or ["-n", "3", "--dist", "loadfile"])])
 
 
 def check(rest):

@@ -20,6 +20,12 @@ hypothesis.settings.register_profile("hooktape", deadline=None, suppress_health_
 hypothesis.settings.load_profile("hooktape")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # Files are handed out in the order made below; by itself xdist puts those with most tests first, and these aren't the slowest.
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
