@@ -228,7 +228,7 @@ class Reconciler:
             report = replace(report, unverifiable={**unchecked, family.delete: hides})
         spent = client.spent
         try:
-            for look in _looks(kind, family, deletes):
+            for look in looks(kind, family, deletes):
                 run = Run(turn, family, look, client, gate, lambda turn: self._renew(turn, _lease(turn.shop, kind)))
                 report = await self._run(run, report, frozenset(wanted))
         except Fenced:
@@ -331,7 +331,8 @@ def _lease(shop: str, kind: Pass) -> str:
     return f"reconcile/{shop}/{kind.lane}"
 
 
-def _looks(kind: Pass, family: Family, deletes: bool) -> tuple[Look, ...]:
+def looks(kind: Pass, family: Family, deletes: bool) -> tuple[Look, ...]:
+    """What a pass looks at of a family, in this order; `deletes`: its deletions are wanted on the tape."""
     if kind is Pass.SWEEP:
         return (Look.SWEEP,) if deletes and family.swept else ()
     return (Look.STATES, Look.DELETIONS) if deletes else (Look.STATES,)
