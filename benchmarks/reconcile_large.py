@@ -4,7 +4,6 @@ The shop, Kafka and the reconciler are a process each. Of every order but the mi
 """
 
 import asyncio
-import json
 import os
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from common import folder, put, sqlite, tape
+from common import put, sqlite, tape
 
 from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop import bodies

@@ -1,11 +1,11 @@
 """Four ways to find what Shopify's webhooks left out, each in a `World`: Hooktape's reconciler, and three that are in use.
 
-The three are given more than they have: the table of what is known, by which they tell what is missing, learns of every webhook too, they page
-without fault, and none of them is ever down.
+The three are given more than they have: the table of what is known, by which they tell what is missing, learns of every webhook too, and
+none of them is ever down.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -47,6 +47,8 @@ from hooktape.times import iso, micros, parse_time
 CHECKED = tuple(FAMILIES[name] for name in ("orders", "products", "customers"))
 _HOME = Home(ZoneInfo("America/New_York"), "USD")
 _SCOPES = frozenset({"read_all_orders", "read_orders", "read_products", "read_customers"})
+DAILY = {Pass.SWEEP: DAY}
+"""A sweep every day, as the others' daily pass: a week would only be waited for."""
 GIVEN_UP = 4 * HOUR + 15 * MINUTE
 """A grace period after which Shopify has given up, and nothing comes any more."""
 
@@ -83,42 +85,34 @@ async def lived(system: System, until: float) -> None:
 
 
 # ── Hooktape ────────────────────────────────────────────────────────────────────────────────────────────────────────
-@dataclass(frozen=True)
-class Kills:
-    """How likely a process dies before, and as likely after, each thing that it does."""
-
-    share: float
-    rng: Random
-
-    def here(self) -> None:
-        if self.rng.random() < self.share:
-            raise Killed
-
-
 class Hooktape(System):
     """The reconciler's own schedule, decisions and queries; the tape and the ledger's rows are in memory.
 
-    `grace` in seconds. Leases, fences and Kafka aren't here: one process at a time makes one pass after another.
+    `grace`, and `every` for what differs from the default schedule, in seconds; `kills`: how likely the process dies before each thing that
+    it does, and as likely after it, for the first `mortal` seconds. Leases, fences and Kafka aren't here: one process at a time makes
+    one pass after another.
     """
 
     name = "hooktape"
 
-    def __init__(self, world: World, grace: float | None = None, sweeps: float = DAY, kills: float = 0.0, until: float = 0.0) -> None:
+    def __init__(
+        self, world: World, grace: float | None = None, every: Mapping[Pass, float] = DAILY, kills: float = 0.0, mortal: float = 0.0
+    ) -> None:
         super().__init__(world)
         settings = Settings()
         self.options = Options(
             settings.reconcile_overlap, settings.reconcile_lag, settings.reconcile_grace if grace is None else grace,
             settings.retention_days * DAY, apart=settings.reconcile_apart, suspect=settings.reconcile_suspect)  # fmt: skip
         self.reach = settings.reconcile_lookback
-        self.every = schedule.intervals(settings) | {Pass.SWEEP: sweeps}
+        self.every = {**schedule.intervals(settings), **every}
         self.dues = schedule.first([SHOP], self.every, world.now)
         self.began = round(world.now) * SECOND
         self.cursors: dict[str, int] = {}
         self.pending: dict[tuple[str, str], Pending] = {}
         self.recorded: set[str] = set()
         self.killed = 0
-        self._kills = Kills(kills, Random(f"{world.seed}/kills"))
-        self._mortal_until = until
+        self._kills, self._rng = kills, Random(f"{world.seed}/kills")
+        self._mortal = world.now + mortal
 
     async def run(self) -> None:
         for task in schedule.ready(self.dues, {}, [SHOP], (), self.world.now):
@@ -158,8 +152,8 @@ class Hooktape(System):
         return state
 
     def _perhaps_die(self) -> None:
-        if self.world.now < self._mortal_until:
-            self._kills.here()
+        if self.world.now < self._mortal and self._rng.random() < self._kills:
+            raise Killed
 
     async def _perform(self, action: Action, state: State, family: Family) -> Input | None:
         world = self.world
@@ -314,4 +308,3 @@ SYSTEMS: dict[str, Callable[[World], System]] = {
 _PAGE = """query($query: String, $after: String) {
   ROOT(first: 250, after: $after, query: $query, sortKey: SORT) { nodes { id updatedAt } pageInfo { hasNextPage endCursor } }
 }"""
-
