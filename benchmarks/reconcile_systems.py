@@ -104,7 +104,7 @@ class Hooktape(System):
             settings.reconcile_overlap, settings.reconcile_lag, settings.reconcile_grace if grace is None else grace,
             settings.retention_days * DAY, apart=settings.reconcile_apart, suspect=settings.reconcile_suspect)  # fmt: skip
         self.reach = settings.reconcile_lookback
-        self.every = {**schedule.intervals(settings), **every}
+        self.every = {kind: seconds for kind, seconds in {**schedule.intervals(settings), **every}.items() if kind != schedule.DOCTOR}
         self.dues = schedule.first([SHOP], self.every, world.now)
         self.began = round(world.now) * SECOND
         self.cursors: dict[str, int] = {}
@@ -116,16 +116,16 @@ class Hooktape(System):
 
     async def run(self) -> None:
         for task in schedule.ready(self.dues, {}, [SHOP], (), self.world.now):
-            key, states = (task.shop, str(task.kind)), list[State]()
+            key, kind, states = (task.shop, task.name), Pass(task.name), list[State]()
             try:
                 for family in CHECKED:
-                    states += [await self._look(family, look, task.kind) for look in looks(task.kind, family, deletes=True)]
+                    states += [await self._look(family, look, kind) for look in looks(kind, family, deletes=True)]
             except Killed:
                 # Its lease ends after half a minute, and another makes the pass.
                 self.killed += 1
                 self.dues[key] = self.world.now + MINUTE / 2
                 continue
-            self.dues[key] = self._next(task.kind, self.dues[key], states)
+            self.dues[key] = self._next(kind, self.dues[key], states)
         self.due = max(min(self.dues.values()), self.world.now)
 
     def _next(self, kind: Pass, due: float, states: list[State]) -> float:

@@ -78,6 +78,14 @@ class Assignments:
             consumer.unassign()
         return gone
 
+    def clear(self) -> list[Home]:
+        """The consumer is closed; what it had all the same."""
+        left = list(self.homes.values())
+        self.homes.clear()
+        self.positions.clear()
+        self._held_back.clear()
+        return left
+
     def skip(self, consumer: Consumer, home: Home, offset: int) -> None:
         """Goes on at `offset`, after the error that what was asked for is gone from the topic."""
         self.positions[home.key] = offset

@@ -97,11 +97,19 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejoin:
+    """To the member: leave the group and join it anew. Void once there have been more than so many `rebalances`."""
+
+    missing: str
+    rebalances: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wake:
     """What is held has become less."""
 
 
-Command = Commit | Hold | Follow | Leave | Stop | Wake
+Command = Commit | Hold | Follow | Leave | Stop | Rejoin | Wake
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,10 @@ class Intake:
         self._held: set[Home] = set()
         self._stopped: set[Home] = set()
         self._meters: dict[str, Meter] = {}
-        self._logs: tuple[str, ...] = ()
+        self.logs: tuple[str, ...] = ()
+        """The log topics that the group reads."""
+        self.partitions = 0
+        """How many each of its topics has."""
 
     # ── what to read ────────────────────────────────────────────────────────────────────────────────────────────────
     def check_topics(self) -> None:
@@ -83,9 +86,10 @@ class Intake:
         if missing:
             raise TopicMissing(f"group {self._app.group} needs topics that Kafka hasn't: {', '.join(missing[:5])}. Run "
                                f"`hooktape topics apply --group {self._app.group}`.")  # fmt: skip
-        self._logs = tuple(logs)
+        self.logs = tuple(logs)
         # Nobody would read the partitions that only a retry topic has, and an order's events would meet two workers.
         most, odd = topics.odd_partitions({topic: found[topic].partitions for plan in self.plans() for topic in plan.topics})
+        self.partitions = most
         if odd:
             shown = ", ".join(f"{topic} has {number}" for topic, number in [*odd.items()][:5])
             raise SettingsError(f"group {self._app.group} needs topics with the same number of partitions: some have {most}, and {shown}. "
@@ -95,7 +99,7 @@ class Intake:
     def plans(self) -> list[Plan]:
         """One plan for each consumer: the member's first. All commit under the group's name."""
         group, options, names = self._app.group, self._options, Names(self._settings.topic_prefix)
-        log: dict[str, float | None] = dict.fromkeys(self._logs)
+        log: dict[str, float | None] = dict.fromkeys(self.logs)
         retry: dict[str, float | None] = {names.retry(group, delay): delay for delay in self._settings.retry_delays}
         replay: dict[str, float | None] = {names.replay(group): None}
         wants = frozenset(self._app.handlers)

@@ -5,11 +5,6 @@ from typing import Any
 
 from confluent_kafka import KafkaError
 
-MEMBERS = frozenset({"group.protocol", "group.remote.assignor", "partition.assignment.strategy", "session.timeout.ms",
-                     "heartbeat.interval.ms", "group.instance.id"})  # fmt: skip
-"""Properties that only a member of a group has a use for; with another protocol the client refuses some of them."""
-STATISTICS_MS = 2000
-"""How often the client tells what it has sent; only looked at until it has sent its first heartbeat."""
 # A member sends its first heartbeat within a second of finding its coordinator.
 _SILENT_MS = 3000
 # A broker's highest group.consumer.heartbeat.interval.ms is 15 s.

@@ -17,19 +17,18 @@ Full is a matter of not polling; only when it lasts are the partitions paused, s
 
 import asyncio
 import contextlib
-import json
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from hooktape import log
-from hooktape.consumers import protocol
 from hooktape.consumers.assignments import Assignments
 from hooktape.consumers.commits import Committer
 from hooktape.consumers.deliveries import (
@@ -45,10 +44,12 @@ from hooktape.consumers.deliveries import (
     Leave,
     Lost,
     Plan,
+    Rejoin,
     Revoked,
     Stop,
     Wake,
 )
+from hooktape.consumers.membership import Anew, Membership, only_on
 from hooktape.consumers.task import Home, Tenure
 from hooktape.consumers.tracker import Position
 from hooktape.consumers.waits import Waits
@@ -92,8 +93,8 @@ class Source:
         self._full_since: float | None = None
         self._paused_all = False
         self._stopping: Stop | None = None
-        self._silence, self._lacking = protocol.Silence(), False
-        self._classic = self._assignments.eager = plan.member and settings.kafka_properties.get("group.protocol") == "classic"
+        self._membership = Membership(settings, plan)
+        self._rebalances = 0
         self._thread = threading.Thread(target=self._run, name=f"hooktape-{plan.rank.name.lower()}", daemon=True)
         self._thread.start()
 
@@ -114,6 +115,10 @@ class Source:
     def leave(self, partition: int) -> None:
         """Reads it no more."""
         self._mailbox.put(Leave(partition))
+
+    def rejoin(self, missing: str) -> None:
+        """Leaves the group and joins it anew, with another client, unless a rebalance ends first. `missing`: what nobody reads."""
+        self._mailbox.put(Rejoin(missing, self._rebalances))
 
     def wake(self) -> None:
         """`held` has fallen: a full source needn't wait for its next look."""
@@ -136,16 +141,9 @@ class Source:
             while self._stopping is None:
                 try:
                     self._turn(consumer)
-                except _NoKip848:
-                    _log.info("the broker has no KIP-848 groups: falling back to the classic protocol", group=self.plan.group)
-                    consumer.close()
-                    self._classic = self._assignments.eager = True
-                    self._lacking = False
-                    consumer = self._open()
-                except _Disowned:
-                    _log.error("the group has forgotten this worker, whose client doesn't notice: it's made anew", group=self.plan.group)
-                    consumer.close()
-                    consumer = self._open()
+                except Anew as reason:
+                    self._membership.leave(consumer, reason)
+                    consumer = self._reopen()
         except HooktapeError as error:
             self._post(Broken(error))
         except KafkaException as error:
@@ -157,24 +155,25 @@ class Source:
             self._end(consumer)
 
     def _open(self) -> Consumer:
-        own = self._settings.kafka_properties
-        config: dict[str, Any] = {"queued.min.messages": self.plan.prefetch, "socket.timeout.ms": _SOCKET_MS}
-        # All partitions with one number must go to one worker (order per resource, whatever topic it comes by). Of Kafka's
-        # assignors only `range` does that: `uniform`, KIP-848's default, spread five topics over three workers every which way.
-        # No group.instance.id: with KIP-848 a static member that comes back after a crash is fenced for good.
-        if self.plan.member:
-            config |= {"group.protocol": "classic", "partition.assignment.strategy": "range"} if self._classic else {
-                "group.protocol": "consumer", "group.remote.assignor": "range"}  # fmt: skip
-        else:
-            own = {key: value for key, value in own.items() if key not in protocol.MEMBERS}
-            config["group.protocol"] = "classic"
-        config = {key: value for key, value in config.items() if key not in own} | self.plan.overrides
-        config["on_commit"] = self._committer.on_commit
-        if self.plan.member and not self._classic:
-            config |= {"statistics.interval.ms": protocol.STATISTICS_MS, "stats_cb": self._on_statistics}
-        consumer = self._make(self._settings, self.plan.group, **config)
-        if self.plan.member:
-            consumer.subscribe(list(self.plan.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        plan, ours = self.plan, partial(only_on, self._thread)
+        config: dict[str, Any] = {"queued.min.messages": plan.prefetch, "socket.timeout.ms": _SOCKET_MS}
+        config = {key: value for key, value in config.items() if key not in self._settings.kafka_properties}
+        config |= self._membership.properties() | plan.overrides
+        config["on_commit"] = ours(self._committer.on_commit)
+        self._assignments.eager = plan.member and self._membership.classic
+        consumer = self._make(self._settings, plan.group, **config)
+        if plan.member:
+            consumer.subscribe(list(plan.topics), on_assign=ours(self._on_assign), on_revoke=ours(self._on_revoke),
+                               on_lost=ours(self._on_lost))  # fmt: skip
+        return consumer
+
+    def _reopen(self) -> Consumer:
+        """Another client. A follower goes on where it was; what the member was assigned, it may get again."""
+        if self.plan.member and (left := self._assignments.clear()):
+            self._post(Revoked(left, None))
+        consumer = self._open()
+        if followed := list(self._assignments.homes.values()):
+            self._assignments.begin(consumer, followed)
         return consumer
 
     def _end(self, consumer: Consumer | None) -> None:
@@ -199,10 +198,7 @@ class Source:
         if self._delayed and (due := self._waits.wake_at()) is not None:
             timeout = min(max(due - time.time(), 0.0), _POLL)
         first = consumer.poll(timeout)
-        if self._lacking:
-            raise _NoKip848
-        if self._committer.is_disowned():
-            raise _Disowned
+        self._membership.check(self._committer)
         if first is not None:
             # consume(n, t) would sit out its whole time-out: the rest is what lies there already.
             messages = [first, *consumer.consume(min(room, _BATCH), 0)] if room > 0 else [first]
@@ -225,6 +221,9 @@ class Source:
                         self._unfollow(consumer, partition)
                     case Stop() as stop:
                         self._stopping = stop
+                    case Rejoin(missing, rebalances):
+                        if rebalances == self._rebalances:
+                            raise Anew("unread", missing)
                     case Wake():
                         pass
                 wait = False
@@ -334,8 +333,8 @@ class Source:
     def _heed(self, consumer: Consumer, error: KafkaError, key: tuple[str, int]) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET and key in self._assignments.homes:
             self._skip_lost(consumer, self._assignments.homes[key])
-        elif protocol.refuses_kip848(error) and not self._classic:
-            raise _NoKip848
+        elif self._membership.is_refused(error):
+            raise Anew("protocol")
         # A message's error says fatal by its code only: `fatal()` is for those of callbacks.
         elif error.code() == KafkaError._FATAL or error.code() in _REFUSED:
             raise TapeError(f"Kafka refused the consumer of group {self.plan.group}: {error.str()}")
@@ -361,10 +360,6 @@ class Source:
             self._loop.call_soon_threadsafe(self._deliver, self, delivery)
 
     # ── rebalances: called by librdkafka inside poll() and close(), on this thread ──────────────────────────────────
-    def _on_statistics(self, text: str) -> None:
-        if not self._silence.over:
-            self._lacking = self._silence.lasts(json.loads(text))
-
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         homes, born = self._assignments.add(consumer, partitions)
         # Nothing is fetched before the partition is this worker's in the ledger too.
@@ -373,6 +368,7 @@ class Source:
         self._post(Assigned(homes))
         # At birth: killed before its first commit, a group that starts "now" would start later still the next time.
         self._committer.commit(consumer, {h: Position(h.base, "") for h in born}, wait=False)
+        self._rebalances += 1
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         homes = [home for p in partitions if (home := self._assignments.homes.get((p.topic, p.partition))) is not None]
@@ -384,9 +380,11 @@ class Source:
             except TimeoutError:
                 _log.warning("partitions went before their events had ended", group=self.plan.group, partitions=len(homes))
         self._assignments.end(consumer, partitions)
+        self._rebalances += 1
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._post(Revoked(self._assignments.end(consumer, partitions), None))
+        self._rebalances += 1
 
     # ── following the member ────────────────────────────────────────────────────────────────────────────────────────
     def _follow(self, consumer: Consumer, tenure: Tenure) -> None:
@@ -399,11 +397,3 @@ class Source:
     def _unfollow(self, consumer: Consumer, partition: int) -> None:
         followed = [TopicPartition(*key) for key in self._assignments.homes if key[1] == partition]
         self._waits.drop(self._assignments.end(consumer, followed))
-
-
-class _NoKip848(Exception):
-    """The broker is older than 4.0 or has the protocol switched off."""
-
-
-class _Disowned(Exception):
-    """The group doesn't know this member any more, and the client hasn't noticed."""

@@ -9,7 +9,7 @@ the partition stays this worker's in the ledger until it has ended, so the next 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 
 from hooktape import crash, log
@@ -125,6 +125,11 @@ class Tenures:
     def tenures(self) -> list[Tenure]:
         """What this worker owns and runs."""
         return list(self._owned.values())
+
+    def lacking(self, topics: Collection[str]) -> list[tuple[int, frozenset[str]]]:
+        """The partition numbers that Kafka gave this worker of some `topics` only, and those of which it didn't."""
+        had = {number: {home.topic for home in homes} for number, homes in self._assigned.items()}
+        return [(number, frozenset(topics) - there) for number, there in had.items() if not there.issuperset(topics)]
 
     def close(self) -> None:
         """Nothing is asked for any more."""

@@ -28,6 +28,7 @@ from hooktape.consumers.schedule import Chance
 from hooktape.consumers.source import Source
 from hooktape.consumers.sweep import Sweeper
 from hooktape.consumers.tenures import Tenures
+from hooktape.consumers.vigil import Vigil
 from hooktape.consumers.watch import Watch
 from hooktape.errors import HooktapeError
 from hooktape.ledger.handlers import Known
@@ -63,6 +64,7 @@ class Worker:
         self._custody = self._flow.custody
         self._tenures = Tenures(app.group, self._custody, self._intake, self._flow.holds, clock, options.revoke_within, self._fail)
         self._sweeper = Sweeper(settings, app.group, self._flow, self._intake, publisher, clock, options.sweep_after, self._fail, reader)
+        self._vigil = Vigil(app.group, self._custody, self._tenures, clock, self._fail)
         self._sources: list[Source] = []
         self._ticker: asyncio.Task[None] | None = None
         self._watch: Watch | None = None
@@ -102,6 +104,7 @@ class Worker:
         end, flow = self._clock.monotonic() + within, self._flow
         flow.stopping = True
         await self._sweeper.close()
+        self._vigil.close()
         flow.give_up_checks()
         while flow.lanes.running and (left := end - within / 3 - self._clock.monotonic()) > 0:
             flow.moved.clear()
@@ -193,6 +196,7 @@ class Worker:
                 self._intake.update_held(self._sources)
                 self._tenures.settle()
                 self._sweeper.tick(now, self._tenures.tenures())
+                self._vigil.tick(now, self._intake.partitions, self._intake.logs)
             if now - committed >= _COMMIT_EVERY:
                 committed = now
                 self.commit()

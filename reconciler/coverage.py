@@ -65,8 +65,8 @@ class Coverage:
             self.twins.add(twin)
         if self.wanted is not None and event.resource not in self.wanted:
             return
-        # Not when it came: a change that was delivered after the deletion didn't happen after it.
-        at = event.triggered_us if event.triggered_us is not None else event.received_us
+        # Not when it came, if anything else is known: a change that was delivered after the deletion didn't happen after it.
+        at = next(us for us in (event.triggered_us, event.version_us, event.received_us) if us is not None)
         if deletion:
             after = Known(died=at, received=event.received_us, synthetic=own)
         else:

@@ -14,8 +14,9 @@ from hooktape.reconciler.families import FAMILIES, Family, may_read
 from hooktape.reconciler.family import NODES_AT_ONCE
 from hooktape.settings import Settings
 
-# Of the others a body on the tape doesn't say which state it is.
 _BY_KIND = {family.kind: family for family in FAMILIES.values() if family.versioned}
+# A body of theirs on the tape doesn't say which state it shows.
+_UNVERSIONED = {family.kind for family in FAMILIES.values() if not family.versioned}
 # Those that only a wrong token or a closed shop explains: asking again for the next batch would be refused the same way.
 _LASTING = {"no_token", "unauthorized", "payment_required", "forbidden", "not_found", "locked", "api_version", "wrong_shop"}
 
@@ -53,7 +54,8 @@ class Shops:
         for resource in resources:
             kind, _, number = resource.partition("/")
             if kind not in _BY_KIND or not number.replace("-", "", 1).isdecimal():
-                found[resource] = f"the Admin API isn't asked for a {kind}: only for {', '.join(_BY_KIND)}"
+                found[resource] = f"the Admin API isn't asked for a {kind}: " + (
+                    "its bodies carry no version" if kind in _UNVERSIONED else f"only for {', '.join(_BY_KIND)}")
             else:
                 wanted[kind].append(resource)
         if not wanted:
@@ -67,8 +69,8 @@ class Shops:
                 continue
             for start in range(0, len(names), NODES_AT_ONCE):
                 batch = names[start : start + NODES_AT_ONCE]
-                for name, version in zip(batch, await api.versions(client, family, [family.gid(each) for each in batch]), strict=True):
-                    found[name] = version if version is not None else _absent(family, scopes)
+                for name, row in zip(batch, await api.rows(client, family, [family.gid(each) for each in batch]), strict=True):
+                    found[name] = row.version if row is not None else _absent(family, scopes)
         return found
 
     async def _opened(self, shop: str) -> tuple[AdminClient, frozenset[str]]:

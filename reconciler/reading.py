@@ -41,15 +41,21 @@ class TapeView:
             self._reader.close()
 
     def coverage(self, shop: str, family: Family, since_us: int, wanted: frozenset[str] | None = None,
-                 intents: Sequence[Intent] = (), watched: Sequence[Intent] = ()) -> Coverage:  # fmt: skip
-        """What the tape holds of the family, from the records appended at or after `since_us` to its end now; of `wanted` only.
+                 intents: Sequence[Intent] = (), watched: Sequence[Intent] = (),
+                 beyond: Mapping[str, int] | None = None) -> Coverage:  # fmt: skip
+        """What the tape holds of the family, from the records appended at or after `since_us`, or where `beyond` is given from the offsets
+        of these marks, to its end now; of `wanted` only.
 
         Of `intents`, too, wherever they may lie: from their marks on, whatever the clocks say. `watched` are synthetic events
         whose webhooks are looked for. Raises TapeUnavailable; NothingMatched when retention keeps overtaking the reader.
         """
 
         def read() -> Coverage:
-            spans = self._back_to(self._bounds(family, since_us), intents, family)
+            spans = self._bounds(family, None if beyond is not None else since_us)
+            if beyond is not None:
+                spans = {(topic, number): Span(max(span.start, min(span.end, beyond.get(f"{topic}/{number}", 0))), span.end)
+                         for (topic, number), span in spans.items()}  # fmt: skip
+            spans = self._back_to(spans, intents, family)
             coverage = Coverage(family, wanted=wanted, watched={(intent.resource, intent.version): intent.id for intent in watched})
             keys = _keys(shop, family, wanted, (*intents, *watched))
             for records in self._reader.scan(spans):

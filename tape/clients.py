@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
@@ -98,6 +99,39 @@ def consumer(settings: Settings, group: str, **overrides: Any) -> Consumer:
 def admin(settings: Settings) -> AdminClient:
     """An admin client. Keep it named while a request runs: collecting it cancels the request."""
     return _made(AdminClient, _common(settings))
+
+
+STATISTICS_MS = 2000
+"""How often a client that lives long tells of itself: four seconds alone are noticed, and what it tells is cheap to make and to read."""
+
+
+class _Broker(msgspec.Struct):
+    source: str
+
+
+class _Statistics(msgspec.Struct):
+    brokers: dict[str, _Broker]
+
+
+_read = msgspec.json.Decoder(_Statistics).decode
+
+
+class Solitude:
+    """Notices a client that has no broker left, from its statistics: only another client helps.
+
+    librdkafka drops each broker that an answer about the cluster doesn't list, those of `bootstrap.servers` too. A broker that has just
+    come back, or that was too slow for its controller, lists none for a moment; then nobody is left to be asked (librdkafka#5301, open).
+    """
+
+    def __init__(self) -> None:
+        self.lasts = False
+        """It has been alone for two looks in a row: one may fall between two lists of brokers."""
+        self._alone = False
+
+    def hear(self, statistics: str) -> None:
+        """What `stats_cb` was called with (STATISTICS.md of librdkafka)."""
+        alone = not any(broker.source in ("learned", "configured") for broker in _read(statistics).brokers.values())
+        self.lasts, self._alone = alone and self._alone, alone
 
 
 # A new topic, a leader or a coordinator that is moving: known in a moment. `KafkaError.retriable()` isn't asked, since

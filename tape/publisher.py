@@ -7,7 +7,8 @@ seconds.
     building ──▶ ready ──fatal error──▶ broken ──rebuilt──▶ ready
                    └──────────close──────────▶ closed
 
-A fatal producer error (an idempotence violation, say) is raised from `poll()`; it fails what waits, and a new producer is built.
+A fatal producer error (an idempotence violation, say) is raised from `poll()`; it fails what waits, and a new producer is built. The
+same goes for one that has lost every broker (`clients.Solitude`).
 """
 
 import asyncio
@@ -54,12 +55,18 @@ class Publisher:
         self._settings = settings
         self._overrides = overrides
         self._loop = asyncio.get_running_loop()
-        self._producer: Producer | None = clients.producer(settings, **overrides)
+        self._solitude = clients.Solitude()
+        self._producer: Producer | None = self._make()
         self._waiting: set[_Waiting] = set()
         self._learning: set[asyncio.Future[None]] = set()
         self._looked = 0.0
         self._reports: list[_Report] = []
         self._timer = self._loop.call_later(_IDLE_SECONDS, self._poll)
+
+    def _make(self) -> Producer:
+        self._solitude = clients.Solitude()
+        told = {"statistics.interval.ms": clients.STATISTICS_MS, "stats_cb": self._solitude.hear}
+        return clients.producer(self._settings, **told, **self._overrides)
 
     @property
     def outstanding(self) -> int:
@@ -123,10 +130,13 @@ class Publisher:
         except KafkaException as error:
             # The same poll may have brought acknowledgements first: what is durable is told as durable.
             self._settle()
-            self._break(error.args[0])
+            self._break(error.args[0].str())
             return False
         if self._reports:
             self._settle()
+        if self._solitude.lasts:
+            self._break("it was told of no broker, and looks for none any more")
+            return False
         return True
 
     def _settle(self) -> None:
@@ -141,14 +151,14 @@ class Publisher:
             elif refusal is not None:
                 future.set_exception(refusal)
 
-    def _break(self, error: KafkaError) -> None:
+    def _break(self, why: str) -> None:
         self._timer.cancel()
-        _log.error("the producer failed for good and is rebuilt", error=error.str(), code=error.name())
+        _log.error("the producer failed for good and is rebuilt", error=why)
         self._producer = None
-        self._fail_all(f"the producer failed: {error.str()}")
+        self._fail_all(f"the producer failed: {why}")
         for future in self._learning:
             if not future.done():
-                future.set_exception(TapeUnavailable(f"the producer failed: {error.str()}"))
+                future.set_exception(TapeUnavailable(f"the producer failed: {why}"))
         self._timer = self._loop.call_later(_REBUILD_PAUSE, self._rebuild)
 
     def _fail_all(self, why: str) -> None:
@@ -159,7 +169,7 @@ class Publisher:
 
     def _rebuild(self) -> None:
         try:
-            self._producer = clients.producer(self._settings, **self._overrides)
+            self._producer = self._make()
         except (KafkaException, HooktapeError) as error:
             _log.error("the producer can't be rebuilt yet", error=str(error))
             self._timer = self._loop.call_later(_REBUILD_PAUSE, self._rebuild)

@@ -1,7 +1,7 @@
 """The verdict: the shop's own state against the effects in the warehouse. Pure, and deaf to the pipeline's counters."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hooktape.cli.demonstration.warehouse import Effect
@@ -32,9 +32,9 @@ class Verdict:
     doubled: tuple[str, ...]
     """Events that had an effect twice."""
     missed: tuple[str, ...]
-    """Resources whose newest state was dropped and which the reconciler didn't find."""
+    """Resources whose newest state, or a step of which, was dropped and which the reconciler didn't find."""
     invented: tuple[str, ...]
-    """Resources that the reconciler recorded although their newest state had arrived."""
+    """Resources that the reconciler recorded although their newest state and their steps had arrived."""
 
     @property
     def clean(self) -> bool:
@@ -42,8 +42,8 @@ class Verdict:
         return not (self.lost or self.unrecorded or self.doubled or self.missed or self.invented)
 
 
-def judge(truth: Truth, tape: Iterable[Event], effects: Iterable[Effect], dropped: Mapping[str, object]) -> Verdict:
-    """Compares. `dropped`: the resources whose newest state no webhook showed, as the shop tells (`Truth.missing`)."""
+def judge(truth: Truth, tape: Iterable[Event], effects: Iterable[Effect]) -> Verdict:
+    """Compares."""
     applied = Counter(effect.webhook_id for effect in effects)
     newest: dict[str, int] = {}
     for effect in effects:
@@ -56,6 +56,7 @@ def judge(truth: Truth, tape: Iterable[Event], effects: Iterable[Effect], droppe
         for change in truth.deliveries
         if not applied[change.webhook_id] and newest.get(change.resource, -1) < (change.version or 0)
     )
+    owed = truth.owed(recorded)
     return Verdict(
         changed=len(truth.deliveries),
         acknowledged=len(truth.accepted_ids()),
@@ -66,6 +67,7 @@ def judge(truth: Truth, tape: Iterable[Event], effects: Iterable[Effect], droppe
         lost=lost,
         unrecorded=tuple(sorted(truth.accepted_ids() - recorded)),
         doubled=tuple(sorted(id_ for id_, times in applied.items() if times > 1)),
-        missed=tuple(sorted(dropped.keys() - synthetic)),
-        invented=tuple(sorted(name for name in synthetic - dropped.keys() if name)),
+        missed=tuple(sorted(owed - synthetic)),
+        # Of two states in one second the one that was dropped may differ in what tells them apart, or not.
+        invented=tuple(sorted(name for name in synthetic - owed - truth.unseen().keys() if name)),
     )

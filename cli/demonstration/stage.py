@@ -63,7 +63,7 @@ class Stage:
         rows = [
             ("changed in the shop", verdict.changed, "orders, products and customers"),
             ("recorded", verdict.recorded, f"of {verdict.acknowledged:,} webhooks answered with 200"),
-            ("reconciled", verdict.reconciled, "newest states that no webhook had shown"),
+            ("reconciled", verdict.reconciled, "newest states and creations that no webhook had shown"),
             ("handled", verdict.handled, f"and {verdict.superseded:,} older than what had been applied, or replaced"),
             ("lost", len(verdict.lost) + len(verdict.unrecorded) + len(verdict.missed), ""),
             ("handled twice", len(verdict.doubled), ""),

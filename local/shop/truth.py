@@ -4,6 +4,7 @@ Whoever tests the pipeline compares its effects with this, never with the pipeli
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
@@ -11,6 +12,11 @@ from typing import Any
 
 from hooktape.local.shop.faults import Fate
 from hooktape.local.shop.model import ENDS, Change
+
+STEPS = frozenset({"orders/create", "orders/cancelled", "fulfillments/create", "products/create", "customers/create",
+                   "draft_orders/create", "inventory_items/create"})  # fmt: skip
+"""Topics of what the Admin API tells the time of: that it was missed can be seen although a later change arrived."""
+_NONE: Set[str] = frozenset()
 
 
 class Outcome(StrEnum):
@@ -90,8 +96,9 @@ class Truth:
         """The webhook ids that were answered with 2xx: each must be recorded, and handled once."""
         return {delivery.webhook_id for delivery in self.deliveries if delivery.accepted}
 
-    def missing(self) -> dict[str, Delivery]:
-        """`order/123` → its last change, where no delivered webhook shows that state or a later one.
+    def missing(self, also: Set[str] = _NONE) -> dict[str, Delivery]:
+        """`order/123` → its last change, where no delivered webhook shows that state or a later one. `also`: ids of webhooks that
+        arrived although their sender had stopped waiting for the answer.
 
         Exactly what a reconciler must find: a dropped change that a later delivered one covers is no longer visible in
         the shop, and several dropped ones of one resource are one state. Where a second change in the same second was
@@ -100,7 +107,7 @@ class Truth:
         missing = {}
         for resource, changes in self.by_resource().items():
             last = changes[-1]
-            arrived = [change for change in changes if change.outcome is Outcome.DELIVERED]
+            arrived = [change for change in changes if change.outcome is Outcome.DELIVERED or change.webhook_id in also]
             if last.deleted:
                 covered = any(change.deleted for change in arrived)
             else:
@@ -108,6 +115,16 @@ class Truth:
             if not covered:
                 missing[resource] = last
         return missing
+
+    def owed(self, also: Set[str] = _NONE) -> set[str]:
+        """The resources of which a reconciler must record something: what is `missing`, and living ones of whose steps one wasn't told.
+        `also` as there."""
+        told: dict[tuple[str, str], bool] = defaultdict(bool)
+        for delivery in self.deliveries:
+            if delivery.topic in STEPS:
+                told[delivery.resource, delivery.topic] |= delivery.outcome is Outcome.DELIVERED or delivery.webhook_id in also
+        gone = {name for name, last in self.latest().items() if last.deleted}
+        return self.missing(also).keys() | {resource for (resource, _), came in told.items() if not came and resource not in gone}
 
     def unseen(self) -> dict[str, Delivery]:
         """`missing`, and the resources of whose last state no delivered webhook has the very content."""

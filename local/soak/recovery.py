@@ -71,7 +71,7 @@ class Recovery(Block):
                 operator.stop_soon()
                 await self._replay(operator)
                 await self._heal()
-        return Played(posts, operator)
+        return Played(posts, operator.commands, idle=operator.idle)
 
     def _say(self, what: str) -> None:
         self._progress(f"{time.monotonic() - self._began:6.1f} s  {what}")
@@ -123,7 +123,7 @@ async def fill(settings: Settings, secret: str, plan: Plan, number: int) -> list
             await asyncio.gather(*(publisher.publish(names.log(e.topic.replace("/", ".")), wire.encode(e), key=e.lane,
                                                      extra=headers.of_event(e)) for e in events))  # fmt: skip
             t1 = time.monotonic()
-            posts += [Post(w.wid, w.shop, w.topic, w.lane, w.resource, w.version, w.sha, t0, t1, 200) for w in batch]
+            posts += [Post(w.wid, w.shop, w.topic, w.lane, w.resource, w.version, w.sha, t0, t1, 200, imported=True) for w in batch]
     finally:
         await publisher.close()
     return posts

@@ -60,7 +60,7 @@ def late_answers(view: View) -> Iterator[Violation]:
     frozen = [(fault.t, fault.healed if fault.healed is not None else view.last) for fault in view.history.faults
               if fault.target == "ingest" and fault.kind == "stop"]  # fmt: skip
     for post in view.history.posts:
-        late = post.status is not None and post.t1 - post.t0 > ANSWER_SECONDS
+        late = post.status is not None and not post.imported and post.t1 - post.t0 > ANSWER_SECONDS
         if late and not any(since <= post.t1 and until >= post.t0 for since, until in frozen):
             yield view.breach("late-answer", f"{post.wid} got {post.status} after {post.t1 - post.t0:.2f} s", post.t1)
 

@@ -10,8 +10,8 @@ from hooktape.local.shop.truth import Delivery, Outcome, Truth
 from hooktape.schemas.event import Event
 
 
-def delivery(number, resource, version, accepted=1):
-    return Delivery(number, "orders/updated", resource, "gid", version, f"w{number}", f"e{number}", "", "", Fate.ON_TIME,
+def delivery(number, resource, version, accepted=1, topic="orders/updated"):
+    return Delivery(number, topic, resource, "gid", version, f"w{number}", f"e{number}", "", "", Fate.ON_TIME,
                     outcome=Outcome.DELIVERED if accepted else Outcome.DROPPED, accepted=accepted)  # fmt: skip
 
 
@@ -32,14 +32,14 @@ def history():
 
 def test_a_clean_history_is_clean():
     truth, tape, effects = history()
-    verdict = judge(truth, tape, effects, truth.missing())
+    verdict = judge(truth, tape, effects)
     assert verdict.clean
     assert (verdict.changed, verdict.acknowledged, verdict.recorded, verdict.reconciled, verdict.handled) == (4, 3, 3, 1, 4)
 
 
 def test_an_older_state_that_was_skipped_isnt_lost():
     truth, tape, effects = history()
-    verdict = judge(truth, tape, [e for e in effects if e.webhook_id != "w1"], truth.missing())
+    verdict = judge(truth, tape, [e for e in effects if e.webhook_id != "w1"])
     assert verdict.clean
     assert verdict.superseded == 1
 
@@ -47,37 +47,45 @@ def test_an_older_state_that_was_skipped_isnt_lost():
 @pytest.mark.parametrize(("gone", "named"), [("w2", "w2 (order/1)"), ("s4", "w4 (order/2)")])
 def test_a_newest_state_without_an_effect_is_lost(gone, named):
     truth, tape, effects = history()
-    verdict = judge(truth, tape, [e for e in effects if e.webhook_id != gone], truth.missing())
+    verdict = judge(truth, tape, [e for e in effects if e.webhook_id != gone])
     assert verdict.lost == (named,)
     assert not verdict.clean
 
 
 def test_an_acknowledged_webhook_that_isnt_on_the_tape_is_named():
     truth, tape, effects = history()
-    verdict = judge(truth, [e for e in tape if e.webhook_id != "w1"], effects, truth.missing())
+    verdict = judge(truth, [e for e in tape if e.webhook_id != "w1"], effects)
     assert verdict.unrecorded == ("w1",)
     assert not verdict.clean
 
 
 def test_a_second_effect_of_one_webhook_is_named():
     truth, tape, effects = history()
-    verdict = judge(truth, tape, [*effects, effects[0]], truth.missing())
+    verdict = judge(truth, tape, [*effects, effects[0]])
     assert verdict.doubled == ("w1",)
     assert not verdict.clean
 
 
 def test_a_dropped_state_that_wasnt_reconciled_is_missed():
     truth, tape, effects = history()
-    verdict = judge(truth, tape[:3], effects, truth.missing())
+    verdict = judge(truth, tape[:3], effects)
     assert verdict.missed == ("order/2",)
     assert not verdict.clean
 
 
 def test_a_synthetic_event_for_what_had_arrived_is_invented():
     truth, tape, effects = history()
-    verdict = judge(truth, [*tape, event("s1", "order/1", 11, "reconciler")], effects, truth.missing())
+    verdict = judge(truth, [*tape, event("s1", "order/1", 11, "reconciler")], effects)
     assert verdict.invented == ("order/1",)
     assert not verdict.clean
+
+
+def test_a_creation_that_was_dropped_is_owed_although_a_later_state_arrived():
+    truth, tape, effects = history()
+    truth.deliveries.insert(0, delivery(5, "order/1", 9, accepted=0, topic="orders/create"))
+    assert judge(truth, tape, effects).missed == ("order/1",)
+    created = event("s5", "order/1", 11, "reconciler")
+    assert judge(truth, [*tape, created], [*effects, Effect("s5", "order/1", 11, "reconciler")]).clean
 
 
 def test_an_exit_code_of_one_is_what_a_loss_gives():

@@ -214,7 +214,7 @@ votes = st.tuples(st.sampled_from([None, BUG, "other", "third"]), st.integers(0,
 
 
 @given(st.lists(votes, max_size=150))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_it_never_opens_below_the_threshold(seen: list[tuple[str | None, int, float]]) -> None:
     """Against the rule written out naively, over the whole history."""
     breaker, now = made(), 0.0
@@ -234,7 +234,7 @@ def test_it_never_opens_below_the_threshold(seen: list[tuple[str | None, int, fl
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9), st.floats(0, 30)), max_size=200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_fault_that_hits_less_than_half_never_opens_it(rounds: list[tuple[int, int, float]]) -> None:
     """Of each five events two fail, wherever among them, whatever the shop and the pace."""
     breaker, now = made(), 0.0
@@ -251,7 +251,7 @@ steps = st.tuples(st.sampled_from(["well", "bug", "other", "probe well", "probe 
 
 
 @given(st.lists(steps, max_size=300), st.floats(0, 0.999))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whatever_happens_there_is_one_probe_at_most_and_after_recovery_it_closes(walk: list[tuple[str, int]], chance: float) -> None:
     breaker, now, out = Breaker(lambda: chance), 0.0, 0
     for what, n in walk:
@@ -290,7 +290,7 @@ def test_whatever_happens_there_is_one_probe_at_most_and_after_recovery_it_close
 
 
 @given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 5000)), min_size=1, max_size=3000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_memory_is_bounded_whatever_the_shops_and_causes(seen: list[tuple[int, int]]) -> None:
     breaker = made()
     for group, shop in seen:

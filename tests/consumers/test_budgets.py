@@ -142,7 +142,7 @@ def test_while_the_ledger_cant_be_reached_events_ask_less_often_and_nothing_is_l
     st.lists(st.tuples(st.floats(0, 6), st.integers(0, 3), st.integers(1, 60)), max_size=30),
     st.integers(1, 200), st.integers(1, 100), st.floats(0.001, 0.5),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_comes_the_limit_holds_and_everything_starts(
     events: list[tuple[float, int, int]], size: int, rate: int, delay: float
 ) -> None:

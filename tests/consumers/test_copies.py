@@ -73,5 +73,5 @@ class Model(RuleBasedStateMachine):
         assert len(self.copies) == sum(bool(tasks) for tasks in self.inside.values())
 
 
-Model.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+Model.TestCase.settings = settings(max_examples=100, stateful_step_count=30)
 TestCopiesFollowTheModel = Model.TestCase

@@ -154,5 +154,5 @@ class Model(RuleBasedStateMachine):
             assert seqs == sorted(set(seqs))
 
 
-Model.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+Model.TestCase.settings = settings(max_examples=150, stateful_step_count=30)
 TestHoldsFollowTheModel = Model.TestCase

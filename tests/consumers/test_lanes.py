@@ -261,7 +261,7 @@ def schedules(draw: st.DrawFn) -> list[tuple[str, int]]:
 
 
 @given(schedules())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whatever_happens_a_key_runs_one_at_a_time_in_order_and_everything_runs(steps: list[tuple[str, int]]) -> None:
     lanes, now, number = Lanes(3), 0.0, 0
     running: list[Task] = []

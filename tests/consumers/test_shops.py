@@ -120,7 +120,7 @@ STEPS = st.lists(st.tuples(KINDS, st.integers(0, 3), st.integers(0, 2)), max_siz
 
 
 @given(STEPS, st.integers(1, 6), st.none() | st.integers(1, 4), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_whatever_happens_no_shop_exceeds_its_limit_no_slot_idles_for_nothing_and_everything_runs(
     steps: list[Step], concurrency: int, per_shop: int | None, ordered: bool
 ) -> None:

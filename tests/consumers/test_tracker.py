@@ -149,4 +149,4 @@ class AgainstANaiveSet(RuleBasedStateMachine):
 
 
 TestAgainstANaiveSet = AgainstANaiveSet.TestCase
-TestAgainstANaiveSet.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAgainstANaiveSet.settings = settings(max_examples=60, stateful_step_count=40)

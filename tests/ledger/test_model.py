@@ -194,5 +194,5 @@ class Model(RuleBasedStateMachine):
 
 
 Model.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+    max_examples=100, stateful_step_count=30, suppress_health_check=list(HealthCheck))
 TestOwnersChecksAndFinishesFollowTheModel = Model.TestCase

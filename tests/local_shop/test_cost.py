@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 from graphql import FragmentDefinitionNode, OperationDefinitionNode, parse
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hooktape.local.shop.admin import schema
@@ -43,7 +43,6 @@ def test_a_bucket_refills_at_its_rate_and_never_above_its_size() -> None:
     assert bucket.status(now=1000)["currentlyAvailable"] == STANDARD.bucket
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 5), st.integers(0, 1000), st.integers(0, 1000)), max_size=60))
 def test_a_bucket_never_gives_more_than_its_size_and_refill(steps: list[tuple[float, int, int]]) -> None:
     bucket, now, spent = Bucket(STANDARD, 0), 0.0, 0

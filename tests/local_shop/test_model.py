@@ -27,7 +27,7 @@ def test_the_body_says_the_resource_and_version_that_the_change_says() -> None:
         assert (found.name, found.version) == (change.resource, change.version)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(-3, 3), min_size=5, max_size=60), st.integers(0, 2**32))
 def test_updated_at_never_goes_back_even_when_the_clock_does(steps: list[float], seed: int) -> None:
     shop, now, versions = Shop("a.myshopify.com", seed, lambda: START, ties=1.0), START, dict[str, int]()

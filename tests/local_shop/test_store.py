@@ -13,7 +13,7 @@ from hooktape.schemas import resources, samples
 from .kit import START, Client
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.integers(0, 120), st.sampled_from([10, 20_000]))
 def test_windows_counts_and_order_are_those_of_a_plain_list(seed: int, changes: int, narrow: int) -> None:
     kept, store.NARROW = store.NARROW, narrow

@@ -178,7 +178,7 @@ def lives(draw: st.DrawFn) -> list[Change]:
     return sorted(changes, key=lambda change: change.at)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 # Deleted while an earlier state of it is pending: the deletion's webhook has a grace period of its own.
 @example([Change(1, 1, False, None), Change(1, 792, True, 1309)], 0, [])
 @given(lives(), st.sampled_from([0, 5, 45, 8 * MINUTE, 25 * MINUTE]), st.lists(st.integers(1, 40), max_size=12))

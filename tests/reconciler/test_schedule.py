@@ -61,9 +61,9 @@ def test_shops_whose_api_is_closed_hold_up_none_of_a_hundred() -> None:
         # Eight at once, as the service has; a pass takes 10 s, and one that is refused is tried for half a minute.
         for task in schedule.ready(dues, probes, shops, busy, now)[: 8 - len(busy)]:
             ended = now + (30.0 if task.shop in closed else 10.0)
-            busy[task.shop, task.kind.lane] = ended
+            busy[task.shop, task.lane] = ended
             made[task.shop].append(now)
-            dues[task.shop, str(task.kind)] = schedule.following(dues[task.shop, str(task.kind)], every, ended)
+            dues[task.shop, task.name] = schedule.following(dues[task.shop, task.name], every, ended)
             if task.shop in closed:
                 probes[task.shop] = schedule.probe(0.0, ended)
     for shop in shops:

@@ -57,7 +57,7 @@ def test_what_is_found_is_what_a_look_at_every_record_finds(tape: Settings, ledg
     searched = [Status.SUCCEEDED, Status.FAILED, Status.HELD, Status.NEVER_SEEN, Status.PENDING]
     wheres = ["", "to_number(total_price) > `20`", "tags", "contains(tags, 'vip')", "ends_with(total_price, '7.50')"]
 
-    @how(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @how(max_examples=25, suppress_health_check=list(HealthCheck))
     @given(
         st.lists(st.sampled_from(["orders/*", "orders/create", "orders/updated", "products/*"]), max_size=2, unique=True),
         st.lists(st.integers(1, 8).map(lambda n: f"order/{n}"), max_size=2, unique=True),

@@ -29,7 +29,7 @@ from hooktape.tape.names import Names
 from tests.reconciler.conftest import event_of
 from tests.replayer.kit import GROUP, cli, record, settle
 
-REFUND = "refund/7"
+RETURN = "return/7"
 
 
 @pytest.mark.parametrize(
@@ -117,20 +117,20 @@ def test_verify_tells_what_agrees_differs_is_gone_and_cannot_be_asked(
             monkeypatch.setenv("HOOKTAPE_ADMIN_URL", shop.admin_url)
             made = changes(shop, "orders/create", 6, time.time() - 10_000)
             events = [event_of(change) for change in made]
-            refund = replace(made[0], webhook_id="r")
-            of_refund = structs.replace(event_of(refund), webhook_id="refund", topic="refunds/create", resource=REFUND)
+            returned = replace(made[0], webhook_id="r")
+            of_return = structs.replace(event_of(returned), webhook_id="return", topic="returns/update", resource=RETURN)
             elsewhere = structs.replace(events[0], webhook_id="other", shop="other.myshopify.com")
-            every = [*events, of_refund, elsewhere]
+            every = [*events, of_return, elsewhere]
             record(tape, every, Names(tape.topic_prefix).log("orders.create"))
             job = job_of(ledger, every)
 
             # One of the orders has changed since, one is gone, one was never handled; the others stand as they were handled.
-            settle(ledger, [*events[:-1], of_refund, elsewhere], State.SUCCEEDED)
+            settle(ledger, [*events[:-1], of_return, elsewhere], State.SUCCEEDED)
             changed, gone = shop.shop.get(made[0].resource), shop.shop.get(made[1].resource)
             assert changed is not None
             assert gone is not None
             shop.shop.change(changed.updated + 5_000.0, changed)
-            shop.shop._delete(gone, changed.updated + 5_000.0)
+            shop.shop.remove(gone, int(changed.updated) + 5_000)
 
             result = await asyncio.to_thread(cli, tape, url, "replay", "verify", job.id, "--json")
             assert result.exit_code == 5
@@ -141,7 +141,7 @@ def test_verify_tells_what_agrees_differs_is_gone_and_cannot_be_asked(
             assert by_resource[shop.domain, made[0].resource]["why"] == "Shopify has a newer version"
             assert by_resource[shop.domain, made[1].resource]["verdict"] == "gone"
             assert by_resource[shop.domain, made[5].resource]["why"] == "the group has handled no event of it with success"
-            assert "isn't asked for a refund" in by_resource[shop.domain, REFUND]["why"]
+            assert "isn't asked for a return" in by_resource[shop.domain, RETURN]["why"]
             assert "has no token for other" in by_resource["other.myshopify.com", made[0].resource]["why"]
             shown = await asyncio.to_thread(cli, tape, url, "replay", "verify", job.id)
             assert shown.stdout.startswith("3 agree with Shopify · 2 differ · 1 gone · 2 not checkable\n")

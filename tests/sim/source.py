@@ -64,6 +64,9 @@ class SimSource:
     def leave(self, partition: int) -> None:
         self._put("leave", partition)
 
+    def rejoin(self, missing: str) -> None:
+        self._put("rejoin", missing)
+
     def wake(self) -> None:
         if self._full and self._room() > 0:
             self._awake.set()
@@ -145,6 +148,10 @@ class SimSource:
                     self._post(Revoked(lost, None))
                 await asyncio.sleep(self._broker.net())
                 self._join()
+            case "rejoin":
+                if self._member is not None:
+                    self._broker.expel(self._member)
+                await self._obey("expelled", None)
             case "stop":
                 self._stopping = value
 

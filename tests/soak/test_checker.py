@@ -199,7 +199,7 @@ def test_a_planted_fault_trips_its_rule_and_no_other(rule: str, plant: Plant) ->
     assert {violation.rule for violation in found} == {rule}, [str(violation) for violation in found]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32))
 def test_a_clean_history_raises_no_alarm_however_much_was_killed_and_frozen(seed: int) -> None:
     verdict = judge(with_replay(clean(seed, 150)))
@@ -261,6 +261,14 @@ def test_what_came_late_while_ingest_was_frozen_is_excused() -> None:
     late_answer(history)
     post = next(p for p in history.posts if p.t1 - p.t0 > 4.5)
     history.faults.append(Fault("stop", "ingest", 8, post.t0 + 1, post.t0 + 4))
+    assert judge(history).clean
+
+
+def test_nobody_waits_for_the_answer_to_an_import() -> None:
+    history = clean(7, faults=False)
+    late_answer(history)
+    post = next(p for p in history.posts if p.t1 - p.t0 > 4.5)
+    swap(history.posts, post, change(post, imported=True))
     assert judge(history).clean
 
 

@@ -2,6 +2,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -61,29 +62,32 @@ def test_a_full_queue_takes_nothing_and_says_so(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
-def test_a_fatal_error_fails_what_waits_and_a_new_producer_is_built(
-    settings: Settings, prefix: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", ["fatal", "without a broker"])
+def test_a_producer_of_which_nothing_comes_any_more_fails_what_waits_and_another_is_built(
+    settings: Settings, prefix: str, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     create(settings, f"{prefix}.a")
     real, broken = clients.producer, []
 
     class Doomed:
-        """A producer that takes records, and at its next poll has failed for good, as librdkafka raises it."""
+        """A producer that takes records, and at its next poll has failed for good, as librdkafka raises it or tells by its statistics."""
 
-        def __init__(self) -> None:
-            self.taken = 0
+        def __init__(self, tell: Callable[[str], None]) -> None:
+            self.taken, self.tell = 0, tell
 
         def produce(self, *_: object, **__: object) -> None:
             self.taken += 1
 
         def poll(self, _: float) -> None:
-            if self.taken:
+            if self.taken and how == "fatal":
                 raise KafkaException(KafkaError(KafkaError._FATAL, "out of order sequence", fatal=True))
+            if self.taken:
+                self.tell('{"brokers": {}}')
 
-    def build(settings: Settings, **overrides: object) -> Producer | Doomed:
+    def build(settings: Settings, **overrides: Any) -> Producer | Doomed:
         if broken:
             return real(settings, **overrides)
-        broken.append(Doomed())
+        broken.append(Doomed(overrides["stats_cb"]))
         return broken[0]
 
     monkeypatch.setattr(clients, "producer", build)

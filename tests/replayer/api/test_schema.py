@@ -57,7 +57,7 @@ def test_the_api_does_what_its_description_says(api: tuple[Served, str]):
 
 
 def _run(strategy: st.SearchStrategy, examples: int) -> None:
-    @hypothesis_settings(max_examples=examples, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck),
+    @hypothesis_settings(max_examples=examples, database=None, derandomize=True, suppress_health_check=list(HealthCheck),
                          phases=[Phase.explicit, Phase.generate])
     @given(case=strategy)
     def run(case: schemathesis.Case) -> None:
