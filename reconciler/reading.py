@@ -10,6 +10,7 @@ from hooktape.errors import NothingMatched, NotOurs
 from hooktape.ledger.reconcile import Intent
 from hooktape.reconciler.coverage import Coverage
 from hooktape.reconciler.family import Family
+from hooktape.schemas import resources
 from hooktape.schemas import topics as shopify
 from hooktape.settings import Settings
 from hooktape.tape import headers
@@ -56,9 +57,11 @@ class TapeView:
                          for (topic, number), span in spans.items()}  # fmt: skip
             spans = self._back_to(spans, intents, family)
             coverage = Coverage(family, wanted=wanted, watched={(intent.resource, intent.version): intent.id for intent in watched})
+            keys = _keys(shop, family, wanted, (*intents, *watched))
             for records in self._reader.scan(spans):
                 for record in records:
-                    self._take(record, shop, family, coverage)
+                    if keys is None or record.key in keys:
+                        self._take(record, shop, family, coverage)
             coverage.marks = {f"{topic}/{number}": span.end for (topic, number), span in spans.items()}
             return coverage
 
@@ -135,3 +138,10 @@ class TapeView:
                 except NothingMatched:
                     continue
             return read()
+
+
+def _keys(shop: str, family: Family, wanted: frozenset[str] | None, intents: Sequence[Intent]) -> frozenset[bytes] | None:
+    """The Kafka keys of all records that may matter: of a tape of millions, all others needn't be decoded. None: any may."""
+    if wanted is None or not resources.own_root(family.name):
+        return None
+    return frozenset(f"{shop}/{name}".encode() for name in wanted.union(intent.resource for intent in intents))

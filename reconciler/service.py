@@ -243,7 +243,7 @@ class Reconciler:
             report = replace(report, unverifiable={**unchecked, family.delete: hides})
         spent = client.spent
         try:
-            for look in _looks(kind, family, deletes):
+            for look in looks(kind, family, deletes):
                 run = Run(turn, family, look, client, gate, lambda turn: self._renew(turn, _lease(turn.shop, kind)))
                 report = await self._run(run, report, frozenset(wanted))
         except Fenced:
@@ -348,7 +348,8 @@ def _lease(shop: str, kind: Pass) -> str:
     return f"reconcile/{shop}/{kind.lane}"
 
 
-def _looks(kind: Pass, family: Family, deletes: bool) -> tuple[Look, ...]:
+def looks(kind: Pass, family: Family, deletes: bool) -> tuple[Look, ...]:
+    """What a pass looks at of a family, in this order; `deletes`: its deletions are wanted on the tape."""
     if kind is Pass.BACKFILL:
         return (Look.BACKFILL,)
     if kind is Pass.SWEEP:

@@ -236,6 +236,21 @@ def test_counts_that_never_agree_leave_the_cursor_and_still_record_what_is_seen_
     assert world.recorded == ["order/1"]
 
 
+def test_a_list_that_says_itself_that_it_is_cut_moves_no_cursor_though_the_counts_agree() -> None:
+    world, _ = play([(1, 1, "dropped"), (2, 40, "arrives")])
+    answer = world.answer
+
+    def cut(action: object, state: standing.State) -> object:
+        found = answer(action, state)
+        return replace(found, incomplete="children end at exactly 100") if isinstance(found, Listed) else found
+
+    world.answer = cut  # type: ignore[method-assign]
+    state = world.passed(T0 + 60 * S)
+    assert not state.complete
+    assert world.cursor.position is None
+    assert world.recorded == ["order/1"]
+
+
 def test_a_window_by_hand_that_begins_beyond_the_cursor_leaves_no_gap_behind_it() -> None:
     world, _ = play([(1, 5, "dropped"), (2, 40, "dropped")])
     world.passed(T0 + 60 * S, since=T0 + 30 * S)
