@@ -56,7 +56,7 @@ def delete_before(settings: Settings, topic: str, partition: int, offset: int) -
 
 
 def lose_first(monkeypatch: pytest.MonkeyPatch, kind: str) -> list[Any]:
-    """Has the first client of a kind (`admin`, `consumer`) know no broker that answers; returns the list of all that get made."""
+    """Has the first client of a kind (`admin`, `consumer`, `producer`) know no broker that answers; all that are made are in the list."""
     made: list[Any] = []
     real = getattr(clients, kind)
 

@@ -10,10 +10,12 @@ import pytest
 from hooktape.errors import TapeUnavailable
 from hooktape.schemas.event import Coordinates
 from hooktape.settings import Settings
-from hooktape.tape import clients
+from hooktape.tape import clients, transactions
+from hooktape.tape.bulk import Bulk
 from hooktape.tape.follower import Follower
 from hooktape.tape.reader import Reader
 from hooktape.tape.taker import Taker
+from hooktape.tape.transactions import Outgoing, Writer
 from tests.tape.kit import lose_first
 from tests.tape.mock_cluster import mock_cluster
 
@@ -106,3 +108,28 @@ def test_a_taker_that_got_no_answer_has_another_client_for_the_next_window(
         taken = taker.take([(TOPIC, 0, 0), (TOPIC, 0, 2)])
     assert [message.offset() for message in taken if message is not None] == [0, 2]
     assert len(made) == 2
+
+
+def test_a_batch_that_got_no_answer_is_sent_by_another_producer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = lose_first(monkeypatch, "producer")
+    real, hurried = clients.producer, {"delivery.timeout.ms": 300, "request.timeout.ms": 200}
+    monkeypatch.setattr(clients, "producer", lambda settings, **named: real(settings, **named if made else named | hurried))
+    with Bulk(settings, TOPIC) as bulk:
+        bulk.send([(b"", None, [])], "token")
+        deadline = time.monotonic() + 15
+        while not (done := bulk.done(0.1)) and time.monotonic() < deadline:
+            assert bulk.unacknowledged == 1
+    assert (done, len(made)) == (["token"], 2)
+
+
+def test_a_writer_that_got_no_answer_ends_in_time_and_the_next_one_writes(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transactions, "_PATIENCE", 0.5)
+    lose_first(monkeypatch, "producer")
+    with pytest.raises(TapeUnavailable):
+        Writer.open(settings, "w")
+    monkeypatch.undo()
+    writer = Writer.open(settings, "w")
+    writer.write([Outgoing(TOPIC, None, b"", {})])
+    writer.close()
+    with Reader(settings) as reader:
+        assert sum(len(records) for records in reader.scan(reader.bounds([TOPIC]))) == 4
