@@ -56,7 +56,7 @@ def check(rest):
 
 def bench(rest):
     setup()
-    names = rest or ["ingest", "consume", "parallel", "stuck", "memory", "ledger", "catalogue", "latency"]
+    names = rest or ["ingest", "consume", "parallel", "stuck", "memory", "ledger", "catalogue", "latency", "reconcile"]
     return max(run([tool("python"), os.path.join(ROOT, "benchmarks", name + ".py")]) for name in names)
 
 

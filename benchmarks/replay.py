@@ -2,7 +2,8 @@
 
 First: select a time range and republish it, from the plan to Kafka's last acknowledgement, without a worker and without limits, beside a
 bare loop that consumes as many records of the same tape and produces them to another topic. Each in a process of its own, so that its
-memory can be told. Signatures are verified, as they'd be in earnest.
+memory can be told. Signatures are verified, as they'd be in earnest. The group is new, as that of a new integration: of an older one's
+events each is decided by itself, which makes the plan slower.
 
 Then: 500 live webhooks a second from POST to handler, without a replay and while one runs at its default limits.
 """

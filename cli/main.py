@@ -22,6 +22,8 @@ COMMANDS = {
     "consume": ("consume", "A worker that plays the tape to handlers."),
     "catalog": ("catalog", "Keep the ledger's catalogue of the tape, and the figures of lag and depth."),
     "reconcile": ("reconcile", "Compare the Admin API with the tape; record what never came."),
+    "doctor": ("doctor", "Look at shops' webhook subscriptions: what is wrong, and how to mend it."),
+    "counts": ("counts", "Count on both sides, per topic and day: Shopify, the tape, a group."),
     "send": ("send", "Sign a sample webhook and post it."),
     "events": ("events", "Search the tape; show one event with its history."),
     "replay": ("replay", "Plan a replay, run it, account for it."),

@@ -1,4 +1,4 @@
-"""`hooktape reconcile`: the reconciler as a service, or one pass by hand."""
+"""`hooktape reconcile`: the reconciler as a service, or one pass by hand; its sub-commands stand in files of their own."""
 
 import asyncio
 import contextlib
@@ -6,40 +6,44 @@ import signal
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from hooktape import metrics, times
-from hooktape.cli import common
+from hooktape.cli import common, reconcile_backfill, reconcile_report
 from hooktape.errors import AdminApiError, Incomplete, SettingsError, UsageError
 from hooktape.ledger.ledger import Ledger
+from hooktape.reconciler.doctor.visiting import Doctor
 from hooktape.reconciler.families import FAMILIES, Family, of_topic
 from hooktape.reconciler.report import COLUMNS, Report, sentence
 from hooktape.reconciler.running import Service
-from hooktape.reconciler.schedule import Pass
+from hooktape.reconciler.schedule import SCHEDULED, Pass
 from hooktape.reconciler.service import Reconciler
 from hooktape.settings import Settings
 
 
-@click.command("reconcile")
+@click.group("reconcile", invoke_without_command=True)
 @click.option("--once", is_flag=True, help="One pass over each shop and the report; else passes on a schedule.")
 @click.option("--shop", "shops", multiple=True, help="Only this shop; repeatable. Default: all in HOOKTAPE_SHOP_TOKENS.")
 @click.option("--topic", "topics", multiple=True, help="Only this topic's family (orders/updated, orders/*); repeatable.")
 @click.option("--family", "names", multiple=True, type=click.Choice(list(FAMILIES)), help="Only this family; repeatable.")
 @click.option("--since", help="Look from this time on (ISO 8601, or 2h, 3d ago), not from the last end. Implies --once.")
 @click.option("--until", help="Look up to this time. Implies --once.")
-@click.option("--pass", "kind", type=click.Choice([str(kind) for kind in Pass]), help="Which pass to make. Implies --once; default: fast.")
+@click.option("--pass", "kind", type=click.Choice([*map(str, SCHEDULED)]), help="Which pass to make. Implies --once; default: fast.")
 @click.option("--now", is_flag=True, help="No grace period, for after a known outage. Implies --once.")
 @click.option("--accept-deletes", "accept", is_flag=True, help="Record the deletions that are held. Implies --once.")
 @click.option("--dry-run", is_flag=True, help="Compare and report; record nothing, move no cursor. Implies --once.")
 @click.option("--metrics-port", type=int, help="Answer /metrics on this port.")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Where to listen for scrapes.")
 @common.json_option
-def command(once: bool, shops: tuple[str, ...], topics: tuple[str, ...], names: tuple[str, ...], since: str | None,
+@click.pass_context
+def command(context: click.Context, once: bool, shops: tuple[str, ...], topics: tuple[str, ...], names: tuple[str, ...], since: str | None,
             until: str | None, kind: str | None, now: bool, accept: bool, dry_run: bool, metrics_port: int | None, metrics_host: str,
             as_json: bool) -> None:  # fmt: skip
     """Compare the Admin API with the tape, and record what Shopify never sent as events with source "reconciler".
 
     What looks missing waits out a grace period (HOOKTAPE_RECONCILE_GRACE), is fetched again by id, and is recorded once. On the
-    schedule a fast pass goes on from the last one, a look-back covers more than a day again, and a sweep compares all ids.
+    schedule a fast pass goes on from the last one, a look-back covers more than a day again, a sweep compares all ids, and the doctor
+    (`hooktape doctor`) looks at the subscriptions.
 
     \b
     Examples:
@@ -50,6 +54,9 @@ def command(once: bool, shops: tuple[str, ...], topics: tuple[str, ...], names: 
 
     Exit code 5: a window stayed open or a shop couldn't be reconciled; 1: none could.
     """
+    if context.invoked_subcommand is not None:
+        _refuse_options(context)
+        return
     settings = common.load()
     known = settings.require("shop_tokens", "it names the shops to reconcile and their tokens")
     if unknown := sorted({shop.lower() for shop in shops} - set(known)):
@@ -75,6 +82,15 @@ def command(once: bool, shops: tuple[str, ...], topics: tuple[str, ...], names: 
     _judge(reports)
 
 
+def _refuse_options(context: click.Context) -> None:
+    """What stands before a sub-command is a pass's: passed over in silence, it would leave more done, or shown, than was asked for."""
+    given = [option.opts[0] for option in context.command.params
+             if option.name and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE]  # fmt: skip
+    if given:
+        raise UsageError(f"{', '.join(given)} before `{context.invoked_subcommand}`: that belongs to a pass. The options of "
+                         f"`hooktape reconcile {context.invoked_subcommand}` stand after its name.")  # fmt: skip
+
+
 async def _serve(settings: Settings, shops: list[str], families: tuple[Family, ...]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -82,8 +98,8 @@ async def _serve(settings: Settings, shops: list[str], families: tuple[Family, .
         with contextlib.suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with Ledger.open(settings.ledger_url) as ledger:
-        async with Reconciler(settings, ledger) as reconciler:
-            await Service(reconciler, settings, ledger.timetable, shops, families).run(stop)
+        async with Reconciler(settings, ledger) as reconciler, Doctor(settings, ledger, look_back=reconciler.look_back) as doctor:
+            await Service(reconciler, doctor, settings, ledger.timetable, shops, families).run(stop)
 
 
 async def _once(settings: Settings, shops: list[str], looked: dict[str, Any]) -> list[Report]:
@@ -103,3 +119,7 @@ def _judge(reports: list[Report]) -> None:
     if lines or open_windows:
         counts = [f"the counts of {', '.join(open_windows)} don't agree yet"] if open_windows else []
         raise Incomplete("some windows stay open and are looked at again by the next pass. " + "; ".join(lines + counts))
+
+
+command.add_command(reconcile_report.command)
+command.add_command(reconcile_backfill.command)

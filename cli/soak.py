@@ -33,13 +33,14 @@ class Unclean(Incomplete):
 @click.option("--seed", type=int, help="Fixes workload, faults and crash points. Default: a new one, which is printed.")
 @click.option("--replay", "events", type=click.IntRange(100), help="No rounds: fill the tape with so many events and replay them all.")
 @click.option("--faults", "number", default=50, show_default=True, type=click.IntRange(1), help="With --replay: faults that hit it.")
+@click.option("--reconcile", is_flag=True, help="Rounds with reconcilers, which look for what a local shop's webhooks have lost.")
 @click.option("--ledger", type=click.Choice(list(_LEDGERS)), help="Where the ledger is. Default: both; postgresql with --replay.")
 @click.option("--fault", "names", multiple=True, metavar="KIND", help="Only these: worker-kill, broker, worker-crash:checked … Repeatable.")
 @click.option("--json", "report_to", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to this file.")
 @click.option("--judge", "kept", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Judge a kept history; run nothing.")
 @click.option("--keep", is_flag=True, help="Keep the histories of clean blocks, too.")
-def command(rounds: int, seed: int | None, events: int | None, number: int, ledger: str | None, names: tuple[str, ...],
-            report_to: Path | None, kept: Path | None, keep: bool) -> None:  # fmt: skip
+def command(rounds: int, seed: int | None, events: int | None, number: int, reconcile: bool, ledger: str | None,
+            names: tuple[str, ...], report_to: Path | None, kept: Path | None, keep: bool) -> None:  # fmt: skip
     """Kill, freeze and restart everything at random while webhooks come in; then prove that none was lost, doubled or overtaken.
 
     Runs its own Kafka, PostgreSQL, ingestors and workers on this machine; touches nothing else. The exit code is 1 if a rule was
@@ -48,6 +49,7 @@ def command(rounds: int, seed: int | None, events: int | None, number: int, ledg
     \b
     Example: hooktape soak --rounds 30 --seed 7 --json report.json
              hooktape soak --replay 50000 --faults 50 --seed 7
+             hooktape soak --reconcile --rounds 200 --seed 7
              hooktape soak --judge history.jsonl
     """
     try:
@@ -58,12 +60,15 @@ def command(rounds: int, seed: int | None, events: int | None, number: int, ledg
     if kept is not None:
         _judge(kept)
         return
+    if reconcile and events:
+        raise click.UsageError("--reconcile makes rounds, and --replay makes none: one of them.")
     ledgers = _LEDGERS[ledger or ("postgresql" if events else "both")]
-    cells = faults.chosen(names, ledgers)
+    cells = faults.chosen(names, ledgers, reconcile)
     seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     click.echo(f"seed {seed}", err=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it stops its servers and removes its folder, as on Ctrl-C
-    order = run.Order(rounds, seed, ledgers, cells, HANDLERS, settings.load().home / "soak", __version__, keep, events or 0, number)
+    kept_at = settings.load().home / "soak"
+    order = run.Order(rounds, seed, ledgers, cells, HANDLERS, kept_at, __version__, keep, events or 0, number, reconcile)
     # Not under the user's home: PostgreSQL, as root, runs as a user of its own that must be able to get there.
     home = Path(tempfile.mkdtemp(prefix="hooktape-soak-"))
     report = None
@@ -97,7 +102,8 @@ def _tell(found: dict[str, object]) -> None:
     done = f"{found['rounds'] or 'no'} rounds in {found['seconds']} s, seed {found['seed']}"
     click.echo(f"{done}: {sum(faults.values())} faults of {len(faults)} kinds")
     for name in ("acknowledged", "recovered", "effects", "retried", "dead", "superseded", "replays", "replayed",
-                 "replayed_succeeded", "replayed_failed_again", "replayed_skipped", "replayed_open", "not_replayed", "lost",
+                 "replayed_succeeded", "replayed_failed_again", "replayed_skipped", "replayed_open", "not_replayed", "changes", "dropped",
+                 "synthetic", "missed", "false", "recorded_twice", "late_after", "lost",
                  "transactional_twice", "unexcused_repeats", "excused_repeats", "out_of_order", "overlap", "violations"):  # fmt: skip
         click.echo(f"  {name.replace('_', ' '):<22} {counts.get(name, 0):>8,}")
     violations, histories, missing, skipped = found["violations"], found["histories"], found["never_hit"], found["skipped"]

@@ -41,6 +41,8 @@ _log = log.get("hooktape.ingest")
 _REQUESTS = {outcome: metrics.REQUESTS.labels(outcome.label) for outcome in Outcome}
 _WEBHOOK = (kafka_headers.SOURCE, b"webhook")
 _RELABELLED = (kafka_headers.RELABELLED, b"1")
+# What Shopify counts towards the removal of a subscription, and Kafka is the cause of.
+_NOT_TAKEN = frozenset({Outcome.NOT_DURABLE, Outcome.OVERLOADED})
 
 
 class Recording(NamedTuple):
@@ -70,6 +72,7 @@ class Receiver:
         self._held = 0
         self._deadlines: deque[tuple[float, asyncio.Future[Coordinates]]] = deque()
         self._refused: dict[Outcome, int] = {}
+        self._refused_since: int | None = None
         self.stopping = False
         metrics.BREAKER_OPEN.set(0)
 
@@ -81,8 +84,12 @@ class Receiver:
     def count(self, outcome: Outcome) -> None:
         """Counts a request, here or by the protocol; the log gets one line a tick of each kind that wasn't accepted."""
         _REQUESTS[outcome].inc()
-        if outcome is not Outcome.ACCEPTED:
-            self._refused[outcome] = self._refused.get(outcome, 0) + 1
+        if outcome is Outcome.ACCEPTED:
+            self._refused_since = None
+            return
+        self._refused[outcome] = self._refused.get(outcome, 0) + 1
+        if outcome in _NOT_TAKEN and self._refused_since is None:
+            self._refused_since = time.time_ns() // 1000
 
     def admit(self, post: bool, raw: headers.Raw) -> tuple[headers.Claims, bytes] | Outcome:
         """Judges a request by its headers alone: what they claim and the signature, or why its body isn't wanted."""
@@ -139,6 +146,9 @@ class Receiver:
         if self._relabelled.seen(body, signature, shop, topic):
             metrics.RELABELLED.inc()
             extra.append(_RELABELLED)
+        if self._refused_since is not None:
+            # While Kafka is away nobody can be told; the first record after it is what the doctor hears of the outage by.
+            extra.append((kafka_headers.REFUSED_SINCE, str(self._refused_since).encode()))
         kafka_topic = self._routes.of(topic)
         published = self._publisher.publish(kafka_topic, self._wire.encode(event), key=event.lane, extra=extra)
         self._deadlines.append((now + PUBLISH_SECONDS, published))

@@ -49,3 +49,7 @@ class Bulk:
             {"shop": shop, "family": family}))  # fmt: skip
         return [BulkOperation(of, named, search, gid, None if start is None else (start, end), begun)
                 for of, named, search, gid, start, end, begun in rows]
+
+    def running(self) -> int:
+        """How many have begun and aren't read to their end, over all shops."""
+        return self._database.read(lambda t: int(t.rows("SELECT COUNT(*) FROM reconcile_bulk WHERE gid IS NOT NULL")[0][0]))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hooktape.errors import UsageError
-from hooktape.ledger import lookups, search
+from hooktape.ledger import lookups, search, versions
 from hooktape.ledger.checks import State
 from hooktape.ledger.database import Database, Transaction
 from hooktape.ledger.keys import EventKey, event_id16
@@ -253,24 +253,12 @@ class Catalogue:
         Of the same topic only: an `orders/paid` isn't superseded by a later `orders/updated`, which another handler may take. A newer
         version is looked for from the day before the oldest of these events on: it was triggered later.
         """
-        wanted = [e for e in entries if e.resource and e.version is not None]
-        if not wanted:
+        versioned = [e for e in entries if e.resource and e.version is not None]
+        if not versioned:
             return {}
-        first = min(e.key.day for e in wanted) - 1
-
-        def work(t: Transaction) -> list[tuple[Any, ...]]:
-            days = [day for (day,) in t.rows("SELECT day FROM event_days WHERE day >= :first ORDER BY day", {"first": first})]
-            # A group that has handled nothing of these days needn't be asked about each resource.
-            if not t.row("SELECT 1 FROM outcomes WHERE day IN :days AND grp = :grp LIMIT 1", {"days": days, "grp": group}):
-                return []
-            return t.rows(
-                f"""SELECT e.shop, e.topic, e.resource, MAX(e.version) FROM events e
-                    JOIN outcomes o ON o.day = e.day AND o.grp = :grp AND o.id = e.id AND o.state = {State.SUCCEEDED:d}
-                    WHERE e.day IN :days AND e.resource IN :resources AND e.version IS NOT NULL GROUP BY e.shop, e.topic, e.resource""",
-                {"days": days, "grp": group, "resources": sorted({e.resource for e in wanted if e.resource})},
-            )
-
-        return {(shop, topic, resource): version for shop, topic, resource, version in self._database.read(work)}
+        first = min(e.key.day for e in versioned) - 1
+        wanted = sorted({(e.shop, e.topic, e.resource or "") for e in versioned})
+        return self._database.read(lambda t: versions.newest_succeeded(t, group, first, wanted))
 
 
 # Looked up: making an enum's member from its value takes as long as the rest of an entry.

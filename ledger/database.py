@@ -62,6 +62,10 @@ class Transaction(ABC):
     def step_by_index(self) -> None:
         """Until the transaction ends, queries walk indexes in order and look rows up one by one, whatever the planner prefers."""
 
+    @abstractmethod
+    def one_snapshot(self) -> None:
+        """All statements of the transaction see the same rows. To be called before the first of them."""
+
     def row(self, sql: str, params: Params | None = None) -> tuple[Any, ...] | None:
         """The first row, or None."""
         found = self.rows(sql, params)

@@ -126,12 +126,12 @@ _SETTLE = f"""
     UPDATE replay_items SET outcome = :outcome, error = :error
     WHERE job = {_JOB} AND id = :id AND outcome IS NULL AND decision = 'run'"""
 _SETTLE_AT = f"{_SETTLE} AND seq = :seq"
-_COLUMNS = "job, seq, day, id, kafka_topic, kafka_partition, kafka_offset, size, proven, redrives, decision"
+COLUMNS = "job, seq, day, id, kafka_topic, kafka_partition, kafka_offset, size, proven, redrives, decision"
 _TYPES = ("integer", "bigint", "integer", "bytes", "text", "integer", "bigint", "integer", "smallint", "integer", "text")
 
 
 def add(t: Transaction, rows: Sequence[Row]) -> int:
-    return t.insert(f"INSERT INTO replay_items ({_COLUMNS})", _TYPES, rows, "ON CONFLICT (job, seq) DO NOTHING")
+    return t.insert(f"INSERT INTO replay_items ({COLUMNS})", _TYPES, rows, "ON CONFLICT (job, seq) DO NOTHING")
 
 
 def add_totals(t: Transaction, job: int, totals: Iterable[Total]) -> None:

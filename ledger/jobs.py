@@ -1,6 +1,7 @@
 """Replays, redrives and backfills as jobs that survive their runner: the plan, how far it got, and the account."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import msgspec
 
 from hooktape.errors import LedgerError, UsageError
-from hooktape.ledger import items
+from hooktape.ledger import copying, items, search
+from hooktape.ledger.catalogue import After
+from hooktape.ledger.copying import Alike, Copied
 from hooktape.ledger.database import Database, Transaction
 from hooktape.ledger.items import START, Account, Ending, Item, Row, ToSend, Total
 from hooktape.ledger.selection import Selection
@@ -156,13 +159,34 @@ class Jobs:
 
         def work(t: Transaction) -> int:
             added = items.add(t, rows)
-            items.add_totals(t, job.number, totals)
-            if not t.run("UPDATE jobs SET selected = selected + :added WHERE number = :number AND state = 'planned'",
-                         {"added": added, "number": job.number}):  # fmt: skip
-                raise LedgerError(f"Job {job.id} isn't being planned: nothing can be added to it.")
+            _select(t, job, added, totals)
             return added
 
         # Not each page on disk at once: a plan that a power cut ended isn't whole and never runs; its last write is durable.
+        return self._database.write(work, durable=False)
+
+    def copy_items(self, job: Job, after: After, limit: int, seq: int, runs: Callable[[Alike], bool]) -> Copied | None:
+        """Adds the next page of what the job selects as events to run, behind `seq`, provided that nothing speaks against any of them.
+
+        None, and nothing is added: the job's group has outcomes already, `runs` says no to some of the page, or there are no more. Raises
+        as `add_items` does, and UsageError as `Catalogue.find`.
+        """
+
+        def work(t: Transaction) -> Copied | None:
+            t.one_snapshot()
+            t.step_by_index()
+            if copying.has_outcomes(t, job.group) or (query := search.compile(t, job.selection, None)) is None:
+                return None
+            page = copying.alike(t, query, after, limit)
+            if not page or not all(map(runs, page)):
+                return None
+            copied = copying.copy(t, job.number, seq, query, after, limit)
+            totals: Counter[tuple[str, str]] = Counter()
+            for each in page:
+                totals[each.topic, each.shop] += each.events
+            _select(t, job, copied.events, [Total(items.RUN, *names, events) for names, events in totals.items()])
+            return copied
+
         return self._database.write(work, durable=False)
 
     def amend(self, job_id: str, *, who: str | None = None, reason: str | None = None, note: str | None = None,
@@ -352,6 +376,13 @@ class Jobs:
             return len(old)
 
         return self._database.write(work)
+
+
+def _select(t: Transaction, job: Job, added: int, totals: Iterable[Total]) -> None:
+    items.add_totals(t, job.number, totals)
+    if not t.run("UPDATE jobs SET selected = selected + :added WHERE number = :number AND state = 'planned'",
+                 {"added": added, "number": job.number}):  # fmt: skip
+        raise LedgerError(f"Job {job.id} isn't being planned: nothing can be added to it.")
 
 
 def _found(t: Transaction, job_id: str) -> Job:

@@ -12,6 +12,7 @@ from hooktape.ledger.budgets import Budgets
 from hooktape.ledger.bulk import Bulk
 from hooktape.ledger.catalogue import Catalogue
 from hooktape.ledger.database import Database
+from hooktape.ledger.doctor import Doctor
 from hooktape.ledger.handled import Handled
 from hooktape.ledger.handlers import Handlers
 from hooktape.ledger.jobs import Jobs
@@ -22,9 +23,11 @@ from hooktape.ledger.migrations import migrate
 from hooktape.ledger.outcomes import Outcomes
 from hooktape.ledger.ownership import Ownership
 from hooktape.ledger.reconcile import Reconcile
+from hooktape.ledger.reports import Reports
 from hooktape.ledger.resets import Resets
 from hooktape.ledger.sqlite import SqliteDatabase
 from hooktape.ledger.stranded import Stranded
+from hooktape.ledger.tallies import Tallies
 from hooktape.ledger.timetable import Timetable
 from hooktape.ledger.tokens import Tokens
 
@@ -41,18 +44,21 @@ class Ledger:
 
     outcomes: Outcomes
     stranded: Stranded
+    tallies: Tallies
     ownership: Ownership
     catalogue: Catalogue
     letters: Letters
     lookups: Lookups
     jobs: Jobs
     reconcile: Reconcile
+    reports: Reports
     audit: Audit
     leases: Leases
     breakers: Breakers
     budgets: Budgets
     bulk: Bulk
     timetable: Timetable
+    doctor: Doctor
     handlers: Handlers
     resets: Resets
     handled: Handled
@@ -62,18 +68,21 @@ class Ledger:
         self._database = database
         self.outcomes = Outcomes(database)
         self.stranded = Stranded(database)
+        self.tallies = Tallies(database)
         self.ownership = Ownership(database)
         self.catalogue = Catalogue(database)
         self.letters = Letters(database)
         self.lookups = Lookups(database)
         self.jobs = Jobs(database)
         self.reconcile = Reconcile(database)
+        self.reports = Reports(database)
         self.audit = Audit(database)
         self.leases = Leases(database)
         self.breakers = Breakers(database)
         self.budgets = Budgets(database)
         self.bulk = Bulk(database)
         self.timetable = Timetable(database)
+        self.doctor = Doctor(database)
         self.handlers = Handlers(database)
         self.resets = Resets(database)
         self.handled = Handled(database)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hooktape.ledger.database import Database, Transaction
 from hooktape.ledger.texts import clean
@@ -55,17 +54,6 @@ class Intent:
     marks: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a pass found; `report` is JSON values."""
-
-    seq: int
-    ended_at: float
-    shop: str
-    family: str
-    report: dict[str, Any]
-
-
 _PENDING = "shop, family, resource, version, kind, topic, first_seen, high_water, nulled_at, held, gid, digest, steps"
 
 
@@ -108,6 +96,13 @@ class Reconcile:
         """Shop → when the oldest of its families' last complete passes ended (epoch seconds)."""
         return dict(self._database.read(lambda t: t.rows(
             "SELECT shop, MIN(last_success) FROM reconcile_cursors WHERE last_success IS NOT NULL GROUP BY shop")))  # fmt: skip
+
+    def oldest_positions(self, families: Sequence[str]) -> dict[str, int]:
+        """Shop → up to when the one of these families that is furthest behind has been looked through (microseconds)."""
+        rows = self._database.read(lambda t: t.rows(
+            """SELECT shop, MIN(position) FROM reconcile_cursors WHERE position IS NOT NULL AND family IN :families GROUP BY shop""",
+            {"families": tuple(families)})) if families else []  # fmt: skip
+        return {shop: int(position) for shop, position in rows}
 
     def put_pending(self, rows: Sequence[Pending], propose: bool = False) -> None:
         """Adds what looks missing. A resource that is pending already gets the new version and keeps its `first_seen`; with `propose`
@@ -210,16 +205,3 @@ class Reconcile:
         """Forgets what was recorded before (epoch seconds): once retention has taken it from the tape; how many."""
         return self._database.write(lambda t: t.run(
             "DELETE FROM reconcile_intents WHERE state <> 'intended' AND updated_at < :before", {"before": before}))  # fmt: skip
-
-    def add_report(self, now: float, shop: str, family: str, report: Mapping[str, Any]) -> None:
-        """Keeps what a pass found."""
-        self._database.write(lambda t: t.run(
-            "INSERT INTO reconcile_reports (ended_at, shop, family, report) VALUES (:now, :shop, :family, :report)",
-            {"now": now, "shop": shop, "family": family, "report": json.dumps(report, sort_keys=True)}))  # fmt: skip
-
-    def reports(self, limit: int = 20) -> list[Report]:
-        """The latest first."""
-        rows = self._database.read(lambda t: t.rows(
-            "SELECT seq, ended_at, shop, family, report FROM reconcile_reports ORDER BY seq DESC LIMIT :limit",
-            {"limit": limit}))  # fmt: skip
-        return [Report(seq, at, shop, family, json.loads(report)) for seq, at, shop, family, report in rows]

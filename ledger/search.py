@@ -34,7 +34,7 @@ _ERROR = "o.error_type, o.error_group, o.error_message"
 _OUTCOME = "outcomes o ON o.day = e.day AND o.grp = :grp AND o.id = e.id"
 # Ids and resources name few events. The sum keeps the planner from walking along all events in the order that's wanted instead.
 _FEW = "({} + 0)"
-_TIMES = {Clock.RECEIVED: "e.received_at", Clock.TRIGGERED: "COALESCE(e.triggered_at, e.received_at)"}
+TIMES = {Clock.RECEIVED: "e.received_at", Clock.TRIGGERED: "COALESCE(e.triggered_at, e.received_at)"}
 # Walks that are merged into one page: each costs a look-up, some twenty microseconds, and reads up to a page. Beyond that a walk
 # along all events passes so many that match that it needn't go far.
 _WALKS = 100
@@ -52,7 +52,7 @@ class Query:
     params: dict[str, Any] = field(default_factory=dict)
     outcomes: bool = False
     clock: Clock = Clock.RECEIVED
-    time: str = _TIMES[Clock.RECEIVED]
+    time: str = TIMES[Clock.RECEIVED]
     id: str = "e.id"
     walks: list[dict[str, str]] = field(default_factory=list)
     lateral: bool = False
@@ -140,7 +140,7 @@ def compile(t: Transaction, selection: Selection, group: str | None,
         return None
     few = bool(selection.ids or selection.resources)
     by_outcome = _is_by_outcome(selection) and not few
-    query = Query(_tables(t, selection, group, by_outcome), outcomes=group is not None, clock=selection.clock, time=_TIMES[selection.clock],
+    query = Query(_tables(t, selection, group, by_outcome), outcomes=group is not None, clock=selection.clock, time=TIMES[selection.clock],
                   lateral=t.lateral)  # fmt: skip
     query.params["grp"] = group
     if beyond is not None:
@@ -256,7 +256,7 @@ def _days(t: Transaction) -> list[int]:
 
 
 def _period(query: Query, selection: Selection) -> None:
-    time = query.time if selection.clock is Clock.RECEIVED else _TIMES[selection.clock]
+    time = query.time if selection.clock is Clock.RECEIVED else TIMES[selection.clock]
     for name, value, sign in (("since", selection.since, ">="), ("until", selection.until, "<")):
         if value is not None:
             query.terms.append(f"{time} {sign} :{name}")

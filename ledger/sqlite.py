@@ -50,6 +50,9 @@ class SqliteTransaction(Transaction):
     def step_by_index(self) -> None:
         pass  # it knows no other joins
 
+    def one_snapshot(self) -> None:
+        pass  # nobody else writes meanwhile
+
     def many(self, sql: str, params: Sequence[Params]) -> int:
         return self._connection.executemany(sql, params).rowcount if params else 0
 
@@ -104,6 +107,8 @@ class SqliteDatabase(Database):
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
             connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
+            # Else it may index a whole table for one query, where it thinks little of an index that's there.
+            connection.execute("PRAGMA automatic_index=OFF")
         except BaseException:
             connection.close()
             raise

@@ -157,11 +157,11 @@ async def fetch(client: AdminClient, family: Family, gids: tuple[str, ...], scop
     return Fetched(found)
 
 
-async def versions(client: AdminClient, family: Family, gids: Sequence[str]) -> list[int | None]:
-    """The version of each of at most 250 resources (microseconds), in their order; None for one that Shopify doesn't show."""
+async def rows(client: AdminClient, family: Family, gids: Sequence[str]) -> list[Row | None]:
+    """The row of each of at most 250 resources, in their order; None for one that Shopify doesn't show."""
     # A row has at most three objects.
     answer = await client.ask(queries.rows(family.listing, family.gid_type), {"ids": list(gids)}, 3 * len(gids))
-    return [row(family, node).version if node else None for node in answer.data["nodes"]]
+    return [row(family, node) if node else None for node in answer.data["nodes"]]
 
 
 async def _whole(client: AdminClient, family: Family, node: dict[str, Any], scopes: frozenset[str]) -> dict[str, Any] | None:

@@ -128,7 +128,7 @@ class Lister:
     """Pages of a family's list, from pages or from a bulk operation: whoever asks needn't know which.
 
     `await page(client, family, search, after)` until `after` is None. Close it. `clock` gives epoch seconds; `folder` is for files
-    that may have the size of the shop (150 bytes an order).
+    that may have the size of the shop (150 bytes an order). `lane`: operations of another lane on the same family are nobody's here.
     """
 
     def __init__(
@@ -142,11 +142,17 @@ class Lister:
         portion: int = PORTION,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        lane: str = "",
     ) -> None:
+        self._lane = lane
         self._ledger, self._http, self._clock, self._sleep = ledger, http, clock, sleep
         self._pace = pace or Pace()
         self._estimate, self._limit, self._portion = estimate, paged_limit, portion
         self._readings: dict[str, _Reading] = {}
+
+    def _name(self, family: Family) -> str:
+        """Under which the ledger has its operations."""
+        return f"{family.name}/{self._lane}" if self._lane else family.name
 
     def close(self) -> None:
         """Gives up files that weren't read to their end."""
@@ -155,7 +161,7 @@ class Lister:
 
     async def resumable(self, shop: str, family: Family) -> Window | None:
         """The window of an operation that an earlier process began and nobody has read: look at that one, and it's resumed."""
-        found = await asyncio.to_thread(self._ledger.bulk.open, shop, family.name)
+        found = await asyncio.to_thread(self._ledger.bulk.open, shop, self._name(family))
         fresh = [one.window for one in found if self._clock() - one.begun < self._pace.deadline]
         return fresh[0] if fresh else None
 
@@ -178,7 +184,7 @@ class Lister:
         return Listed(found.rows, f"{int(count) + len(found.rows)}|{found.after}", found.roots, found.incomplete)
 
     async def _large(self, client: AdminClient, family: Family, search: str, window: Window | None) -> bool:
-        found = await asyncio.to_thread(self._ledger.bulk.open, client.shop, family.name)
+        found = await asyncio.to_thread(self._ledger.bulk.open, client.shop, self._name(family))
         for other in found:
             # A list of everything goes on beside those of windows: a sweep and a fast pass know nothing of each other.
             if other.search != search and (other.window is None) == (window is None):
@@ -218,21 +224,21 @@ class Lister:
 
     async def _begin(self, client: AdminClient, family: Family, search: str, window: Window | None, now: float) -> str | None:
         open_ = await asyncio.to_thread(self._ledger.bulk.open, client.shop)
-        own = next((one for one in open_ if (one.family, one.search) == (family.name, search)), None)
+        own = next((one for one in open_ if (one.family, one.search) == (self._name(family), search)), None)
         if own is not None and own.gid is not None:
             return own.gid
         text, polls = queries.bulk(family.listing, search), 0
         if own is not None and (gid := await self._adopted(client, text, own.begun)):
-            await asyncio.to_thread(self._ledger.bulk.began, client.shop, family.name, search, gid)
+            await asyncio.to_thread(self._ledger.bulk.began, client.shop, self._name(family), search, gid)
             return gid
         while True:
-            others = sum((one.family, one.search) != (family.name, search) for one in open_)
+            others = sum((one.family, one.search) != (self._name(family), search) for one in open_)
             if others < SLOTS:
-                await asyncio.to_thread(self._ledger.bulk.begin, client.shop, family.name, search, window, self._clock())
+                await asyncio.to_thread(self._ledger.bulk.begin, client.shop, self._name(family), search, window, self._clock())
                 answer = (await client.ask(queries.BULK_RUN, {"query": text}, _RUN_POINTS)).data["bulkOperationRunQuery"]
                 if answer["bulkOperation"]:
                     gid = str(answer["bulkOperation"]["id"])
-                    await asyncio.to_thread(self._ledger.bulk.began, client.shop, family.name, search, gid)
+                    await asyncio.to_thread(self._ledger.bulk.began, client.shop, self._name(family), search, gid)
                     return gid
                 await self._forget(client.shop, family, search)
                 if {error["code"] for error in answer["userErrors"]} - {"OPERATION_IN_PROGRESS", "LIMIT_REACHED"}:
@@ -261,7 +267,7 @@ class Lister:
         _log.warning("a bulk operation of ours was given up", shop=client.shop, family=family.name, operation=gid or "not begun")
 
     async def _forget(self, shop: str, family: Family, search: str) -> None:
-        await asyncio.to_thread(self._ledger.bulk.end, shop, family.name, search)
+        await asyncio.to_thread(self._ledger.bulk.end, shop, self._name(family), search)
 
     async def _download(self, client: AdminClient, gid: str, url: str, file: BinaryIO) -> None:
         """The file to disk, going on where a connection broke off. Raises AdminApiError after several that brought nothing."""
@@ -307,7 +313,7 @@ class Lister:
         reading.read.orphans, reading.read.cut = reading.tree.orphans(), reading.tree.cut(api.CUT_AT)
         why = verdict(reading.seen, reading.read)
         self._drop(key)
-        self._ledger.bulk.end(shop, family.name, search)
+        self._ledger.bulk.end(shop, self._name(family), search)
         return Listed(tuple(rows), None, roots, why)
 
     def _drop(self, key: str) -> None:

@@ -134,7 +134,11 @@ class AdminClient:
         points = int(cost.get("actualQueryCost") or 0)
         self.spent += points
         metrics.RECONCILE_COST.inc(points)
-        return Answer(data or {}, _date(response), points, cost.get("throttleStatus"))
+        throttle = cost.get("throttleStatus")
+        if throttle and throttle.get("maximumAvailable"):
+            metrics.RECONCILE_THROTTLE.labels(self.shop).set(float(throttle.get("currentlyAvailable") or 0) /
+                                                             float(throttle["maximumAvailable"]))  # fmt: skip
+        return Answer(data or {}, _date(response), points, throttle)
 
     def _refused(self, errors: Any, cost: Mapping[str, Any]) -> "_Again":
         # A list of objects from GraphQL; a bare text from what stands before it.

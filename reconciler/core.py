@@ -8,13 +8,14 @@ A long list is sifted while it's listed: what the tape has already needn't be ke
 
 Search proposes: what a list shows and the tape lacks is only pending. `nodes` disposes: after the grace period it is
 fetched by id, the tape is read again to its end *after* that fetch, and only what is missing still is recorded
-(docs/reconciliation.md). Three looks share it (`moves.Look`): newest states, deletions, and the sweep, which compares first, lists
-everything, and only proposes deletions. Each action but the ledger's and the fence ends with exactly one input.
+(docs/reconciliation.md). Four looks share it (`moves.Look`): newest states, deletions, the sweep, which compares first, lists
+everything, and only proposes deletions, and the backfill, which goes from a portion of the list to recording and back to the list. Each
+action but the ledger's and the fence ends with exactly one input.
 
-What is decided about a finding stands in `judging`; here is the order of the steps.
+What is decided about a finding stands in `judging` and `filling`; here is the order of the steps.
 """
 
-from hooktape.reconciler import judging
+from hooktape.reconciler import filling, judging
 from hooktape.reconciler.moves import (
     DELETE,
     STATE,
@@ -49,13 +50,16 @@ _INEXACT = 0.995
 """Share of an estimated count that a list must have: Shopify calls such counts estimates, and gives no bound of their error."""
 
 
-def window(standing: Standing, horizon_days: int | None) -> Window:
+def window(standing: Standing, horizon_days: int | None, look: Look = Look.STATES) -> Window:
     """The window of a run: from the last one's end less the overlap to now less the lag, in whole seconds.
 
     Nothing is looked at that is older than the coverage, than what the tape keeps, or than what the API shows.
     """
     options, shop_now, position = standing.options, standing.shop_now, standing.cursor.position
     oldest = _oldest(standing, horizon_days)
+    if look is Look.BACKFILL:
+        # What the other passes don't look at: one ends where the others begin.
+        return Window(floor(options.since or 0), floor(min(oldest, options.until if options.until is not None else oldest)))
     end = options.until if options.until is not None else shop_now - round(options.lag * SECOND)
     start = standing.coverage_from if position is None else position - round(options.overlap * SECOND)
     if options.reach is not None:
@@ -75,13 +79,13 @@ def _oldest(standing: Standing, horizon_days: int | None) -> int:
 
 def begin(standing: Standing, look: Look = Look.STATES, horizon_days: int | None = None) -> Step:
     """Starts a run; the gate is behind it (scopes, status, version). `horizon_days`: nothing older is shown by the API."""
-    kind = STATE if look is Look.STATES else DELETE
+    kind = {Look.STATES: STATE, Look.BACKFILL: filling.BACKFILL}.get(look, DELETE)
     pending = {entry.resource: entry for entry in standing.pending if entry.kind == kind}
-    looked = window(standing, horizon_days)
+    looked = window(standing, horizon_days, look)
     # Without a scope the API hides what is older: a null proves nothing then, and a list isn't whole.
     reach = standing.family.reach if look is Look.STATES else 0
     low = max(looked.start - reach, min(looked.start, floor(_oldest(standing, horizon_days))))
-    state = State(standing, look, looked, low, standing.wanted, pending=pending, blind=horizon_days is not None and look is not Look.STATES)
+    state = State(standing, look, looked, low, standing.wanted, pending=pending, blind=horizon_days is not None and not look.of_states)
     if look is Look.SWEEP:
         return (_done(state) if state.blind else (_at(state, Phase.COMPARING), (ReadTape(0),)))
     if look is Look.DELETIONS and not standing.family.subject:
@@ -96,6 +100,9 @@ def search(state: State) -> str:
     start, end, family = state.window.start, state.window.end, state.standing.family
     if state.look is Look.SWEEP:
         return ""
+    if state.look is Look.BACKFILL and family.parent:
+        # An old part may belong to an order that changed lately.
+        end = state.standing.shop_now
     if state.look is Look.DELETIONS:
         return f"subject_type:{family.subject} action:destroy created_at:>='{_utc(start)}' created_at:<'{_utc(end)}'"
     return family.search(start, end)
@@ -115,10 +122,14 @@ def step(state: State, found: Input) -> Step:
             return _recounted(state, found)
         case Phase.COMPARING, Taped() if state.look is Look.SWEEP:
             return _living(state, found)
+        case Phase.COMPARING, Taped() if state.look is Look.BACKFILL:
+            return _confirm(filling.compared(state, found.coverage), ())
         case Phase.COMPARING, Taped():
             return _confirm(*judging.compared(state, found.coverage))
         case Phase.CONFIRMING, Fetched():
             return _confirmed(state, found)
+        case Phase.RECHECKING, Taped() if state.look is Look.BACKFILL:
+            return _record(filling.rechecked(state, found.coverage), ())
         case Phase.RECHECKING, Taped():
             state, before, limited = judging.rechecked(state, found.coverage)
             if limited:
@@ -155,7 +166,7 @@ def _list(state: State) -> Step:
 
 
 def _more(state: State, after: str | None) -> Step:
-    noted = (state.window.start, state.window.end) if state.look is Look.STATES else None
+    noted = (state.window.start, state.window.end) if state.look.of_states else None
     return state, (List(search(state), after, state.look, noted),)
 
 
@@ -180,6 +191,8 @@ def _listed(state: State, page: Listed) -> Step:
     if state.look is Look.DELETIONS and state.listed >= DELETIONS_LIMIT:
         smaller = _half(state)
         return smaller if smaller else _compare(state)
+    if state.look is Look.BACKFILL and state.unsifted >= SIFTED:
+        return _compare(state.but(after=page.after))
     if state.look is Look.STATES and state.unsifted >= SIFTED:
         wanted = frozenset(in_window(state)) - state.pending.keys()
         return _at(state.but(after=page.after), Phase.SIFTING), (ReadTape(judging.since(state), wanted),)
@@ -193,7 +206,7 @@ def _recounted(state: State, count: Counted) -> Step:
     exact = state.exact and count.exact
     agreed = not state.doubt and state.listed >= (least if exact else least * _INEXACT)
     state = state.but(counted=max(state.counted, count.count), exact=exact, agreed=agreed)
-    if not agreed and state.look is not Look.SWEEP and state.halvings < _HALVINGS and (smaller := _half(state)):
+    if not agreed and state.look in (Look.STATES, Look.DELETIONS) and state.halvings < _HALVINGS and (smaller := _half(state)):
         return smaller
     return _whole(state)
 
@@ -229,7 +242,8 @@ def _compare(state: State) -> Step:
     wanted = frozenset({*in_window(state), *state.pending})
     if not wanted:
         return _finish(state, ())
-    return _at(state, Phase.COMPARING), (ReadTape(judging.since(state), wanted),)
+    since = 0 if state.look is Look.BACKFILL else judging.since(state)
+    return _at(state, Phase.COMPARING), (ReadTape(since, wanted),)
 
 
 def _confirm(state: State, before: tuple[Action, ...]) -> Step:
@@ -242,7 +256,7 @@ def _confirmed(state: State, found: Fetched) -> Step:
     state = state.but(fetched={**state.fetched, **found.found}, asked=state.asked + judging.chunk(state))
     if state.look is Look.DELETIONS and state.asked < len(state.due):
         return state, (judging.fetch(state),)
-    fence, read = judging.recheck(state)
+    fence, read = filling.recheck(state) if state.look is Look.BACKFILL else judging.recheck(state)
     return _at(state, Phase.RECHECKING), (fence, read)
 
 
@@ -253,15 +267,12 @@ def _record(state: State, before: tuple[Action, ...]) -> Step:
 
 
 def _finish(state: State, before: tuple[Action, ...]) -> Step:
+    if state.look is Look.BACKFILL:
+        if state.after is not None:
+            return _more(_at(state.but(after=None), Phase.LISTING), state.after)
+        return _done(state)
     state = _at(state, Phase.DONE).but(complete=state.agreed)
-    standing, options = state.standing, state.standing.options
-    if not state.agreed or state.window.empty:
-        return state, before
-    # A window by hand, or a look back, that begins later would leave a gap that nobody has looked at.
-    reached = standing.coverage_from if standing.cursor.position is None else standing.cursor.position
-    if (options.since is None and options.reach is None) or state.window.start <= reached:
-        return state, (*before, Advance(state.window.end))
-    return state, before
+    return state, (*before, Advance(state.window.end)) if state.advances else before
 
 
 def _done(state: State) -> Step:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from hooktape.reconciler.family import Family
+from hooktape.reconciler.family import Family, same
 from hooktape.schemas.event import Event
 
 DELETED = -1
@@ -24,7 +24,7 @@ class Known:
     synthetic: bool = False
     lived: int = 0
     died: int = 0
-    digests: frozenset[str] = frozenset()
+    digests: tuple[str, ...] = ()
     topics: frozenset[str] = frozenset()
 
     @property
@@ -65,16 +65,16 @@ class Coverage:
             self.twins.add(twin)
         if self.wanted is not None and event.resource not in self.wanted:
             return
-        # Not when it came: a change that was delivered after the deletion didn't happen after it.
-        at = event.triggered_us if event.triggered_us is not None else event.received_us
+        # Not when it came, if anything else is known: a change that was delivered after the deletion didn't happen after it.
+        at = next(us for us in (event.triggered_us, event.version_us, event.received_us) if us is not None)
         if deletion:
             after = Known(died=at, received=event.received_us, synthetic=own)
         else:
             version = event.version_us if self.family.versioned else at
             # A sweep takes all there is in, and asks only for what lives.
             digest = self.family.digest_of_payload(event.payload) if self.wanted is not None else None
-            after = Known(version, event.received_us, own, lived=at, digests=frozenset(() if digest is None else (digest,)),
-                          topics=frozenset((event.topic,)))  # fmt: skip
+            after = Known(version, event.received_us, own, lived=at, digests=() if digest is None else (digest,),
+                          topics=same(frozenset((event.topic,))))  # fmt: skip
         before = self.known.get(event.resource)
         self.known[event.resource] = after if before is None else _together(before, after)
 
@@ -109,9 +109,10 @@ class Coverage:
 
 
 def _together(a: Known, b: Known) -> Known:
-    lived, died, topics = max(a.lived, b.lived), max(a.died, b.died), a.topics | b.topics
+    lived, died, topics = max(a.lived, b.lived), max(a.died, b.died), same(a.topics | b.topics)
     versions = (-1 if a.version is None else a.version), (-1 if b.version is None else b.version)
     if versions[0] != versions[1]:
         newer = a if versions[0] > versions[1] else b
         return replace(newer, lived=lived, died=died, topics=topics)
-    return Known(a.version, min(a.received, b.received), a.synthetic and b.synthetic, lived, died, a.digests | b.digests, topics)
+    digests = tuple(sorted({*a.digests, *b.digests}))
+    return Known(a.version, min(a.received, b.received), a.synthetic and b.synthetic, lived, died, digests, topics)

@@ -75,7 +75,7 @@ def sifted(state: State, coverage: Coverage) -> State:
     for resource, row in in_window(state).items():
         outcome = "" if resource in state.pending else _settled(state, row, coverage)
         if outcome:
-            outcomes[outcome] += 1
+            outcomes.update(_counted(state, row, outcome))
         else:
             kept.append(row)
     return state.but(pages=(tuple(kept),), unsifted=0, tally=state.tally.plus(Tally(**outcomes)))
@@ -87,6 +87,12 @@ def _settled(state: State, row: Row, coverage: Coverage) -> str:
     if _steps(state, row, coverage) or (told and not coverage.covering(row.resource, row.version, row.digest)):
         return ""
     return "covered" if told or row.stamps else "untold"
+
+
+def _counted(state: State, row: Row, outcome: str) -> tuple[str, ...]:
+    """Where the tally counts such a row: also as counted anew, unless an earlier pass has looked as far as that."""
+    reached = state.standing.cursor.position
+    return (outcome, f"{outcome}_anew") if reached is None or row.version >= reached else (outcome,)
 
 
 def _came_at_last(entry: Pending, coverage: Coverage) -> bool:
@@ -108,11 +114,13 @@ def _states(state: State, coverage: Coverage) -> Judged:
     fresh: list[Pending] = []
     outcomes: Counter[str] = Counter()
     for resource, row in rows.items():
-        earlier, steps = pending.get(resource), _steps(state, row, coverage)
+        earlier = pending.get(resource)
+        # What was noted as lacking does so still, though the window has moved on from it and the resource has changed since.
+        steps = _steps(state, row, coverage, earlier.steps if earlier else ())
         lacks = _told(state, row) and coverage.covering(resource, row.version, row.digest) is None
         if earlier is None and (outcome := _settled(state, row, coverage)):
             # What was pending and came is one outcome.
-            outcomes[outcome] += resource not in arrived
+            outcomes.update(_counted(state, row, outcome) if resource not in arrived else ())
         elif earlier is None or (row.version, row.digest, steps) != (earlier.version, earlier.digest, earlier.steps):
             if earlier is not None and row.version < (earlier.version or 0):
                 # Confirmed by id, it was newer already: the list lags.
@@ -123,7 +131,11 @@ def _states(state: State, coverage: Coverage) -> Judged:
             pending[resource] = entry
             fresh.append(entry)
     due = sorted((p for p in pending.values() if p.first_seen <= standing.now - standing.options.grace), key=lambda p: p.first_seen)
-    state = state.but(pending=pending, tally=tally.plus(Tally(**outcomes)), due=tuple(due), pages=())
+    tally = tally.plus(Tally(**outcomes))
+    if not state.advances:
+        # The next pass looks at all of it again, and counts it.
+        tally = replace(tally, covered_anew=0, untold_anew=0)
+    state = state.but(pending=pending, tally=tally, due=tuple(due), pages=())
     return state, tuple(_ledger(came, fresh))
 
 
@@ -164,14 +176,17 @@ def proposed(state: State) -> tuple[Pending, ...]:
 
 # ── confirmed by id ─────────────────────────────────────────────────────────────────────────────────────────────────
 def chunk(state: State) -> int:
-    """How many are asked for at once."""
-    return CHUNK if state.look is Look.STATES else NODES_AT_ONCE
+    """How many are asked for at once: no more than are recorded within a second, where there's a rate."""
+    if not state.look.of_states:
+        return NODES_AT_ONCE
+    rate = state.standing.options.rate
+    return CHUNK if rate is None else max(1, min(CHUNK, int(rate)))
 
 
 def fetch(state: State) -> Fetch:
     """The next of the due ones, to be asked for by id."""
     asked = state.due[state.asked : state.asked + chunk(state)]
-    return Fetch(tuple(_gid(state, entry) for entry in asked), state.look is Look.STATES)
+    return Fetch(tuple(_gid(state, entry) for entry in asked), state.look.of_states)
 
 
 def _gid(state: State, entry: Pending) -> str:
@@ -222,7 +237,8 @@ def _rechecked_states(state: State, coverage: Coverage) -> Judged:
         if not topic and not steps:
             settled.append(pending.pop(entry.resource))
             known = coverage.known.get(entry.resource) if coverage.covering(entry.resource, row.version, row.digest) else None
-            tally = _came(tally, known, row.version) if known else replace(tally, untold=tally.untold + 1)
+            tally = (_came(tally, known, row.version) if known
+                     else replace(tally, untold=tally.untold + 1, untold_anew=tally.untold_anew + 1))  # fmt: skip
         elif _moving(state, entry, row):
             # It was first seen long enough ago, but has changed again since: this state's webhook may be on its way.
             moved = replace(entry, version=row.version, digest=row.digest, steps=steps, topic=topic and family.update)
@@ -307,23 +323,28 @@ def recorded(state: State, done: Recorded) -> Judged:
     both, later = done.now | done.before, {item.row.resource for item in rest}
     # Several steps of a resource may be told one by one: it's settled with the last.
     settled = {item.row.resource: item for item in part if item.row.resource in both and item.row.resource not in later}
-    pending = {name: entry for name, entry in state.pending.items() if name not in settled}
+    pending = dict(state.pending)
+    for name in settled:
+        pending.pop(name, None)
     now = [name for name in settled if name in done.now]
     tally = replace(state.tally, recorded_before=state.tally.recorded_before + len(settled) - len(now))
-    if state.look is Look.STATES:
+    if state.look.of_states:
         tally = replace(tally, recorded=tally.recorded + len(now))
     else:
         tally = replace(tally, deleted=tally.deleted + len(now), recorded_before=state.tally.recorded_before)
     state = state.but(pending=pending, tally=tally, recording=rest, missing=state.missing + tuple(now))
-    return state, tuple(_ledger([item.pending for item in settled.values()], []))
+    # A backfill's findings aren't in the ledger.
+    return state, () if state.look is Look.BACKFILL else tuple(_ledger([item.pending for item in settled.values()], []))
 
 
 def tally(state: State) -> Tally:
     """What became of the changes looked at so far; also of a run that was cut short."""
-    if state.look is not Look.STATES:
+    if not state.look.of_states:
         held = sum(entry.held for entry in state.pending.values())
         return replace(state.tally, doubted=len(state.pending) - held + state.proposed, held=held)
     standing = state.standing
+    if state.look is Look.BACKFILL:
+        return replace(state.tally, pending=len(state.pending))
     suspected = sum(standing.now - entry.first_seen >= standing.options.suspect for entry in state.pending.values())
     return replace(state.tally, pending=len(state.pending), suspected=suspected)
 

@@ -30,6 +30,13 @@ class Look(StrEnum):
     """The deletions of a window, where the API tells of them, and those that are pending."""
     SWEEP = "sweep"
     """The ids of everything there is: what lives on the tape and isn't among them may be deleted."""
+    BACKFILL = "backfill"
+    """The states before those that the others judge, of resources of which the tape has nothing."""
+
+    @property
+    def of_states(self) -> bool:
+        """Whether what it finds is recorded as a state, with its body."""
+        return self in (Look.STATES, Look.BACKFILL)
 
 
 DELETE = "delete"
@@ -63,7 +70,8 @@ class Options:
     """How a pass looks. Seconds; `since` and `until` in microseconds, for a pass by hand.
 
     `reach`: how far before now the window begins, whatever the cursor (None: it goes on from the cursor). `apart`: between the two
-    looks that a deletion is believed after. `accept`: an operator has agreed to all deletions that are held.
+    looks that a deletion is believed after. `accept`: an operator has agreed to all deletions that are held. `rate`: at most so many
+    events a second are recorded (None: as fast as it goes).
     """
 
     overlap: float
@@ -76,6 +84,7 @@ class Options:
     apart: float = 600.0
     suspect: float = 300.0
     accept: bool = False
+    rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +123,12 @@ class List:
 
 @dataclass(frozen=True, slots=True)
 class ReadTape:
-    """Read the tape from `since` (microseconds) to its end as it is now. `wanted`: only of these resources; None: of all."""
+    """Read the tape from `since` (microseconds), or where `beyond` is given from these offsets, to its end as it is now. `wanted`: only of
+    these resources; None: of all."""
 
     since: int
     wanted: frozenset[str] | None = None
+    beyond: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

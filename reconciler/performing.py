@@ -1,6 +1,7 @@
 """Performs the actions of a pure run: asks the API, reads the tape, writes the ledger, records what is missing."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -53,7 +54,8 @@ class Turn:
     """One shop's pass. `epoch`: of its lease; None in a dry run, which writes nothing.
 
     `writer`: opened when something is first to be recorded; from then on no other process records anything of the shop.
-    `late_after`: by family, webhooks that came after their synthetic event.
+    `late_after`: by family, webhooks that came after their synthetic event. `lane`: of its lease; turns of two lanes record different
+    things and don't fence each other. `progress` gets (family, events) when so many were recorded.
     """
 
     shop: str
@@ -62,6 +64,8 @@ class Turn:
     writer: Writer | None = None
     marks: dict[str, int] = field(default_factory=dict)
     late_after: dict[str, int] = field(default_factory=dict)
+    lane: str = "states"
+    progress: Callable[[str, int], None] = lambda family, events: None
 
     @property
     def dry(self) -> bool:
@@ -84,6 +88,15 @@ class Run:
         """The cursor's name in the ledger: deletions have one of their own."""
         return cursor_of(self.family, self.look)
 
+    @property
+    def backfill(self) -> bool:
+        return self.look is Look.BACKFILL
+
+    @property
+    def notes(self) -> str:
+        """Under which name the ledger has its intents: a pass in another lane settles its own only."""
+        return self.cursor if self.backfill else self.family.name
+
 
 def cursor_of(family: Family, look: Look) -> str:
     """Under which name the ledger keeps how far a look at a family has come."""
@@ -94,7 +107,7 @@ class Performer:
     """The outside world of a run. Made on a running loop; `close` it. `clock` gives epoch seconds."""
 
     def __init__(self, settings: Settings, ledger: Ledger, clock: Callable[[], float], http: httpx.AsyncClient) -> None:
-        self.lister = Lister(ledger, http)
+        self.lister, self.filler = Lister(ledger, http), Lister(ledger, http, lane=Look.BACKFILL)
         self.settings, self.ledger, self.clock = settings, ledger, clock
         self.provisioned = frozenset(shopify.expand(settings.topics))
         self.tape = TapeView(settings)
@@ -104,6 +117,7 @@ class Performer:
     async def close(self) -> None:
         """Ends the clients."""
         self.lister.close()
+        self.filler.close()
         await asyncio.to_thread(self.tape.close)
 
     async def perform(self, action: Action, run: Run) -> Input | None:
@@ -119,7 +133,13 @@ class Performer:
             case Record():
                 # Whoever took over the lease meanwhile decides by a newer look at the tape than this one.
                 await run.renew(turn)
-                return await asyncio.to_thread(self._record, action.items, run)
+                began = time.monotonic()
+                recorded = await asyncio.to_thread(self._record, action.items, run)
+                turn.progress(run.family.name, len(recorded.now))
+                if rate := turn.options.rate:
+                    # Afterwards: between the last look at the tape and the record nothing may be waited for.
+                    await asyncio.sleep(max(0.0, began + len(recorded.now) / rate - time.monotonic()))
+                return recorded
             case _ if not turn.dry:
                 await asyncio.to_thread(self._write, action, run)
         return None
@@ -134,7 +154,8 @@ class Performer:
             case List(query, after, Look.DELETIONS):
                 found: Listed | Fetched = await api.deletions(client, family, query, after)
             case List(query, after, _, window):
-                found = await self.lister.page(client, family, query, after, window)
+                lister = self.filler if run.backfill else self.lister
+                found = await lister.page(client, family, query, after, window)
             case Fetch(gids, False):
                 found = await api.existing(client, family, gids)
             case Fetch(gids):
@@ -159,7 +180,8 @@ class Performer:
 
     def _fence(self, turn: Turn) -> None:
         if turn.writer is None:
-            turn.writer = Writer.open(self.settings, f"reconcile.{turn.shop}")
+            lane = "" if turn.lane == "states" else f".{turn.lane}"
+            turn.writer = Writer.open(self.settings, f"reconcile.{turn.shop}{lane}")
             crash.point("reconcile-fenced")
 
     async def _read(self, action: ReadTape, run: Run) -> Taped:
@@ -167,12 +189,12 @@ class Performer:
 
         def read() -> Taped:
             memory = self.ledger.reconcile
-            intents = memory.intents(turn.shop, family.name)
+            intents = memory.intents(turn.shop, run.notes)
             if intents and not turn.dry:
                 # A pass died over these: from here on they are on the tape, or never will be.
                 self._fence(turn)
-            watched = [*intents, *memory.intents(turn.shop, family.name, "recorded")]
-            coverage = self.tape.coverage(turn.shop, family, action.since, action.wanted, intents, watched)
+            watched = [*intents, *memory.intents(turn.shop, run.notes, "recorded")]
+            coverage = self.tape.coverage(turn.shop, family, action.since, action.wanted, intents, watched, action.beyond)
             crash.point("reconcile-compared")
             turn.marks = dict(coverage.marks)
             if not turn.dry:
@@ -183,7 +205,7 @@ class Performer:
 
     def _settle(self, run: Run, intents: list[Intent], seen: set[str], twins: set[str]) -> None:
         """What a killed pass left open and the tape shows is recorded; whose webhook came after all has a twin."""
-        shop, family, memory = run.turn.shop, run.family.name, self.ledger.reconcile
+        shop, family, memory = run.turn.shop, run.notes, self.ledger.reconcile
         if done := sorted(seen.intersection(intent.id for intent in intents)):
             _log.info("an earlier pass had recorded these and couldn't note it", shop=shop, events=len(done))
             memory.recorded(shop, family, done, self.clock())
@@ -192,7 +214,7 @@ class Performer:
         real = twins.difference({intent.id for intent in intents} - seen)
         if late := memory.twinned(shop, family, sorted(real), self.clock()):
             metrics.RECONCILE_LATE_AFTER.labels(run.family.update).inc(late)
-            run.turn.late_after[family] = run.turn.late_after.get(family, 0) + late
+            run.turn.late_after[run.family.name] = run.turn.late_after.get(run.family.name, 0) + late
 
     def _record(self, items: tuple[Missing, ...], run: Run) -> Recorded:
         """Intent → transaction → mark. A kill between any two ends in "it's on the tape" or "it isn't: record it", never in two.
@@ -203,8 +225,8 @@ class Performer:
         turn, family, memory = run.turn, run.family, self.ledger.reconcile
         now = self.clock()
         version, home = run.client.version, run.gate.home
-        built = [(item, synthetic.build(turn.shop, family, item, version, round(now * 1_000_000), home)) for item in items]
-        states = memory.intend(turn.shop, family.name, [
+        built = [(item, synthetic.build(turn.shop, family, item, version, round(now * 1_000_000), home, run.backfill)) for item in items]
+        states = memory.intend(turn.shop, run.notes, [
             Intent(event.webhook_id, item.row.resource, _version(item), turn.marks)
             for item, event in built], now)  # fmt: skip
         crash.point("reconcile-intended")
@@ -219,7 +241,8 @@ class Performer:
             for _, event in todo])  # fmt: skip
         crash.point("reconcile-committed")
         for item, event in todo:
-            (metrics.RECONCILE_DELETED if item.node is None else metrics.RECONCILE_MISSING).labels(event.topic).inc()
+            found = metrics.RECONCILE_DELETED if item.node is None else metrics.RECONCILE_MISSING
+            (metrics.RECONCILE_BACKFILLED if run.backfill else found).labels(event.topic).inc()
             metrics.EVENTS_RECEIVED.labels(event.topic, event.source).inc()
         if todo:
             self._mark(todo, run)
@@ -227,8 +250,12 @@ class Performer:
         return Recorded(frozenset(item.row.resource for item, _ in todo), known)
 
     def _mark(self, done: list[tuple[Missing, Event]], run: Run) -> None:
-        turn, family = run.turn, run.family
-        self.ledger.reconcile.recorded(turn.shop, family.name, [event.webhook_id for _, event in done], self.clock())
+        turn, family, ids = run.turn, run.family, [event.webhook_id for _, event in done]
+        if run.backfill:
+            # On the tape, which is where the next run looks: a million of them needn't be remembered for webhooks that were never due.
+            self.ledger.reconcile.undone(turn.shop, run.notes, ids)
+            return
+        self.ledger.reconcile.recorded(turn.shop, run.notes, ids, self.clock())
         detail = {"family": family.name, "epoch": turn.epoch,
                   "events": {event.webhook_id: item.row.resource for item, event in done}}  # fmt: skip
         deletions = any(item.node is None for item, _ in done)

@@ -69,8 +69,8 @@ class Shops:
                 continue
             for start in range(0, len(names), NODES_AT_ONCE):
                 batch = names[start : start + NODES_AT_ONCE]
-                for name, version in zip(batch, await api.versions(client, family, [family.gid(each) for each in batch]), strict=True):
-                    found[name] = version if version is not None else _absent(family, scopes)
+                for name, row in zip(batch, await api.rows(client, family, [family.gid(each) for each in batch]), strict=True):
+                    found[name] = row.version if row is not None else _absent(family, scopes)
         return found
 
     async def _opened(self, shop: str) -> tuple[AdminClient, frozenset[str]]:

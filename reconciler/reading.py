@@ -10,6 +10,7 @@ from hooktape.errors import NothingMatched, NotOurs
 from hooktape.ledger.reconcile import Intent
 from hooktape.reconciler.coverage import Coverage
 from hooktape.reconciler.family import Family
+from hooktape.schemas import resources
 from hooktape.schemas import topics as shopify
 from hooktape.settings import Settings
 from hooktape.tape import headers
@@ -40,19 +41,27 @@ class TapeView:
             self._reader.close()
 
     def coverage(self, shop: str, family: Family, since_us: int, wanted: frozenset[str] | None = None,
-                 intents: Sequence[Intent] = (), watched: Sequence[Intent] = ()) -> Coverage:  # fmt: skip
-        """What the tape holds of the family, from the records appended at or after `since_us` to its end now; of `wanted` only.
+                 intents: Sequence[Intent] = (), watched: Sequence[Intent] = (),
+                 beyond: Mapping[str, int] | None = None) -> Coverage:  # fmt: skip
+        """What the tape holds of the family, from the records appended at or after `since_us`, or where `beyond` is given from the offsets
+        of these marks, to its end now; of `wanted` only.
 
         Of `intents`, too, wherever they may lie: from their marks on, whatever the clocks say. `watched` are synthetic events
         whose webhooks are looked for. Raises TapeUnavailable; NothingMatched when retention keeps overtaking the reader.
         """
 
         def read() -> Coverage:
-            spans = self._back_to(self._bounds(family, since_us), intents, family)
+            spans = self._bounds(family, None if beyond is not None else since_us)
+            if beyond is not None:
+                spans = {(topic, number): Span(max(span.start, min(span.end, beyond.get(f"{topic}/{number}", 0))), span.end)
+                         for (topic, number), span in spans.items()}  # fmt: skip
+            spans = self._back_to(spans, intents, family)
             coverage = Coverage(family, wanted=wanted, watched={(intent.resource, intent.version): intent.id for intent in watched})
+            keys = _keys(shop, family, wanted, (*intents, *watched))
             for records in self._reader.scan(spans):
                 for record in records:
-                    self._take(record, shop, family, coverage)
+                    if keys is None or record.key in keys:
+                        self._take(record, shop, family, coverage)
             coverage.marks = {f"{topic}/{number}": span.end for (topic, number), span in spans.items()}
             return coverage
 
@@ -129,3 +138,10 @@ class TapeView:
                 except NothingMatched:
                     continue
             return read()
+
+
+def _keys(shop: str, family: Family, wanted: frozenset[str] | None, intents: Sequence[Intent]) -> frozenset[bytes] | None:
+    """The Kafka keys of all records that may matter: of a tape of millions, all others needn't be decoded. None: any may."""
+    if wanted is None or not resources.own_root(family.name):
+        return None
+    return frozenset(f"{shop}/{name}".encode() for name in wanted.union(intent.resource for intent in intents))

@@ -4,51 +4,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hooktape.ledger import reckoning
+from hooktape.ledger.reckoning import Tally as Tally
 from hooktape.times import iso
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Every change that was looked at has exactly one outcome: `shown` is the sum of the others up to `untold`."""
-
-    covered: int = 0
-    """On the tape when it was compared."""
-    late: int = 0
-    """Looked missing before and came meanwhile."""
-    pending: int = 0
-    """Looks missing; may still come."""
-    recorded: int = 0
-    """Recorded as a synthetic event (in a dry run: would be)."""
-    recorded_before: int = 0
-    """An earlier pass recorded it and couldn't note so, or noted it and the tape no longer shows it: not recorded twice."""
-    gone: int = 0
-    """Not on the tape, and no longer shown by the API: deleted or hidden."""
-    untold: int = 0
-    """States that Shopify has no webhook for, or none that is wanted."""
-    late_us_total: int = 0
-    late_us_max: int = 0
-    suspected: int = 0
-    """Of the pending ones: for longer than prompt webhooks take."""
-    late_after: int = 0
-    """Webhooks that came after their synthetic event."""
-    deleted: int = 0
-    """Deletions recorded (in a dry run: that would be). Deletions aren't among `shown`."""
-    doubted: int = 0
-    """Perhaps deleted: to be looked at again."""
-    held: int = 0
-    """Deletions that wait for an operator: more than one pass may record."""
-    alive: int = 0
-    """Looked deleted, and are there."""
-
-    @property
-    def shown(self) -> int:
-        """Changes that Shopify shows, each resource once."""
-        return self.covered + self.late + self.pending + self.recorded + self.recorded_before + self.gone + self.untold
-
-    def plus(self, other: "Tally") -> "Tally":
-        """Both together."""
-        sums = {name: getattr(self, name) + getattr(other, name) for name in self.__slots__}
-        return Tally(**{**sums, "late_us_max": max(self.late_us_max, other.late_us_max)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +20,8 @@ class Report:
     window: tuple[int, int] | None = None
     counted: int | None = None
     """What Shopify counts in the window that was asked for, which may be wider than the window compared."""
+    exact: bool = False
+    """Shopify calls that count exact; otherwise it's an estimate."""
     tally: Tally = field(default_factory=Tally)
     complete: bool = False
     """Everything up to the window's end is covered, pending or recorded, and the counts agreed."""
@@ -81,6 +41,12 @@ class Report:
     @property
     def failed(self) -> bool:
         return bool(self.error)
+
+    def kept(self, now: float) -> reckoning.Kept:
+        """As the ledger keeps it: of what was recorded the ends, since the audit trail has each. `now` in epoch seconds."""
+        first, last = reckoning.ends(self.missing)
+        return reckoning.Kept(now, self.shop, self.family, self.kind, self.window, self.counted, self.exact, self.tally, self.complete,
+                              self.points, len(self.missing), first, last, self.unverifiable, self.reason, self.error)  # fmt: skip
 
     def row(self) -> dict[str, Any]:
         """As a row of a table."""
@@ -106,33 +72,9 @@ COLUMNS = ("shop", "family", "from", "to", "shown", "covered", "late", "pending"
 def sentence(reports: Iterable[Report]) -> str:
     """One line: how many changes Shopify shows and what became of each, so that the figures add up."""
     reports = list(reports)
-    tallies = [report.tally for report in reports]
-    late, late_us = sum(t.late for t in tallies), sum(t.late_us_total for t in tallies)
-    shown, gone = sum(t.shown for t in tallies), sum(t.gone for t in tallies)
-    before = sum(t.recorded_before for t in tallies)
-    dry = any(report.dry_run for report in reports)
-    parts = [
-        f"{sum(t.covered for t in tallies):,} were on the tape",
-        f"{late:,} came late" + (f" (mean {_minutes(late_us // late)})" if late else ""),
-        f"{sum(t.pending for t in tallies):,} may still come",
-        f"{sum(t.recorded for t in tallies):,} {'would be' if dry else 'were'} recorded",
-    ]
-    parts += [f"{before:,} had been recorded before"] if before else []
-    parts += [f"{gone:,} are deleted or hidden"] if gone else []
-    untold = sum(t.untold for t in tallies)
-    parts += [f"{untold:,} have no webhook"] if untold else []
-    deleted, held = sum(t.deleted for t in tallies), sum(t.held for t in tallies)
-    parts += [f"{deleted:,} deletions {'would be' if dry else 'were'} recorded"] if deleted else []
-    parts += [f"{held:,} deletions are held until --accept-deletes"] if held else []
     topics = {topic for report in reports for topic in report.unverifiable}
-    text = f"Of {shown:,} changes Shopify shows, {', '.join(parts)}"
-    return f"{text}; {len(topics)} topics cannot be checked." if topics else f"{text}."
+    return reckoning.sentence((report.tally for report in reports), topics, dry=any(report.dry_run for report in reports))
 
 
 def _when(window: tuple[int, int] | None, side: int) -> str | None:
     return None if window is None else iso(window[side])
-
-
-def _minutes(us: int) -> str:
-    seconds = us / 1_000_000
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,4 +1,5 @@
-"""The reconciler as a service: passes on a schedule that the ledger keeps, several shops at once, each in its turn."""
+"""The reconciler as a service: passes and the doctor's looks on a schedule that the ledger keeps, several shops at once, each in its
+turn."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from hooktape import log
 from hooktape.errors import LedgerError
 from hooktape.ledger.timetable import Timetable
 from hooktape.reconciler import schedule
+from hooktape.reconciler.doctor.visiting import Doctor
 from hooktape.reconciler.family import Family
 from hooktape.reconciler.report import Report
 from hooktape.reconciler.schedule import Pass, Task
@@ -16,20 +18,22 @@ from hooktape.settings import Settings
 _log = log.get("hooktape.reconciler")
 # Passes at once: a slow or throttled shop takes one of the places, and the others go on.
 _TOGETHER = 8
-# Between two looks at the timetable at most, and after another reconciler was found at work on a shop, in seconds.
+# Between two looks at the timetable at most, in seconds.
 _LOOK = 1.0
-_BUSY = 5.0
+# Of a lease: when a shop is looked at again at which another reconciler was found at work.
+_BUSY = 1 / 6
 
 
 class Service:
-    """Runs passes until told to stop. `clock` gives epoch seconds, as the reconciler's."""
+    """Runs passes and the doctor until told to stop. `clock` gives epoch seconds, as the reconciler's."""
 
-    def __init__(self, reconciler: Reconciler, settings: Settings, timetable: Timetable, shops: Sequence[str] = (),
+    def __init__(self, reconciler: Reconciler, doctor: Doctor, settings: Settings, timetable: Timetable, shops: Sequence[str] = (),
                  families: Sequence[Family] = ()) -> None:  # fmt: skip
-        self._reconciler, self._timetable = reconciler, timetable
+        self._reconciler, self._doctor, self._timetable = reconciler, doctor, timetable
         self._clock = reconciler.clock
         self._shops, self._families = reconciler.shops(shops), tuple(families)
         self._every = schedule.intervals(settings)
+        self._busy = settings.reconcile_lease * _BUSY
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._elsewhere: dict[tuple[str, str], float] = {}
 
@@ -58,31 +62,50 @@ class Service:
         busy = {*self._tasks, *(key for key, until in self._elsewhere.items() if until > now)}
         probes = {shop: entry.probe_at for shop, entry in parked.items()}
         for task in schedule.ready(dues, probes, self._shops, busy, now)[: _TOGETHER - len(self._tasks)]:
-            self._tasks[task.shop, task.kind.lane] = asyncio.create_task(self._pass(task, dues[task.shop, task.kind]))
+            self._tasks[task.shop, task.lane] = asyncio.create_task(self._do(task, dues[task.shop, task.name]))
         ahead = [due - now for due in dues.values() if due > now]
         return max(0.01, min([_LOOK, *ahead]))
 
-    async def _pass(self, task: Task, due: float) -> None:
+    async def _do(self, task: Task, due: float) -> None:
         try:
-            reports = await self._reconciler.pass_(task.shop, kind=task.kind, families=self._families,
-                                                   due=lambda: self._is_due(task))  # fmt: skip
-            now = self._clock()
-            if any(report.reason == "busy" for report in reports):
-                self._elsewhere[task.shop, task.kind.lane] = now + _BUSY
-            elif reports:
-                await asyncio.to_thread(self._timetable.set, {(task.shop, task.kind): self._next(task, due, reports, now)})
-            await self._reconciler.measure()
+            following = await (self._look(task, due) if task.name == schedule.DOCTOR else self._pass(task, due))
+            if following is not None:
+                await asyncio.to_thread(self._timetable.set, {(task.shop, task.name): following})
         except LedgerError as error:
-            _log.error("a pass can't be noted in the timetable; it's made again", shop=task.shop, error=str(error))
+            _log.error("what was done can't be noted in the timetable; it's done again", shop=task.shop, what=task.name, error=str(error))
+
+    async def _pass(self, task: Task, due: float) -> float | None:
+        """When it's due again; None: another reconciler works on the shop, or has just done so."""
+        kind = Pass(task.name)
+        reports = await self._reconciler.pass_(task.shop, kind=kind, families=self._families, due=lambda: self._is_due(task))
+        await self._reconciler.measure()
+        if any(report.reason == "busy" for report in reports):
+            self._elsewhere[task.shop, task.lane] = self._clock() + self._busy
+            return None
+        return self._next(kind, due, reports, self._clock()) if reports else None
+
+    async def _look(self, task: Task, due: float) -> float | None:
+        """The same of the doctor."""
+        try:
+            look = await self._doctor.look(task.shop, due=lambda: self._is_due(task))
+        except LedgerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever one shop's answers provoke must not stop the others
+            _log.error("the doctor's look failed", shop=task.shop, exc=error)
+            return schedule.again(self._every[task.name], self._clock())
+        if look is None:
+            self._elsewhere[task.shop, task.lane] = self._clock() + self._busy
+            return None
+        return schedule.following(due, self._every[task.name], self._clock())
 
     def _is_due(self, task: Task) -> bool:
-        return self._timetable.due().get((task.shop, task.kind), 0.0) <= self._clock()
+        return self._timetable.due().get((task.shop, task.name), 0.0) <= self._clock()
 
-    def _next(self, task: Task, due: float, reports: Sequence[Report], now: float) -> float:
-        every = self._every[task.kind]
+    def _next(self, kind: Pass, due: float, reports: Sequence[Report], now: float) -> float:
+        every = self._every[kind]
         if any(report.behind for report in reports):
             return now
         # A fast pass goes over an open window again as a matter of course.
-        if task.kind is Pass.FAST or all(report.complete for report in reports):
+        if kind is Pass.FAST or all(report.complete for report in reports):
             return schedule.following(due, every, now)
         return schedule.again(every, now)

@@ -1,4 +1,4 @@
-"""When which pass over which shop is due. Pure: `now` in epoch seconds."""
+"""When which pass over which shop is due, and the doctor's look at it. Pure: `now` in epoch seconds."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,37 +21,49 @@ class Pass(StrEnum):
     """Over more than a day again: what search indexes showed late."""
     SWEEP = "sweep"
     """All ids: what was deleted and nothing told of. It only proposes; fast passes look into it."""
+    BACKFILL = "backfill"
+    """What the tape never had, as it is now. By hand only."""
 
     @property
     def lane(self) -> str:
-        """Passes of one lane take turns. A sweep takes hours in a large shop, and must not hold up the others."""
-        return "sweep" if self is Pass.SWEEP else "states"
+        """Passes of one lane take turns. A sweep takes hours in a large shop, and so does a backfill, and neither may hold up the
+        others: it looks at a time that no other pass judges."""
+        return str(self) if self in (Pass.SWEEP, Pass.BACKFILL) else "states"
 
 
-_NAMES = frozenset(str(kind) for kind in Pass)
+SCHEDULED = (Pass.FAST, Pass.LOOKBACK, Pass.SWEEP)
+DOCTOR = "doctor"
+"""The name, and the lane, of the doctor's look at a shop's subscriptions."""
+_NAMES = frozenset({*map(str, SCHEDULED), DOCTOR})
 PARKING = frozenset({"unauthorized", "payment_required", "forbidden", "locked", "shop_inactive"})
 """Reasons why a shop's API is closed until a person does something: asking every five minutes helps nobody."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A pass to make over a shop."""
+    """A pass to make over a shop, or a look of the doctor: `name` is that of a Pass, or DOCTOR."""
 
     shop: str
-    kind: Pass
+    name: str
+
+    @property
+    def lane(self) -> str:
+        """Tasks of one lane take turns."""
+        return DOCTOR if self.name == DOCTOR else Pass(self.name).lane
 
 
-def intervals(settings: Settings) -> dict[Pass, float]:
-    """Seconds between two passes of a kind."""
+def intervals(settings: Settings) -> dict[str, float]:
+    """Seconds between two of a kind."""
     return {Pass.FAST: settings.reconcile_interval, Pass.LOOKBACK: settings.reconcile_lookback_interval,
-            Pass.SWEEP: settings.reconcile_sweep_interval}  # fmt: skip
+            Pass.SWEEP: settings.reconcile_sweep_interval, DOCTOR: settings.doctor_interval}  # fmt: skip
 
 
-def first(shops: Iterable[str], every: Mapping[Pass, float], now: float) -> dict[tuple[str, str], float]:
-    """When the passes over new shops are first due: the fast one at once, the others at a moment of the shop's own, so that
+def first(shops: Iterable[str], every: Mapping[str, float], now: float) -> dict[tuple[str, str], float]:
+    """When new shops' turn first comes: the fast pass and the doctor at once, the others at a moment of the shop's own, so that
     thousands of shops don't look back in one hour."""
-    return {(shop, kind): now if kind is Pass.FAST else now + every[kind] * (1 + crc32(f"{shop}/{kind}".encode()) / 2**32) / 2
-            for shop in shops for kind in Pass}  # fmt: skip
+    soon = (Pass.FAST, DOCTOR)
+    return {(shop, kind): now if kind in soon else now + every[kind] * (1 + crc32(f"{shop}/{kind}".encode()) / 2**32) / 2
+            for shop in shops for kind in every}  # fmt: skip
 
 
 def following(due: float, every: float, now: float) -> float:
@@ -70,16 +82,17 @@ def probe(since: float, now: float) -> float:
 
 
 def ready(dues: Due, probes: Mapping[str, float], shops: Collection[str], busy: Collection[tuple[str, str]], now: float) -> list[Task]:
-    """What to begin now, the longest overdue first, so that every shop has its turn; one pass per shop and lane.
+    """What to begin now, the longest overdue first, so that every shop has its turn; one task per shop and lane.
 
-    `probes`: when a shop that is closed is tried again; `busy`: (shop, lane) that are taken.
+    `probes`: when a shop that is closed is tried again (the doctor says that it's closed without trying); `busy`: (shop, lane) that
+    are taken.
     """
     taken, tasks = set(busy), []
     for (shop, name), _ in sorted(((key, due) for key, due in dues.items() if due <= now), key=lambda item: (item[1], item[0])):
-        if shop not in shops or name not in _NAMES or probes.get(shop, 0.0) > now:
+        if shop not in shops or name not in _NAMES or (name != DOCTOR and probes.get(shop, 0.0) > now):
             continue
-        task = Task(shop, Pass(name))
-        if (shop, task.kind.lane) not in taken:
-            taken.add((shop, task.kind.lane))
+        task = Task(shop, name)
+        if (shop, task.lane) not in taken:
+            taken.add((shop, task.lane))
             tasks.append(task)
     return tasks

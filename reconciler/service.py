@@ -6,27 +6,29 @@ the tape, and the tape is read to its end before anything is decided.
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 
-from hooktape import crash, log, metrics
-from hooktape.errors import AdminApiError, Fenced, HooktapeError, Incomplete, LedgerError, TapeError
+from hooktape import crash, log
+from hooktape.errors import AdminApiError, Fenced, HooktapeError, LedgerError, TapeError
 from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler import api, core, schedule
 from hooktape.reconciler.client import AdminClient
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
+from hooktape.reconciler.measuring import Figures
 from hooktape.reconciler.moves import Input, Look, Options
 from hooktape.reconciler.pacing import Pace
-from hooktape.reconciler.performing import Performer, Run, Turn, cursor_of
+from hooktape.reconciler.performing import WHO, Performer, Run, Turn, cursor_of
 from hooktape.reconciler.report import Report
 from hooktape.reconciler.schedule import Pass
 from hooktape.reconciler.standing import SECOND, Standing
@@ -35,8 +37,6 @@ from hooktape.settings import Settings
 _log = log.get("hooktape.reconciler")
 # Shops looked at together: a slow or throttled one holds up a place, not the others.
 _TOGETHER = 8
-# A pass renews it three times within; after a kill the shop waits this long for the next one.
-_LEASE_TTL = 30.0
 _LEASE_POLL = 0.25
 T = TypeVar("T")
 
@@ -57,15 +57,17 @@ class Reconciler:
         clock: Callable[[], float] = time.time,
         http: httpx.AsyncClient | None = None,
         families: Iterable[Family] | None = None,
-        lease_ttl: float = _LEASE_TTL,
+        lease_ttl: float | None = None,
     ) -> None:
         self._settings, self._ledger, self.clock = settings, ledger, clock
         self._http = http or httpx.AsyncClient()
         self._world = Performer(settings, ledger, clock, self._http)
         self._owns_http = http is None
         self._families = tuple(self._wanted() if families is None else families)
+        self._figures = Figures(settings, ledger, clock, self._families)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._ttl = lease_ttl
+        # A pass renews it three times within; after a kill the shop waits this long for the next one.
+        self._ttl = settings.reconcile_lease if lease_ttl is None else lease_ttl
         self._beginnings: dict[str, tuple[frozenset[str], dict[str, int]]] = {}
         self._beginning = asyncio.Lock()
 
@@ -116,21 +118,23 @@ class Reconciler:
         dry_run: bool = False,
         accept: bool = False,
         wait: bool = False,
+        rate: float | None = None,
+        progress: Callable[[str, int], None] = lambda family, events: None,
         due: Callable[[], bool] = lambda: True,
     ) -> list[Report]:
         """One pass over the families of one shop; a report for each. Errors are in the reports, none is raised.
 
         `since` and `until` (microseconds) set the window by hand; `now` does without the grace period, for after a known
         outage; `dry_run` compares and confirms alike and writes nothing; `accept` records the deletions that are held; `wait` waits
-        for another reconciler's lease. `due` is asked under the lease: another reconciler may have made the pass meanwhile, and
-        then nothing is done or reported.
+        for another reconciler's lease. `rate`: events recorded a second, at most; `progress` gets (family, events) as they are. `due` is
+        asked under the lease: another reconciler may have made the pass meanwhile, and then nothing is done or reported.
         """
         chosen = tuple(families) or self._families
         settings = self._settings
         options = Options(
             settings.reconcile_overlap, settings.reconcile_lag, 0.0 if now else settings.reconcile_grace, settings.retention_days * 86400.0,
             since, until, reach=settings.reconcile_lookback if kind is Pass.LOOKBACK else None, apart=settings.reconcile_apart,
-            suspect=settings.reconcile_suspect, accept=accept,
+            suspect=settings.reconcile_suspect, accept=accept, rate=rate,
         )  # fmt: skip
         blank = [Report(shop, family.name, kind=kind, dry_run=dry_run) for family in chosen]
         try:
@@ -141,16 +145,26 @@ class Reconciler:
             if epoch is None:
                 held = f"another reconciler works on {shop}; its lease ends {self._ttl:g} s after its last sign of life"
                 return [replace(report, reason="busy", error=held) for report in blank]
-            return await self._held(Turn(shop, options, epoch), name, chosen, kind, due)
+            return await self._held(Turn(shop, options, epoch, lane=kind.lane, progress=progress), name, chosen, kind, due)
         except HooktapeError as error:
             _log.warning("a shop wasn't reconciled", shop=shop, reason=_reason(error), error=str(error))
+            failed = [replace(report, reason=_reason(error), error=str(error)) for report in blank]
             if not dry_run:
-                await self._park(shop, error)
-            return [replace(report, reason=_reason(error), error=str(error)) for report in blank]
+                with contextlib.suppress(LedgerError):
+                    await self._park(shop, error)
+                    await self._ask(lambda: self._keep(failed))
+            return failed
         except Exception as error:  # noqa: BLE001 - whatever one shop's answers provoke must not stop the others
             _log.error("a shop's pass failed", shop=shop, exc=error)
-            failed = f"{type(error).__name__} in the pass over {shop}: see the log"
-            return [replace(report, reason="bug", error=failed) for report in blank]
+            said = f"{type(error).__name__} in the pass over {shop}: see the log"
+            return [replace(report, reason="bug", error=said) for report in blank]
+
+    async def look_back(self, shop: str, families: Sequence[Family], since: int | None) -> None:
+        """Compares again what changed since `since` (microseconds; None: as far as a look-back goes), for after a known fault. What looks
+        missing waits out its grace period as ever. Waits for another reconciler's lease."""
+        chosen = [family for family in families if family in self._families]
+        if chosen:
+            await self.pass_(shop, kind=Pass.LOOKBACK if since is None else Pass.FAST, families=chosen, since=since, wait=True)
 
     async def _park(self, shop: str, error: HooktapeError) -> None:
         """Notes that the shop's API is closed, and when it's tried again."""
@@ -187,13 +201,14 @@ class Reconciler:
             await asyncio.sleep(self._ttl / 3)
             try:
                 await self._renew(turn, name)
-            except (Incomplete, LedgerError) as error:
+            except (Fenced, LedgerError) as error:
                 # Recording asks again, and stops the pass if the lease is gone.
                 _log.warning("a lease wasn't renewed", shop=turn.shop, error=str(error))
 
     async def _renew(self, turn: Turn, name: str) -> None:
         if not await self._ask(lambda: self._ledger.leases.renew(name, self._owner, self.clock(), self._ttl)):
-            raise Incomplete(f"the lease of {turn.shop} is lost: this pass was held up for over {self._ttl:g} s")
+            # Not the one family's affair: all that this pass would still do is another's now.
+            raise Fenced(f"the lease of {turn.shop} is lost: this pass was held up for over {self._ttl:g} s")
 
     async def _shop(self, turn: Turn, families: Sequence[Family], kind: Pass) -> list[Report]:
         client = AdminClient(self._settings, turn.shop, self._http, pace=Pace(self._ledger.budgets, turn.shop))
@@ -206,7 +221,7 @@ class Reconciler:
             report = await self._family(turn, client, gate, family, kind)
             reports.append(report)
             if not turn.dry:
-                await self._ask(lambda r=report, f=family: self._keep(r, f))  # type: ignore[misc]
+                await self._ask(lambda r=report: self._keep([r]))  # type: ignore[misc]
         if kind is Pass.LOOKBACK and not turn.dry:
             kept = self.clock() - turn.options.retention
             await self._ask(lambda: self._ledger.reconcile.forget_intents(kept))
@@ -228,7 +243,7 @@ class Reconciler:
             report = replace(report, unverifiable={**unchecked, family.delete: hides})
         spent = client.spent
         try:
-            for look in _looks(kind, family, deletes):
+            for look in looks(kind, family, deletes):
                 run = Run(turn, family, look, client, gate, lambda turn: self._renew(turn, _lease(turn.shop, kind)))
                 report = await self._run(run, report, frozenset(wanted))
         except Fenced:
@@ -250,6 +265,8 @@ class Reconciler:
             standing = replace(standing, options=replace(standing.options, since=window[0], until=window[1]))
         state, actions = core.begin(standing, run.look, self._horizon(run.gate, run.family))
         asked = state.window
+        if run.backfill:
+            await self._audit(run, "begins", {"window": [asked.start, asked.end], "rate": standing.options.rate})
         while actions:
             found: Input | None = None
             for action in actions:
@@ -257,11 +274,20 @@ class Reconciler:
             if found is None:
                 break
             state, actions = core.step(state, found)
+        if run.backfill:
+            await self._audit(run, "ended", {"complete": state.complete, "recorded": core.tally(state).recorded})
         report = replace(report, tally=report.tally.plus(core.tally(state)), complete=report.complete and state.complete,
                          missing=report.missing + state.missing, behind=report.behind or state.window.end < asked.end)  # fmt: skip
-        if run.look is not Look.STATES:
+        if not run.look.of_states:
             return report
-        return replace(report, window=(state.window.start, state.window.end), counted=None if state.window.empty else state.counted)
+        return replace(report, window=(state.window.start, state.window.end), exact=state.exact and bool(run.family.count_query),
+                       counted=state.counted if run.family.count_query and not state.window.empty else None)  # fmt: skip
+
+    async def _audit(self, run: Run, what: str, detail: Mapping[str, Any]) -> None:
+        """A backfill's beginning and end; each of its events needn't be told of by itself."""
+        if not run.turn.dry:
+            told = {"family": run.family.name, "epoch": run.turn.epoch, **detail}
+            await self._ask(lambda: self._ledger.audit.append(self.clock(), WHO, "reconcile.backfill", run.turn.shop, what, told))
 
     async def _left_open(self, run: Run) -> tuple[int, int] | None:
         """The window of a bulk operation that an earlier process began, where nobody has named another by hand."""
@@ -302,25 +328,16 @@ class Reconciler:
                 self._beginnings[family.name] = scanned, found
         return found.get(shop)
 
-    def _keep(self, report: Report, family: Family) -> None:
-        metrics.RECONCILE_COMPARED.labels(family.update).inc(report.tally.shown)
-        metrics.RECONCILE_LATE.labels(family.update).inc(report.tally.late)
-        self._ledger.reconcile.add_report(self.clock(), report.shop, report.family, report.as_json())
+    def _keep(self, reports: Sequence[Report]) -> None:
+        now = self.clock()
+        # A backfill's findings are no missed webhooks.
+        for report in (each for each in reports if each.kind != Pass.BACKFILL):
+            self._figures.ended(report)
+            self._ledger.reports.add(report.kept(now))
 
     async def measure(self) -> None:
         """Sets the gauges from the ledger."""
-        await self._ask(self._measure)
-
-    def _measure(self) -> None:
-        pending, suspected, held = self._ledger.reconcile.pending_counts(self.clock() - self._settings.reconcile_suspect)
-        metrics.RECONCILE_PENDING.set(pending)
-        metrics.RECONCILE_SUSPECTED.set(suspected)
-        metrics.RECONCILE_HELD.set(held)
-        metrics.RECONCILE_PARKED.clear()
-        for parked in self._ledger.timetable.parked().values():
-            metrics.RECONCILE_PARKED.labels(parked.shop, parked.reason).set(1)
-        for shop, moment in self._ledger.reconcile.last_success().items():
-            metrics.RECONCILE_LAST_SUCCESS.labels(shop).set(moment)
+        await self._ask(self._figures.measure)
 
     async def _ask(self, question: Callable[[], T]) -> T:
         """The ledger answers from a thread: a lock there must not stop the loop."""
@@ -331,7 +348,10 @@ def _lease(shop: str, kind: Pass) -> str:
     return f"reconcile/{shop}/{kind.lane}"
 
 
-def _looks(kind: Pass, family: Family, deletes: bool) -> tuple[Look, ...]:
+def looks(kind: Pass, family: Family, deletes: bool) -> tuple[Look, ...]:
+    """What a pass looks at of a family, in this order; `deletes`: its deletions are wanted on the tape."""
+    if kind is Pass.BACKFILL:
+        return (Look.BACKFILL,)
     if kind is Pass.SWEEP:
         return (Look.SWEEP,) if deletes and family.swept else ()
     return (Look.STATES, Look.DELETIONS) if deletes else (Look.STATES,)
@@ -340,6 +360,6 @@ def _looks(kind: Pass, family: Family, deletes: bool) -> tuple[Look, ...]:
 def _reason(error: HooktapeError) -> str:
     if isinstance(error, AdminApiError):
         return error.reason
-    if isinstance(error, Incomplete | Fenced):
+    if isinstance(error, Fenced):
         return "lease_lost"
     return "tape" if isinstance(error, TapeError) else "ledger" if isinstance(error, LedgerError) else "failed"

@@ -92,11 +92,23 @@ class State:
     asked: int = 0
     """How many of the due ones were asked for."""
     fetched: Mapping[str, Found | None] = field(default_factory=dict)
+    marks: Mapping[str, int] = field(default_factory=dict)
+    """A backfill's: up to where it has read the tape."""
     recording: tuple[Missing, ...] = ()
     missing: tuple[str, ...] = ()
     proposed: int = 0
     tally: Tally = field(default_factory=Tally)
     complete: bool = False
+
+    @property
+    def advances(self) -> bool:
+        """Whether the cursor moves to the window's end: everything before it has been looked at then."""
+        if not self.agreed or self.window.empty:
+            return False
+        # A window by hand, or a look back, that begins later would leave a gap that nobody has looked at.
+        standing, options = self.standing, self.standing.options
+        reached = standing.coverage_from if standing.cursor.position is None else standing.cursor.position
+        return (options.since is None and options.reach is None) or self.window.start <= reached
 
     def but(self, **changes: Any) -> "State":
         """The same but for these."""

@@ -11,7 +11,7 @@ from hooktape.reconciler.family import Family
 from hooktape.reconciler.moves import Missing
 from hooktape.schemas import resources
 from hooktape.schemas import topics as shopify
-from hooktape.schemas.event import RECONCILER, Event
+from hooktape.schemas.event import BACKFILL, RECONCILER, Event
 from hooktape.tape.names import Names
 
 # Whose names the ids are, for UUID version 5: a UUID is what handlers and their databases expect of a webhook's id.
@@ -19,8 +19,12 @@ _NOWHERE = Home()
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "reconciler.hooktape.dev")
 
 
-def build(shop: str, family: Family, item: Missing, api_version: str, received_us: int, home: Home = _NOWHERE) -> Event:
-    """The synthetic event for a missing state or deletion; `received_us` is now. No signature: the Admin API's token vouches for it."""
+def build(shop: str, family: Family, item: Missing, api_version: str, received_us: int, home: Home = _NOWHERE,
+          backfill: bool = False) -> Event:  # fmt: skip
+    """The synthetic event for a missing state or deletion; `received_us` is now. No signature: the Admin API's token vouches for it.
+
+    `backfill`: no webhook was missed, and it's marked so.
+    """
     body = family.last_words(item.row.resource) if item.node is None else family.body(item.node, home)
     payload = msgspec.json.encode(body)
     found = resources.find(item.topic, payload)
@@ -28,6 +32,7 @@ def build(shop: str, family: Family, item: Missing, api_version: str, received_u
         webhook_id=webhook_id(shop, family, item, body), shop=shop, topic=item.topic, payload=payload, received_us=received_us,
         api_version=api_version, resource=found.name or item.row.resource, resource_root=found.root or item.row.resource,
         version_us=found.version, triggered_us=item.at, source=RECONCILER,
+        headers={BACKFILL: "1"} if backfill else {},
     )  # fmt: skip
 
 

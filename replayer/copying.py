@@ -6,7 +6,7 @@ from hooktape.errors import NotOurs
 from hooktape.ledger.items import ToSend
 from hooktape.replayer.deciding import Decision
 from hooktape.replayer.verify import FINE, examine
-from hooktape.schemas.event import Replay, event_id16
+from hooktape.schemas.event import Replay, encoded_id16, event_id16
 from hooktape.schemas.signature import Verifier, secret_id
 from hooktape.settings import MIB, Settings
 from hooktape.tape import headers
@@ -41,27 +41,27 @@ class Copier:
     def copy(self, item: ToSend, key: bytes | None, value: bytes | None, raw: headers.Packed) -> Outgoing | tuple[str, str]:
         """The record to send, or (outcome, error) when it mustn't be."""
         own = dict(raw)
-        if item.proven and value is not None and _id(own) == item.id:
-            return value, key, self._headers(item, raw, own)
-        try:
-            event = self._wire.decode(value)
-        except NotOurs as error:
-            return Decision.UNVERIFIED.value, str(error)
-        if event_id16(event.shop, event.webhook_id) != item.id:
-            return Decision.GONE.value, "another record lies where the plan found the event"
-        if self._verifier is not None and (finding := examine(event, self._verifier, self._known)) not in FINE:
-            return Decision.UNVERIFIED.value, f"its signature: {finding.value.replace('_', ' ')}"
-        assert value is not None  # decoded above
+        if value is None or not item.proven or _id(own) != item.id:
+            try:
+                event = self._wire.decode(value)
+            except NotOurs as error:
+                return Decision.UNVERIFIED.value, str(error)
+            if event_id16(event.shop, event.webhook_id) != item.id:
+                return Decision.GONE.value, "another record lies where the plan found the event"
+            if self._verifier is not None and (finding := examine(event, self._verifier, self._known)) not in FINE:
+                return Decision.UNVERIFIED.value, f"its signature: {finding.value.replace('_', ' ')}"
+            assert value is not None  # decoded above
         return value, key, self._headers(item, raw, own)
 
     def _headers(self, item: ToSend, raw: headers.Packed, own: _Own) -> headers.Packed:
         # Most records bear what ingest wrote and nothing else.
         plain = own.keys() <= _TAPE
-        made = raw if plain else [pair for pair in raw if pair[0] in _KEPT or not pair[0].startswith("hooktape-")]
+        made = [*raw] if plain else [pair for pair in raw if pair[0] in _KEPT or not pair[0].startswith("hooktape-")]
         if plain or headers.ORIGIN_TOPIC not in own:
-            made = [*made, (headers.ORIGIN_TOPIC, item.kafka_topic), (headers.ORIGIN_PARTITION, str(item.partition)),
-                    (headers.ORIGIN_OFFSET, str(item.offset))]  # fmt: skip
-        made = [*made, *self._mark, (headers.REPLAY_SEQ, str(item.seq))]
+            made += ((headers.ORIGIN_TOPIC, item.kafka_topic), (headers.ORIGIN_PARTITION, str(item.partition)),
+                     (headers.ORIGIN_OFFSET, str(item.offset)))  # fmt: skip
+        made += self._mark
+        made.append((headers.REPLAY_SEQ, str(item.seq)))
         if item.redrives:
             made.append((headers.REDRIVES, str(item.redrives)))
         return made
@@ -70,7 +70,7 @@ class Copier:
 def _id(own: _Own) -> bytes | None:
     """The event's id by the record's headers: enough to know a record again that was verified when it was catalogued."""
     shop, webhook_id = own.get(headers.SHOP), own.get(headers.WEBHOOK_ID)
-    return event_id16(shop.decode(), webhook_id.decode()) if isinstance(shop, bytes) and isinstance(webhook_id, bytes) else None
+    return encoded_id16(shop, webhook_id) if isinstance(shop, bytes) and isinstance(webhook_id, bytes) else None
 
 
 def light(items: list[ToSend]) -> list[ToSend]:

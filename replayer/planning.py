@@ -14,8 +14,9 @@ import msgspec
 
 from hooktape import crash
 from hooktape.errors import HooktapeError, LedgerError, NotAllowed, NothingMatched, TopicMissing, UsageError
-from hooktape.ledger.catalogue import REPLAYABLE, Entry, Proof
+from hooktape.ledger.catalogue import REPLAYABLE, After, Entry, Proof
 from hooktape.ledger.checks import State
+from hooktape.ledger.copying import Alike
 from hooktape.ledger.handlers import Known
 from hooktape.ledger.items import RUN, START, Item, Row, Total
 from hooktape.ledger.jobs import STANDARD, Job, JobState, Kind, Limits
@@ -36,6 +37,8 @@ HEARD = 300.0
 bodies match reads some minutes of tape between two."""
 # One page's rows are all that a plan holds in memory.
 _PAGE = 2000
+# Above every offset: a topic that has gone keeps nothing.
+_NEVER = 1 << 62
 # A drift is shown, not acted on: workers and runner check every event again. More would take longer than a person waits.
 _DRIFT = 20_000
 
@@ -86,21 +89,32 @@ class _Group:
         wanted = set(topics)
         return [handler for handler in self.handlers if wanted & set(handler.topics)]
 
-    def weigh(self, entries: Sequence[Entry]) -> list[tuple[Candidate, Coordinates | None]]:
-        """Each event's candidate, and where its letter lies if its body is taken from there."""
-        if new := {e.kafka_topic for e in entries} - self._topics:
+    def runs(self, events: Alike, ends: Mapping[Partition, int]) -> bool:
+        """Whether all of these run, provided that the group has no outcomes at all."""
+        place = events.kafka_topic, events.partition
+        self._learn({events.kafka_topic})
+        candidate = Candidate(None, events.lowest >= self._lows.get(place, _NEVER), refused=events.topic in self._refusing,
+                              sound=events.proof in REPLAYABLE)  # fmt: skip
+        return events.highest < ends.get(place, 0) and decide(candidate) is Decision.RUN
+
+    def _learn(self, topics: set[str]) -> None:
+        if new := topics - self._topics:
             self._topics |= new
             # What a dead letter says of its origin may be a topic that has gone.
             self._lows |= self._reader.lows(new.intersection(self._reader.topics()))
+
+    def weigh(self, entries: Sequence[Entry]) -> list[tuple[Candidate, Coordinates | None]]:
+        """Each event's candidate, and where its letter lies if its body is taken from there."""
+        self._learn({e.kafka_topic for e in entries})
         keys = [e.key for e in entries]
         states = self._ledger.outcomes.states(self._group, keys)
         letters = self._ledger.letters.of(self._group, [k for k in keys if states.get(k) is State.DEAD]) if states else {}
         newest = self._ledger.catalogue.newest_succeeded(self._group, entries)
         found: list[tuple[Candidate, Coordinates | None]] = []
-        lows, refusing, none = self._lows, self._refusing, 1 << 62
+        lows, refusing = self._lows, self._refusing
         for key, e in zip(keys, entries, strict=True):
             letter = letters.get(key) if letters else None
-            kept = e.offset >= lows.get((e.kafka_topic, e.partition), none)
+            kept = e.offset >= lows.get((e.kafka_topic, e.partition), _NEVER)
             version = newest.get((e.shop, e.topic, e.resource or "")) if newest else None
             sound = e.proof is Proof.VERIFIED or e.proof in REPLAYABLE  # the first is what most are, and costs nothing to say
             found.append((Candidate(states.get(key), kept or letter is not None, e.version, version, letter.redrives if letter else 0,
@@ -129,14 +143,14 @@ def plan(cataloguer: Cataloguer, ledger: Ledger, group: str, selection: Selectio
         if begun:
             made.job = ledger.jobs.create(made.job)
             begun(made.job)
-        _fill(made, cataloguer, ledger, pages, examples, _heard(made, ledger, progress))
+        _fill(made, cataloguer, ledger, pages, _heard(made, ledger, progress))
     except BaseException as error:
         if made.job.number:
             with suppress(LedgerError):
                 ledger.jobs.move(made.job.id, [JobState.PLANNED], JobState.FAILED, time.time(),
                                  str(error) if isinstance(error, HooktapeError) else "its planning was broken off")  # fmt: skip
         raise
-    return made
+    return planned(ledger, replace(made.job, note="", selected=made.selected), examples)
 
 
 def _heard(made: Plan, ledger: Ledger, progress: Progress | None) -> Progress:
@@ -154,7 +168,7 @@ def _heard(made: Plan, ledger: Ledger, progress: Progress | None) -> Progress:
     return tell
 
 
-def _fill(made: Plan, cataloguer: Cataloguer, ledger: Ledger, pages: Pages | None, examples: int, progress: Progress) -> None:
+def _fill(made: Plan, cataloguer: Cataloguer, ledger: Ledger, pages: Pages | None, progress: Progress) -> None:
     group, selection = made.job.group, made.job.selection
     ends = cataloguer.catch_up(progress=lambda done, of: progress("reading the tape", done, of))
     with suppress(TopicMissing):  # a group without a dead-letter topic has no letters
@@ -162,25 +176,44 @@ def _fill(made: Plan, cataloguer: Cataloguer, ledger: Ledger, pages: Pages | Non
     of_group = _Group(ledger, cataloguer.reader, group)
     ranks = urgency(ledger.catalogue.newest_failures(group, URGENT))
     if pages is None:
-        # Without a status to select by, the outcomes needn't be joined: they're looked up once, for the decision.
-        asked = group if selection.needs_group else None
-        pages = Finder(cataloguer.settings, ledger, cataloguer).pages(selection, asked, limit=_PAGE, ends=ends)
+        finder = Finder(cataloguer.settings, ledger, cataloguer)
+        pages = _pages(made, finder, ledger, of_group, ends, ranked=bool(ranks), progress=progress)
     for page in pages:
         if not made.job.number:
             made.job = ledger.jobs.create(made.job)
-        rows, totals, shown = _rows(made, page, of_group, ranks, examples)
+        rows, totals = _rows(made, page, of_group, ranks)
         ledger.jobs.add_items(made.job, rows, totals)
-        for decision, item in shown:
-            made.examples.setdefault(decision, []).append(item)
-        made.decisions.update(row[-1] for row in rows)
-        crash.point("replay-planning")
-        progress("planning", made.selected, None)
+        _count(made, (row[-1] for row in rows), progress)
     if not made.selected:
         raise NothingMatched(f"No event matches: {selection.describe()}. Widen it; `hooktape events list` takes the same options.")
     if not ledger.jobs.amend(made.job.id, note=""):
         raise NotAllowed(f"The plan {made.job.id} was cancelled while it was made.")
-    made.job = replace(made.job, note="", selected=made.selected)
-    made.handlers = of_group.reached(ledger.jobs.topics_to_run(made.job.id))
+
+
+def _count(made: Plan, decisions: Iterable[str] | Mapping[str, int], progress: Progress) -> None:
+    """A page is in the ledger."""
+    made.decisions.update(decisions)
+    crash.point("replay-planning")
+    progress("planning", made.selected, None)
+
+
+def _pages(made: Plan, finder: Finder, ledger: Ledger, group: _Group, ends: Mapping[Partition, int], *, ranked: bool,
+           progress: Progress) -> Iterator[Sequence[Entry]]:  # fmt: skip
+    """The catalogue's pages that are decided event by event. Those of which nothing but RUN would come, as of most when the group is new,
+    the ledger copies by itself on the way."""
+    selection = made.job.selection
+    if ranked or selection.needs_group or selection.needs_tape or selection.ids or selection.resources:
+        # Without a status to select by, the outcomes needn't be joined: they're looked up once, for the decision.
+        yield from finder.pages(selection, made.job.group if selection.needs_group else None, limit=_PAGE, ends=ends)
+        return
+    entries = next(finder.pages(selection, limit=_PAGE, ends=ends), None)
+    while entries is not None:
+        yield entries
+        after = After.of(entries[-1])
+        while page := ledger.jobs.copy_items(made.job, after, _PAGE, made.selected, lambda events: group.runs(events, ends)):
+            _count(made, {RUN: page.events}, progress)
+            after = page.last
+        entries = next(finder.pages(selection, after=after, limit=_PAGE, ends=ends), None)
 
 
 def planned(ledger: Ledger, job: Job, examples: int = 5) -> Plan:
@@ -201,27 +234,19 @@ def known(ledger: Ledger, group: str, keys: Sequence[EventKey]) -> dict[EventKey
     return found | {key: msgspec.structs.replace(x.entry, kafka_topic="", partition=0, offset=0) for key, x in letters.items()}
 
 
-def _rows(made: Plan, entries: Sequence[Entry], group: _Group, ranks: Mapping[str, int],
-          examples: int) -> tuple[list[Row], list[Total], list[tuple[str, Item]]]:  # fmt: skip
+def _rows(made: Plan, entries: Sequence[Entry], group: _Group, ranks: Mapping[str, int]) -> tuple[list[Row], list[Total]]:
     forced, again, seq, number = made.job.forced, made.job.again, made.selected, made.job.number
     totals: Counter[tuple[str, str, str]] = Counter()
     rows: list[Row] = []
-    shown: list[tuple[str, Item]] = []
-    more = Counter({decision: examples - len(items) for decision, items in made.examples.items()})
     for e, (candidate, letter) in zip(entries, group.weigh(entries), strict=True):
         seq += 1
         decision = _WORDS[decide(candidate, forced=forced, again=again)]
         place = seq + ranks[lane] if ranks and (lane := f"{e.shop}/{e.root}" if e.root else e.shop) in ranks else seq
         dead = candidate.redrives + 1 if candidate.state is State.DEAD else 0
-        topic, partition, offset = letter or (e.kafka_topic, e.partition, e.offset)
         proven = int(letter is None and e.proof is Proof.VERIFIED)
-        rows.append((number, place, *e.key, topic, partition, offset, e.size, proven, dead, decision))
+        rows.append((number, place, *e.key, *(letter or (e.kafka_topic, e.partition, e.offset)), e.size, proven, dead, decision))
         totals[decision, e.topic, e.shop] += 1
-        if more.setdefault(decision, examples) > 0:
-            more[decision] -= 1
-            shown.append((decision, Item(place, e.key, topic, partition, offset, decision, None, None, e.topic, e.shop,
-                                         e.resource or "", e.webhook_id)))  # fmt: skip
-    return rows, [Total(*names, events) for names, events in totals.items()], shown
+    return rows, [Total(*names, events) for names, events in totals.items()]
 
 
 @dataclass(frozen=True, slots=True)

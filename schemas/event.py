@@ -19,6 +19,8 @@ _BELIEVED = 7 * _DAY
 
 RECONCILER = "reconciler"
 """`source` of the events that the reconciler records."""
+BACKFILL = "Hooktape-Backfill"
+"""Among a synthetic event's `headers`: no webhook was missed, it tells an integration that is new what there was before it."""
 # Below what Kafka's own numbers hold: 31 and 63 bits.
 _PLACE = re.compile(r"([A-Za-z0-9._-]{1,249})/([0-9]{1,9})@([0-9]{1,18})")
 
@@ -62,7 +64,12 @@ class EventKey(NamedTuple):
 
 def event_id16(shop: str, webhook_id: str) -> bytes:
     """The 16 bytes that stand for (shop, webhook id) in the ledger."""
-    return hashlib.blake2b(f"{shop}\0{webhook_id}".encode(), digest_size=16).digest()
+    return encoded_id16(shop.encode(), webhook_id.encode())
+
+
+def encoded_id16(shop: bytes, webhook_id: bytes) -> bytes:
+    """The same of both in UTF-8, as a record's headers hold them."""
+    return hashlib.blake2b(b"%b\0%b" % (shop, webhook_id), digest_size=16).digest()
 
 
 class Event(msgspec.Struct, kw_only=True):
@@ -105,8 +112,13 @@ class Event(msgspec.Struct, kw_only=True):
 
     @property
     def synthetic(self) -> bool:
-        """Whether the reconciler recorded it, since its webhook never came."""
+        """Whether the reconciler recorded it: its webhook never came, or (`backfilled`) there was none to come."""
         return self.source == RECONCILER
+
+    @property
+    def backfilled(self) -> bool:
+        """Whether a backfill recorded it: the present state of what changed last before recording began."""
+        return self.synthetic and BACKFILL in self.headers
 
     def json(self) -> Any:
         """The body, parsed. Raises NotOurs that names the event when it isn't JSON."""

@@ -99,6 +99,11 @@ def find(topic: str, payload: bytes) -> Resource:
     return Resource(name, root, _instant(body.updated_at) or _stamp(family, body))
 
 
+def own_root(family: str) -> bool:
+    """Whether what the webhooks of `family/…` are about is its own root, so that its name is in their Kafka key."""
+    return family not in _BELONGS and family not in _SHOP_WIDE and family != "fulfillment_orders"
+
+
 def _identify(topic: str, family: str, body: _Body) -> tuple[str | None, str | None]:
     if family in _SHOP_WIDE:
         # The body of app/uninstalled and of shop/update is the shop.

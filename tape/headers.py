@@ -20,6 +20,8 @@ SOURCE = "hooktape-source"
 """webhook, reconciler or import."""
 RELABELLED = "hooktape-relabelled"
 """`1` when the same body and signature came before under another shop or topic. Do: confirm with the Admin API before acting."""
+REFUSED_SINCE = "hooktape-refused-since"
+"""On the first record after an outage: since when (the time of its receipt) the ingest process answered every webhook with 503."""
 
 # ── on retry, DLQ and replay records: where the event lies on the tape ──────────────────────────────────────────────
 ORIGIN_TOPIC = "hooktape-origin-topic"
@@ -161,6 +163,11 @@ def failure(headers: Headers) -> Failure | None:
 def due_us(headers: Headers) -> int:
     """When a retry record may run; 0 (at once) where the header is missing or no number."""
     return _number(headers, DUE)
+
+
+def refused_since_us(headers: Headers) -> int | None:
+    """Since when ingest had refused everything before it took this record; None: it hadn't, or the header is no number."""
+    return _number(headers, REFUSED_SINCE) or None
 
 
 def redrives(headers: Headers) -> int:

@@ -32,7 +32,8 @@ _READ_ON = 250
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _CONSUMERS = {
-    "large": {"queued.min.messages": 10000},
+    # The client's own bounds, 64 MiB of records fetched and not taken and 50 MiB to one fetch, weigh 67 MiB more where records have 6 KiB.
+    "large": {"queued.min.messages": 10000, "queued.max.messages.kbytes": 16 * 1024, "fetch.max.bytes": 4 * 1024 * 1024},
     # For single records: a fetch brings little that isn't wanted, and one partition at its end doesn't hold up the others.
     "small": {"queued.min.messages": 100, "fetch.message.max.bytes": 512 * 1024, "fetch.wait.max.ms": 5},
 }

@@ -65,22 +65,23 @@ class Taker:
 
         Raises TapeUnavailable when Kafka stays silent for the timeout, or refuses.
         """
-        found: list[Message | None] = [None] * len(places)
-        wanted: dict[Partition, dict[int, int]] = {}
-        for index, (topic, number, offset) in enumerate(places):
-            wanted.setdefault((topic, number), {})[offset] = index
+        wanted: dict[Partition, list[int]] = {}
+        for topic, number, offset in places:
+            wanted.setdefault((topic, number), []).append(offset)
         reading: dict[Partition, list[int]] = {}
         try:
             for partition, offsets in wanted.items():
-                if missing := self._from_kept(partition, offsets, found):
+                if missing := self._missing(partition, offsets):
                     reading[partition] = missing
                     self._go_to(partition, missing[-1])
-            self._read(reading, wanted, found)
+            self._read(reading)
         except (TapeUnavailable, KafkaException) as error:
             self._begin_anew()
             if isinstance(error, TapeUnavailable):
                 raise
             raise TapeUnavailable(f"the tape can't be read: {error.args[0].str()}") from None
+        found = [self._spots[topic, number].kept.pop(offset, None) for topic, number, offset in places]
+        self._weight -= sum(len(message) for message in found if message is not None)
         for partition, offsets in wanted.items():
             self._forget(partition, max(offsets) - _BACK)
         return found
@@ -90,19 +91,10 @@ class Taker:
         self._consumer = self._make()
         self._spots, self._weight = {}, 0
 
-    def _from_kept(self, partition: Partition, offsets: dict[int, int], found: list[Message | None]) -> list[int]:
-        """Takes what an earlier window read already; the offsets that must be read, the highest first."""
+    def _missing(self, partition: Partition, offsets: list[int]) -> list[int]:
+        """Those of the offsets that no earlier window read on its way, the highest first."""
         spot = self._spots.get(partition)
-        missing = []
-        for offset, index in offsets.items():
-            message = spot.kept.pop(offset, None) if spot is not None else None
-            if message is None:
-                missing.append(offset)
-            else:
-                self._weight -= len(message)
-            found[index] = message
-        missing.sort(reverse=True)
-        return missing
+        return sorted(offsets if spot is None else (offset for offset in offsets if offset not in spot.kept), reverse=True)
 
     def _go_to(self, partition: Partition, offset: int) -> None:
         spot = self._spots.get(partition)
@@ -117,7 +109,7 @@ class Taker:
             self._consumer.seek(TopicPartition(*partition, offset))
             spot.next = offset
 
-    def _read(self, reading: dict[Partition, list[int]], wanted: dict[Partition, dict[int, int]], found: list[Message | None]) -> None:
+    def _read(self, reading: dict[Partition, list[int]]) -> None:
         heard = time.monotonic()
         while reading:
             # A first message by poll, the rest without waiting: consume(n, t) would sit out its whole timeout.
@@ -130,20 +122,15 @@ class Taker:
             for message in (first, *self._consumer.consume(999, 0)):
                 partition = (message.topic() or "", message.partition() or 0)
                 spot = self._spots[partition]
-                if (error := message.error()) is not None:
-                    offset = self._past(error, message, partition)
-                    if offset is None:
-                        continue
-                else:
-                    offset = (message.offset() or 0) + 1
-                    if offset <= spot.next:
-                        continue  # fetched before a seek
-                    index = wanted[partition].get(offset - 1) if partition in wanted else None
-                    if index is not None:
-                        found[index] = message
-                    else:
-                        self._keep(spot, offset - 1, message)
-                spot.next = offset
+                if (error := message.error()) is None:
+                    offset = message.offset() or 0
+                    if offset >= spot.next:  # else it was fetched before a seek
+                        spot.next = offset + 1
+                        if offset not in spot.kept:  # else it was read before a seek backwards
+                            spot.kept[offset] = message
+                            self._weight += len(message)
+                elif (past := self._past(error, message, partition)) is not None:
+                    spot.next = past
             for partition in [*reading]:
                 self._advance(partition, reading)
             if self._weight > _KEPT_BYTES:
@@ -171,10 +158,6 @@ class Taker:
             del reading[partition]
         elif left[-1] > spot.next + _READ_ON:
             self._go_to(partition, left[-1])
-
-    def _keep(self, spot: _Spot, offset: int, message: Message) -> None:
-        if spot.kept.setdefault(offset, message) is message:  # else it was read before a seek backwards
-            self._weight += len(message)
 
     def _forget(self, partition: Partition, below: int) -> None:
         spot = self._spots[partition]

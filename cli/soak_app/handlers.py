@@ -17,7 +17,7 @@ from hooktape.local.soak import workload
 
 _SEED = int(os.environ.get("SOAK_SEED", "0"))
 _FILE = os.open(os.environ.get("SOAK_EFFECTS", os.devnull), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-_HANDLERS = {handler.name: handler for handler in workload.handlers(os.environ.get("SOAK_LEDGER", "sqlite"))}
+_HANDLERS = {handler.name: handler for handler in workload.handlers(os.environ.get("SOAK_LEDGER", "sqlite"), "SOAK_SHOP" in os.environ)}
 _calls = itertools.count()
 
 app = App(workload.GROUP)
@@ -27,7 +27,9 @@ F = TypeVar("F", bound=Callable[[Event], Any])
 
 
 def on(name: str) -> Callable[[F], F]:
-    """Registers a handler as the workload's table says."""
+    """Registers a handler as the workload's table says; one that isn't there gets nothing."""
+    if name not in _HANDLERS:
+        return lambda function: function
     handler = _HANDLERS[name]
     return app.on(*handler.topics, concurrency=16, order="key" if handler.ordered else "none", skip_stale=handler.skip_stale,
                   max_attempts=handler.max_attempts)  # fmt: skip

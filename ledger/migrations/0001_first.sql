@@ -390,9 +390,46 @@ CREATE TABLE reconcile_reports (
     ended_at DOUBLE PRECISION NOT NULL,
     shop TEXT NOT NULL,
     family TEXT NOT NULL,
+    pass TEXT NOT NULL,
+    came BIGINT NOT NULL,
+    lacked BIGINT NOT NULL,
     report TEXT NOT NULL
 );
-CREATE INDEX reconcile_reports_shop ON reconcile_reports (shop, family, seq);
+CREATE INDEX reconcile_reports_shop ON reconcile_reports (shop, family, pass, seq);
+CREATE INDEX reconcile_reports_ended ON reconcile_reports (ended_at);
+
+-- The doctor. What it finds, since when; a finding that is gone has no row.
+CREATE TABLE doctor_findings (
+    shop TEXT NOT NULL,
+    problem TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    severity TEXT NOT NULL,
+    what TEXT NOT NULL,
+    remedy TEXT NOT NULL,
+    first_seen DOUBLE PRECISION NOT NULL,
+    last_seen DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (shop, problem, subject)
+) {clustered};
+CREATE TABLE doctor_looks (shop TEXT PRIMARY KEY, looked_at DOUBLE PRECISION NOT NULL) {clustered};
+
+-- What it heard on the tape: of each topic the newest webhook, and the synthetic events since; how far it has read, and the outages of
+-- ingest that records tell of. `lacks`, `marks` and `outages` are JSON. `seq` grows with each reading: of two at once one counts.
+CREATE TABLE doctor_heard (
+    shop TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    triggered_at BIGINT NOT NULL,
+    version TEXT NOT NULL,
+    lacks TEXT NOT NULL,
+    recorded INTEGER NOT NULL,
+    recorded_at BIGINT NOT NULL,
+    PRIMARY KEY (shop, topic)
+) {clustered};
+CREATE TABLE doctor_tape (
+    one SMALLINT PRIMARY KEY,
+    seq BIGINT NOT NULL,
+    marks TEXT NOT NULL,
+    outages TEXT NOT NULL
+) {clustered};
 
 CREATE TABLE audit (
     seq {serial},

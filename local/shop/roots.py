@@ -9,6 +9,7 @@ from hooktape.local.shop import lists, paging, search
 from hooktape.local.shop.bulk import Operation
 from hooktape.local.shop.fields import in_bulk, schema, type_name
 from hooktape.local.shop.lines import Compiler, WrongBulk
+from hooktape.local.shop.store import Resource
 from hooktape.local.shop.subscriptions import topics_of
 from hooktape.local.shop.views import Page
 
@@ -53,10 +54,14 @@ def mutation(admin: "Admin", name: str, arguments: Arguments) -> Any:
     return MUTATIONS[name](admin, arguments)
 
 
+_EDITABLE = ("order", "product", "customer", "draft_order", "collection")
+
+
 def _edit(admin: "Admin", page: Page) -> None:
     """What happens to the rows of a page while somebody reads it."""
     if edits := admin.incidents.on("edits_while_paging"):
-        rows = [node for _, node in page.rows if getattr(node, "kind", "") in ("order", "product", "customer", "draft_order", "collection")]
+        # Deletions are listed, too, and have a kind.
+        rows = [node for _, node in page.rows if isinstance(node, Resource) and node.kind in _EDITABLE]
         for node in admin.incidents.rng("edits_while_paging").sample(rows, min(int(edits["edits"]), len(rows))):
             admin.edited.append(admin.shop.change(admin.shop.clock(), again=node))
 

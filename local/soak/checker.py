@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from hooktape.local.soak import effect_rules, outcome_rules, progress_rules, replay_rules, tape_rules
+from hooktape.local.soak import effect_rules, outcome_rules, progress_rules, reconcile_rules, replay_rules, tape_rules
 from hooktape.local.soak.history import History
 from hooktape.local.soak.view import View, Violation
 
-_RULES = (*tape_rules.RULES, *outcome_rules.RULES, *effect_rules.RULES, *progress_rules.RULES, *replay_rules.RULES)
+_RULES = (*tape_rules.RULES, *outcome_rules.RULES, *effect_rules.RULES, *progress_rules.RULES, *replay_rules.RULES,
+          reconcile_rules.missed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,8 @@ class Verdict:
 
     counts: dict[str, int]
     violations: tuple[Violation, ...]
+    delays: tuple[float, ...] = ()
+    """Seconds from a change to the synthetic event that tells of it."""
 
     @property
     def clean(self) -> bool:
@@ -25,8 +28,8 @@ class Verdict:
 def judge(history: History) -> Verdict:
     """Judges a history by all rules."""
     view = View(history)
-    repeated = effect_rules.Repeats()
-    violations = list(effect_rules.repeats(view, repeated))
+    repeated, reconciled = effect_rules.Repeats(), reconcile_rules.Reconciled()
+    violations = [*effect_rules.repeats(view, repeated), *reconcile_rules.synthetic(view, reconciled)]
     for rule in _RULES:
         violations += rule(view)
 
@@ -65,6 +68,14 @@ def judge(history: History) -> Verdict:
         "commands": len(history.commands),
         "account_broken": broken("account", "wrong-outcome", "ran-a-skip", "effect-outside-plan", "handed-over-outside-plan"),
         "committed_past_unfinished": broken("committed-past-unfinished"),
+        "changes": len(history.changes),
+        "dropped": sum(change.fate == "dropped" for change in history.changes),
+        "synthetic": reconciled.synthetic,
+        "missed": broken("missed", "missed-step"),
+        "false": reconciled.false,
+        "recorded_twice": reconciled.twice,
+        "late_after": reconciled.late_after,
+        "crossed": reconciled.crossed,
         "violations": len(violations),
     }
-    return Verdict(counts, tuple(violations))
+    return Verdict(counts, tuple(violations), tuple(reconciled.delays))

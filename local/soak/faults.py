@@ -17,26 +17,35 @@ QUIET = 0.25
 TAKEN_OVER = 8.0
 """Seconds. A runner that stands still for longer than its lease (`replayer.control.LEASE`, 6 s) finds its job taken over."""
 
+RECONCILE_LEASE = 2.0
+"""Seconds after which a silent reconciler's shop is another's."""
+
 _POINTS = {
     "ingest": ("body-read", "acked-not-answered"),
     "replay": crash.REPLAY,
+    "reconciler": crash.RECONCILE,
 }
 """Target → its crash points; all others are the workers'."""
 PLANNING_POINTS = frozenset({"replay-planning"})
 """Of the replayer's: those of who plans, not of who runs."""
+# Where a reconciler may hold what it read for true, and another has long gone on: it stands still exactly there for longer than its lease.
+_HELD_POINTS = ("reconcile-confirmed", "reconcile-fenced", "reconcile-intended", "reconcile-in-transaction")
+_BESIDE_RECONCILERS = frozenset({"worker-kill", "ingest-kill", "broker-kill", "broker-stop-long", "postgres-kill", "postgres-stop-long"})
 # Passed only where a handler has a transaction: with the ledger on PostgreSQL.
 _TRANSACTION_POINTS = ("transaction-begun", "in-transaction", "transaction-recorded", "transaction-committed", "transaction-returned")
 # Rare passages: the first is taken, or it might never come within a block. Of all others one among the first few dozen.
 _RARE = frozenset({"in-revoke", "owned-not-started", "hold-letter-acked-not-recorded", "dead-letter-acked-not-recorded",
                    "letter-acked-not-recorded", "before-letter", "recorded-not-committed"})  # fmt: skip
 _OFTEN = 25
-# A replay of some hundred events has few batches; of those one of the first.
+# A replay of some hundred events has few batches, and a pass few steps; of those one of the first.
 _SELDOM = 3
+_FEW = ("replay", "reconciler")
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One kind of fault: `act` (kill, term, stop, crash, cut: a power cut) on `target`. `seconds`: how long a freeze lasts."""
+    """One kind of fault: `act` (kill, term, stop, crash, hold: a freeze at a crash point, cut: a power cut) on `target`. `seconds`: how
+    long a freeze lasts."""
 
     target: str
     act: str
@@ -64,6 +73,10 @@ def _cells() -> dict[str, Cell]:
         Cell("replay", "kill", 8), Cell("replay", "term", 3),
         Cell("replay", "stop", 2, SESSION / 2), Cell("replay", "stop", 3, TAKEN_OVER),
         *(Cell("replay", "crash", 4, point=p) for p in _POINTS["replay"]),
+        Cell("reconciler", "kill", 16), Cell("reconciler", "term", 4),
+        Cell("reconciler", "stop", 4, RECONCILE_LEASE / 2), Cell("reconciler", "stop", 6, RECONCILE_LEASE * 2.5),
+        *(Cell("reconciler", "crash", 4, point=p) for p in _POINTS["reconciler"]),
+        *(Cell("reconciler", "hold", 4, RECONCILE_LEASE * 2.5, p) for p in _HELD_POINTS),
         Cell("broker", "kill", 4), Cell("broker", "cut", 1), Cell("broker", "stop", 2, SESSION / 2), Cell("broker", "stop", 3, SESSION * 2),
         Cell("postgres", "kill", 5, ledger="postgresql"), Cell("postgres", "stop", 3, SESSION * 2, ledger="postgresql"),
     ]  # fmt: skip
@@ -87,8 +100,10 @@ class Draw:
         return "quiet" if self.cell is None else f"{self.cell.name}{f':{self.passage}' if self.cell.point else ''}"
 
 
-def chosen(names: Iterable[str], ledgers: Sequence[str]) -> list[Cell]:
+def chosen(names: Iterable[str], ledgers: Sequence[str], reconcile: bool = False) -> list[Cell]:
     """The cells that `--fault` names (all where it names none; a prefix names a family), as far as these ledgers allow them.
+
+    `reconcile`: those of a soak of reconcilers, and of what they lean on; without it, those of all others.
 
     Raises UsageError for a name that is none.
     """
@@ -96,7 +111,9 @@ def chosen(names: Iterable[str], ledgers: Sequence[str]) -> list[Cell]:
     for name in wanted:
         if not any(known.startswith(name) for known in CELLS):
             raise UsageError(f"--fault {name}: there's no such fault. The list: {', '.join(CELLS)}.")
-    named = [cell for name, cell in CELLS.items() if not wanted or any(name.startswith(prefix) for prefix in wanted)]
+    of_kind = {name: cell for name, cell in CELLS.items()
+               if (cell.target == "reconciler" or name in _BESIDE_RECONCILERS if reconcile else cell.target != "reconciler")}  # fmt: skip
+    named = [cell for name, cell in of_kind.items() if not wanted or any(name.startswith(prefix) for prefix in wanted)]
     # Where events offer no transaction, there's nothing to die in.
     possible = [cell for cell in named if cell.point not in _TRANSACTION_POINTS or hasattr(Event, "transaction")]
     return [cell for cell in possible if not cell.ledger or cell.ledger in ledgers]
@@ -125,7 +142,7 @@ def draws(seed: int, block: int, rounds: int, cells: Sequence[Cell], ledger: str
 
 
 def _passage(dice: random.Random, cell: Cell | None) -> int:
-    return 1 if cell is None or cell.point in _RARE else dice.randint(1, _SELDOM if cell.target == "replay" else _OFTEN)
+    return 1 if cell is None or cell.point in _RARE else dice.randint(1, _SELDOM if cell.target in _FEW else _OFTEN)
 
 
 _IN_TURN = ("worker", "replay", "postgres", "broker")

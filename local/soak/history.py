@@ -81,7 +81,7 @@ class Fault(msgspec.Struct, frozen=True, tag="F"):
     """kill, crash, stop, term, cut; ended, by itself; gave-up, having found no server at its start; silent, a server that didn't
     answer the witness in time, whoever was to blame."""
     target: str
-    """worker, ingest, replay, broker, postgres."""
+    """worker, ingest, replay, reconciler, broker, postgres."""
     pid: int
     t: float
     healed: float | None = None
@@ -121,6 +121,8 @@ class Record(msgspec.Struct, frozen=True, tag="T"):
     generation: str = ""
     received: int = 0
     """The event's own `received_at`, in microseconds since the epoch: what a time range selects by."""
+    resource: str = ""
+    version: int | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, tag="O"):
@@ -182,6 +184,20 @@ class Command(msgspec.Struct, frozen=True, tag="K"):
     """The job's, as it was printed."""
 
 
+class Change(msgspec.Struct, frozen=True, tag="S"):
+    """One webhook of the local shop as the shop itself knows it, whether or not it was ever sent."""
+
+    wid: str
+    topic: str
+    resource: str
+    version: int | None
+    """The state's `updated_at` in microseconds; None: it was deleted."""
+    at: float
+    """When it happened."""
+    fate: str
+    """sent, late, dropped."""
+
+
 class Facts(msgspec.Struct, frozen=True, tag="M"):
     """What the rules measure against. Times in seconds."""
 
@@ -198,9 +214,11 @@ class Facts(msgspec.Struct, frozen=True, tag="M"):
     tries_a_run: int = 3
     """Tries of one event that a worker makes without telling anyone: a death may make them happen again."""
     versions: dict[str, str] = {}
+    grace: float = 0.0
+    """Of the reconciler; 0: none was there."""
 
 
-Entry: TypeAlias = Handler | Post | Attempt | Row | Fault | Commit | Record | Outcome | Item | Command | Facts
+Entry: TypeAlias = Handler | Post | Attempt | Row | Fault | Commit | Record | Outcome | Item | Command | Change | Facts
 
 
 @dataclass(slots=True)
@@ -218,6 +236,7 @@ class History:
     outcomes: list[Outcome] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
 
     def entries(self) -> Iterator[Entry]:
         """All of it, the facts first."""
@@ -234,7 +253,8 @@ class History:
 
     def _lists(self) -> dict[type, list[Any]]:
         return {Handler: self.handlers, Post: self.posts, Attempt: self.attempts, Row: self.rows, Fault: self.faults,
-                Commit: self.commits, Record: self.records, Outcome: self.outcomes, Item: self.items, Command: self.commands}  # fmt: skip
+                Commit: self.commits, Record: self.records, Outcome: self.outcomes, Item: self.items, Command: self.commands,
+                Change: self.changes}  # fmt: skip
 
     def write(self, path: Path) -> None:
         """Keeps it as JSON Lines."""

@@ -34,17 +34,16 @@ def words_and_deeds(view: View) -> Iterator[Violation]:
         of = (effect.handler.group, effect.handler.name, effect.lane, effect.resource)
         newest[of] = max(newest.get(of, -1), effect.version or 0)
     for (group, wid), state in view.states.items():
-        webhook = view.webhooks.get(wid)
-        handler = view.by_topic.get((group, webhook.first.topic)) if webhook else None
-        if webhook is None or handler is None:
+        sent = view.sent(wid)
+        handler = view.by_topic.get((group, sent.topic)) if sent else None
+        if sent is None or handler is None:
             continue
         if state == "succeeded" and (group, wid) not in done:
-            yield view.breach("phantom-success", f"{wid} succeeded in {group} without an effect", webhook.first.t1)
+            yield view.breach("phantom-success", f"{wid} succeeded in {group} without an effect", sent.at)
         elif state == "dead" and not view.letters.get(("dlq", group, wid)):
-            yield view.breach("dead-but-nowhere", f"{wid} is dead in {group} and in no dead-letter topic", webhook.first.t1)
-        sent = webhook.first
+            yield view.breach("dead-but-nowhere", f"{wid} is dead in {group} and in no dead-letter topic", sent.at)
         if state == "stale" and newest.get((group, handler.name, sent.lane, sent.resource), -1) <= sent.version:
-            yield view.breach("superseded-by-nothing", f"{wid} was skipped as stale, and nothing newer was applied", webhook.first.t1)
+            yield view.breach("superseded-by-nothing", f"{wid} was skipped as stale, and nothing newer was applied", sent.at)
 
 
 def doubly_dead(view: View) -> Iterator[Violation]:

@@ -67,6 +67,9 @@ class Posting:
             f"X-Shopify-Webhook-Id: {webhook.wid}\r\nX-Shopify-Event-Id: {webhook.wid}\r\nX-Shopify-API-Version: 2026-04\r\n"
             f"X-Shopify-Hmac-Sha256: {sign(webhook.body, secret)}\r\n"
         )
+        if webhook.triggered_at:
+            lines += f"X-Shopify-Triggered-At: {webhook.triggered_at}\r\n"
+        await asyncio.sleep(webhook.held)
         for attempt in range(_TRIES):
             if attempt:
                 await asyncio.sleep(_PAUSES[min(attempt - 1, len(_PAUSES) - 1)])

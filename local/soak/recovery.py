@@ -71,7 +71,7 @@ class Recovery(Block):
                 operator.stop_soon()
                 await self._replay(operator)
                 await self._heal()
-        return Played(posts, operator)
+        return Played(posts, operator.commands, idle=operator.idle)
 
     def _say(self, what: str) -> None:
         self._progress(f"{time.monotonic() - self._began:6.1f} s  {what}")

@@ -3,10 +3,11 @@
 import asyncio
 import importlib.metadata
 import math
+import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -14,6 +15,7 @@ from typing import Any
 
 from hooktape.local.soak import disk, faults
 from hooktape.local.soak.checker import Verdict, judge
+from hooktape.local.soak.reconciling import Reconciling
 from hooktape.local.soak.recovery import Great, Recovery
 from hooktape.local.soak.services import Servers
 from hooktape.local.soak.view import hand_overs
@@ -41,6 +43,8 @@ class Order:
     """Events of a great replay; 0: rounds."""
     faults: int = 0
     """That have to hit during it."""
+    reconcile: bool = False
+    """Rounds with reconcilers, and a shop whose webhooks they look for."""
 
 
 @dataclass(slots=True)
@@ -56,6 +60,7 @@ class Report:
     violations: list[str] = field(default_factory=list)
     rules: Counter[str] = field(default_factory=Counter)
     hand_overs: list[float] = field(default_factory=list)
+    delays: list[float] = field(default_factory=list)
     drains: list[float | None] = field(default_factory=list)
     histories: list[Path] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -76,7 +81,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """As the JSON file has it."""
-        times = sorted(self.hand_overs)
+        reconciler = {"reconciler": self._reconciler()} if self.order.reconcile else {}
         return {
             "clean": self.clean,
             "seed": self.order.seed,
@@ -90,15 +95,29 @@ class Report:
             "counts": dict(self.counts),
             "rules_broken": dict(self.rules),
             "violations": self.violations[:_SHOWN],
-            "hand_over_seconds": {
-                "measured": len(times), "median": round(median(times), 3) if times else None,
-                "p95": round(times[min(len(times) - 1, math.ceil(len(times) * 0.95) - 1)], 3) if times else None,
-                "max": round(times[-1], 3) if times else None,
-            },
+            "hand_over_seconds": _spread(self.hand_overs),
+            **reconciler,
             "drain_seconds": [None if drain is None else round(drain, 1) for drain in self.drains],
             "histories": [str(path) for path in self.histories],
             "versions": _versions(self.order.version),
-        }  # fmt: skip
+        }
+
+    def _reconciler(self) -> dict[str, Any]:
+        """Of the shop's changes: what was lost on the way, and what the reconcilers made of it."""
+        of_kind = {act: {cell.point: self.hits[cell.name] for cell in self.order.cells if cell.target == "reconciler" and cell.act == act}
+                   for act in ("crash", "hold")}  # fmt: skip
+        names = ("changes", "dropped", "synthetic", "missed", "false", "recorded_twice", "late_after", "crossed")
+        return {**{name: self.counts[name] for name in names}, "killed_at": of_kind["crash"], "frozen_at": of_kind["hold"],
+                "change_to_record_seconds": _spread(self.delays)}  # fmt: skip
+
+
+def _spread(times: list[float]) -> dict[str, float | int | None]:
+    times = sorted(times)
+    return {
+        "measured": len(times), "median": round(median(times), 3) if times else None,
+        "p95": round(times[min(len(times) - 1, math.ceil(len(times) * 0.95) - 1)], 3) if times else None,
+        "max": round(times[-1], 3) if times else None,
+    }  # fmt: skip
 
 
 def _versions(hooktape: str) -> dict[str, str]:
@@ -124,7 +143,10 @@ def run(order: Order, home: Path, progress: Callable[[str], None]) -> Report:
     if any(cell.act == "cut" for cell in order.cells) and (reason := disk.why_not(home)):
         progress(f"SKIPPED: {reason}")
         report.skipped = {cell.name: reason for cell in order.cells if cell.act == "cut"}
+    if not hasattr(os, "waitid"):
+        report.skipped |= {cell.name: "this Python can't tell that a process stands still" for cell in order.cells if cell.act == "hold"}
     cells = [cell for cell in order.cells if cell.name not in report.skipped]
+    block = Reconciling if order.reconcile else Block
     servers = Servers(home, "postgresql" in order.ledgers, any(cell.act == "cut" for cell in cells), progress)
     try:
         for number, ledger in enumerate(order.ledgers if order.replay else ()):
@@ -149,7 +171,7 @@ def run(order: Order, home: Path, progress: Callable[[str], None]) -> Report:
             plan = Plan(order.seed, number, ledger, draws, order.app, _versions(order.version))
             report.rounds += len(draws)
             report.quiet += sum(draw.cell is None for draw in draws)
-            _judge(report, Block(plan, servers, home / f"block-{number}", progress), number, progress)
+            _judge(report, block(plan, servers, home / f"block-{number}", progress), number, progress)
     finally:
         servers.close()
     report.seconds = time.monotonic() - began
@@ -165,6 +187,7 @@ def _judge(report: Report, block: Block, number: int, progress: Callable[[str], 
     report.rules.update(violation.rule for violation in verdict.violations)
     report.violations += [f"block {observed.facts.block}: {violation}" for violation in verdict.violations]
     report.hand_overs += hand_overs(observed)
+    report.delays += verdict.delays
     report.drains.append(observed.facts.drain)
     if order.keep_all or not verdict.clean:
         order.kept.mkdir(parents=True, exist_ok=True)
@@ -179,5 +202,12 @@ def summary(verdict: Verdict) -> str:
     counts = verdict.counts
     return (f"{counts['acknowledged']:,} acknowledged, {counts['lost']} lost, {counts['transactional_twice']} transactional twice, "
             f"{counts['unexcused_repeats']} unexcused and {counts['excused_repeats']} excused repeats, {counts['out_of_order']} out of "
-            f"order, {counts['overlap']} overlaps; {counts['replays']} replays of {counts['replayed']:,} events, "
-            f"{counts['account_broken']} of them misreported; {counts['violations']} violations")  # fmt: skip
+            f"order, {counts['overlap']} overlaps; {_replayed(counts)}; {counts['violations']} violations")  # fmt: skip
+
+
+def _replayed(counts: Mapping[str, int]) -> str:
+    if counts["changes"]:
+        return (f"of {counts['changes']:,} changes {counts['dropped']} dropped, {counts['synthetic']} recorded by the reconcilers, "
+                f"{counts['missed']} missed, {counts['false']} false, {counts['recorded_twice']} twice, {counts['late_after']} whose "
+                f"webhook came after all")  # fmt: skip
+    return f"{counts['replays']} replays of {counts['replayed']:,} events, {counts['account_broken']} of them misreported"

@@ -22,7 +22,7 @@ LOOK_SECONDS = 0.02
 START_SECONDS = 3.0
 """An ingestor younger than this may not have connected to anything yet."""
 ARMED_SECONDS = 8.0
-"""How long an armed process may take to its crash point before it counts as any other."""
+"""How long an armed process may take to its crash point before it counts as any other, if nothing else is said of it."""
 LONG_SECONDS = 4.0
 """A replay's command that runs for longer makes room for the next, which carries a crash point."""
 RUN_SECONDS = 1.0
@@ -53,8 +53,10 @@ class Slot:
 
     restarts = True
 
-    def __init__(self, target: str, name: str, words: Sequence[str], env: Mapping[str, str], log: Path, url: str = "") -> None:
+    def __init__(self, target: str, name: str, words: Sequence[str], env: Mapping[str, str], log: Path, url: str = "",
+                 patience: float = ARMED_SECONDS, starts_within: float = START_SECONDS) -> None:  # fmt: skip
         self.target, self.name, self.url = target, name, url
+        self.patience, self.starts_within = patience, starts_within
         self._words, self._env, self._log = words, env, log
         self.armed: Cell | None = None
         self.doom = ""
@@ -74,7 +76,7 @@ class Slot:
         self.armed, passage = self.next if self.next else (None, 0)
         self.next = None
         if self.armed is not None:
-            env["HOOKTAPE_CRASH"] = f"{self.armed.point}:{passage}"
+            env["HOOKTAPE_CRASH"] = f"{self.armed.point}:{passage}{':stop' if self.armed.act == 'hold' else ''}"
         self.doom, self.frozen, self.started = "", False, time.monotonic()
         self.service = Service(self.name, self._words, env, self._log)
 
@@ -90,8 +92,19 @@ class Slot:
     @property
     def expectant(self) -> bool:
         """Whether it carries a crash point that may yet come, or is about to."""
-        alive = self.service.code is None and time.monotonic() - self.started < ARMED_SECONDS
+        alive = self.service.code is None and time.monotonic() - self.started < self.patience
         return self.next is not None or (self.armed is not None and alive)
+
+    @property
+    def held(self) -> bool:
+        """Whether it stands still at the point that it carries."""
+        # One that was asked to end may come to its point on the way out.
+        if self.armed is None or self.armed.act != "hold" or self.service.code is not None or self.frozen:
+            return False
+        with contextlib.suppress(ChildProcessError):
+            # Not taken from whoever waits for its end.
+            return os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+        return False
 
     def send(self, number: signal.Signals) -> None:
         """A signal to the process, if it's still there."""
@@ -168,6 +181,10 @@ class Services:
             for slot in self.slots:
                 if slot.service.code is not None:
                     self._ended(slot)
+                elif slot.held and slot.armed is not None:
+                    cell, slot.armed = slot.armed, None
+                    self.hits[cell.name] += 1
+                    self.freeze(slot, cell.seconds, cell.point)
             await asyncio.sleep(LOOK_SECONDS)
 
     def _ended(self, slot: Slot) -> None:
@@ -201,8 +218,8 @@ class Services:
             self.faults.append(Fault("ended", slot.target, slot.pid, now, detail=f"status {code}{asked}: {slot.service.tail(3)}"))
 
     def _starting(self, slot: Slot, at: float) -> bool:
-        """Whether it hadn't come to its work at that time: a worker by its deeds, an ingestor by its age."""
-        return not self._worked(slot.pid) if slot.target == "worker" else at - slot.started < START_SECONDS
+        """Whether it hadn't come to its work at that time: a worker by its deeds, others by their age."""
+        return not self._worked(slot.pid) if slot.target == "worker" else at - slot.started < slot.starts_within
 
     def _may_give_up(self, slot: Slot) -> bool:
         """Whether a server was down when it started; for a command, at any time."""
@@ -221,21 +238,21 @@ class Services:
         slot.doom, slot.doomed_at = "term", time.monotonic()
         slot.send(signal.SIGTERM)
 
-    def freeze(self, slot: Slot, seconds: float) -> None:
-        """SIGSTOP now, SIGCONT `seconds` later."""
+    def freeze(self, slot: Slot, seconds: float, point: str = "") -> None:
+        """SIGSTOP now (`point`: it has stopped itself there), SIGCONT `seconds` later."""
         slot.frozen, slot.frozen_at = True, time.monotonic()
-        task = asyncio.create_task(self._thaw(slot, slot.pid, seconds, time.monotonic()))
+        task = asyncio.create_task(self._thaw(slot, slot.pid, seconds, time.monotonic(), point))
         self._thaws.add(task)
         task.add_done_callback(self._thaws.discard)
         slot.send(signal.SIGSTOP)
 
-    async def _thaw(self, slot: Slot, pid: int, seconds: float, since: float) -> None:
+    async def _thaw(self, slot: Slot, pid: int, seconds: float, since: float, point: str) -> None:
         try:
             await asyncio.sleep(seconds)
         finally:
             slot.send(signal.SIGCONT)
             slot.frozen = False
-            self.faults.append(Fault("stop", slot.target, pid, since, time.monotonic()))
+            self.faults.append(Fault("stop", slot.target, pid, since, time.monotonic(), point))
 
     async def thawed(self) -> None:
         """Waits until nothing is frozen any more."""

@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from hooktape.local.soak.history import Attempt, Command, Fault, Handler, History, Item, Post, Record, Row
+from hooktape.schemas.event import RECONCILER
 
 DEADLY = frozenset({"kill", "crash", "cut"})
 EXCUSE_SECONDS = 2.0
@@ -54,6 +55,17 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """What was sent, or recorded in its stead."""
+
+    topic: str
+    lane: str
+    resource: str
+    version: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Effect:
     """Something that a handler did to the world."""
 
@@ -96,6 +108,7 @@ class View:
             self.copies[record.wid].append(record)
         for copies in self.copies.values():
             copies.sort(key=lambda record: record.offset)
+        self._stood_in = {(record.shop, record.resource, record.version) for record in self.logs if record.source == RECONCILER}
         self.letters: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
         """(kind, group, webhook id) → retry or dead-letter records."""
         for record in history.records:
@@ -176,6 +189,20 @@ class View:
             long = thawed - fault.t >= self.facts.session * (1 - _HEARTBEAT_SHARE)
             if fault.kind == "stop" and long and fault.t <= end and thawed >= start:
                 return fault
+        return None
+
+    def sent(self, wid: str) -> Sent | None:
+        """What was posted under that id, or recorded by a reconciler; None: neither.
+
+        A reconciler's event, and the webhook that it stands for, are superseded by their own version, too: it's the same state.
+        """
+        if webhook := self.webhooks.get(wid):
+            post = webhook.first
+            stood_in = (post.shop, post.resource, post.version) in self._stood_in
+            return Sent(post.topic, post.lane, post.resource, post.version - stood_in, post.t1)
+        if (copies := self.copies.get(wid)) and copies[0].source == RECONCILER:
+            first = copies[0]
+            return Sent(first.topic, first.key, first.resource, (first.version or 0) - 1, first.at)
         return None
 
     def item(self, job: str, wid: str) -> Item | None:

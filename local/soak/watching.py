@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from confluent_kafka import KafkaException, TopicPartition
 
-from hooktape.errors import LedgerUnavailable
+from hooktape.errors import LedgerUnavailable, TapeUnavailable
 from hooktape.ledger.items import START
 from hooktape.ledger.jobs import JobState
 from hooktape.ledger.ledger import Ledger
@@ -32,6 +32,8 @@ SAMPLE_SECONDS = 0.2
 _CHUNK = 500
 # A block has a few dozen replays.
 _JOBS, _PAGE = 10_000, 5_000
+# Seconds for a server that's killed, or loses its own session on a busy machine, to answer again; and between two questions.
+_PATIENCE, _MOMENT = 60.0, 0.2
 
 
 class Effects:
@@ -134,14 +136,32 @@ class Shelf:
         self._wids: dict[EventKey, str] = {}
 
     def read(self, kinds: Iterable[Kind]) -> tuple[list[Record], dict[str, int]]:
-        """All records from offset 0 by a new client in no group, and the end of each partition of a log or of the replay lane."""
+        """All records from offset 0 by a new client in no group, and the end of each partition of a log or of the replay lane.
+
+        On a busy machine a broker loses its own session, and leads nothing for a moment. Raises TapeUnavailable when that lasts.
+        """
         wanted = frozenset(kinds)
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return self._read(wanted)
+            except TapeUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_MOMENT)
+
+    def _read(self, wanted: frozenset[Kind]) -> tuple[list[Record], dict[str, int]]:
         with Reader(self._settings) as reader:
             named = {topic: name for topic in reader.topics() if (name := self._names.parse(topic)) and name.kind in wanted}
             records = [self._record(raw, named[raw.at.topic].kind, named[raw.at.topic].group)
                        for batch in reader.scan(reader.bounds(named)) for raw in batch]  # fmt: skip
-            ends = reader.ends([topic for topic, name in named.items() if name.kind in (Kind.LOG, Kind.REPLAY)])
-        return records, {f"{topic}/{partition}": end for (topic, partition), end in ends.items()}
+        # Behind its last record, not where the next one goes: the marker that ends a transaction is nobody's to commit.
+        ends: dict[str, int] = {}
+        for record in records:
+            if named[record.kafka_topic].kind in (Kind.LOG, Kind.REPLAY):
+                place = f"{record.kafka_topic}/{record.partition}"
+                ends[place] = max(record.offset + 1, ends.get(place, 0))
+        return records, ends
 
     def _record(self, raw: Raw, kind: Kind, group: str) -> Record:
         told = headers.read(raw.headers)
@@ -155,7 +175,7 @@ class Shelf:
             kind.value, raw.at.topic, raw.at.partition, raw.at.offset, raw.timestamp_ms / 1e3 - self._skew, event.webhook_id, event.shop,
             event.topic, hashlib.sha256(event.payload).hexdigest(), (raw.key or b"").decode(errors="replace"), event.source, group,
             failure.attempts if failure else 0, due / 1e6 - self._skew if due else None, replay.id if replay else "",
-            event.received_us,
+            event.received_us, event.resource or "", event.version_us,
         )  # fmt: skip
 
     def outcomes(self, wids: Iterable[str]) -> list[Outcome]:
@@ -180,14 +200,14 @@ class Shelf:
 
     def _states(self, keys: list[EventKey]) -> dict[EventKey, Any]:
         # A database that was killed drops our session: the next call makes a new one.
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + _PATIENCE
         while True:
             try:
                 return dict(self._ledger.outcomes.states(GROUP, keys))
             except LedgerUnavailable:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(0.2)
+                time.sleep(_MOMENT)
 
 
 def _chunks(keys: list[tuple[str, EventKey]]) -> Iterator[list[tuple[str, EventKey]]]:

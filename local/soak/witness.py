@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,11 +17,11 @@ from hooktape.local import kafka
 from hooktape.local.soak import operator as operating
 from hooktape.local.soak import watching, workload
 from hooktape.local.soak.faults import SESSION, Cell, Draw
-from hooktape.local.soak.history import Facts, History, Post
+from hooktape.local.soak.history import Change, Command, Facts, Handler, History, Post
 from hooktape.local.soak.operator import Operator
 from hooktape.local.soak.outcome_rules import FINAL
 from hooktape.local.soak.posting import Posting
-from hooktape.local.soak.services import ARMED_SECONDS, LONG_SECONDS, LOOK_SECONDS, Errands, Servers, Services, Slot
+from hooktape.local.soak.services import ARMED_SECONDS, LONG_SECONDS, LOOK_SECONDS, START_SECONDS, Errands, Servers, Services, Slot
 from hooktape.settings import Secret, Settings
 from hooktape.tape import topics
 from hooktape.tape.names import Kind, Names
@@ -59,11 +59,17 @@ class Played:
     """What a block's play leaves for its history."""
 
     posts: list[Post]
-    operator: Operator
+    commands: Sequence[Command] = ()
+    changes: Sequence[Change] = ()
+    idle: bool = True
+    """Whether all that was begun has ended."""
 
 
 class Block:
     """Runs one block. `progress` gets a line for each round."""
+
+    workers, partitions, rate, victim_seconds = WORKERS, PARTITIONS, RATE, VICTIM_SECONDS
+    topics: tuple[str, ...] = workload.TOPICS
 
     def __init__(self, plan: Plan, servers: Servers, home: Path, progress: Callable[[str], None]) -> None:
         self._plan, self._servers, self._home, self._progress = plan, servers, home, progress
@@ -75,14 +81,14 @@ class Block:
             assert servers.postgres is not None
             url = watching.make_database(servers.postgres.url, self._prefix)
         self._settings = Settings(
-            kafka=servers.bootstrap, home=home, topic_prefix=self._prefix, partitions=PARTITIONS, topics=workload.TOPICS,
+            kafka=servers.bootstrap, home=home, topic_prefix=self._prefix, partitions=self.partitions, topics=self.topics,
             retry_delays=workload.DELAYS, database_url=Secret(url),
         )  # fmt: skip
         self._effects = watching.Effects(home / "effects.jsonl")
         self._services = Services(lambda pid: pid in self._effects.pids)
         self.hits: Counter[str] = self._services.hits
         self._began = time.monotonic()
-        self._drain_limit = DRAIN_SECONDS
+        self._drain_limit, self._grace = DRAIN_SECONDS, 0.0
 
     async def run(self) -> History:
         """The history of the block. Raises LocalStackError when a server can't be brought back."""
@@ -91,11 +97,11 @@ class Block:
         skew = time.time() - time.monotonic()
         shelf = watching.Shelf(self._settings, ledger, skew)
         names = Names(self._prefix)
-        sampler = watching.Sampler(self._settings, [*(names.log(topic.replace("/", ".")) for topic in workload.TOPICS),
+        sampler = watching.Sampler(self._settings, [*(names.log(topic.replace("/", ".")) for topic in self.topics),
                                                     names.replay(workload.GROUP)])  # fmt: skip
         try:
             played = await self._play(ledger, shelf, sampler)
-            drain = await self._drain(shelf, sampler) if played.operator.idle else None
+            drain = await self._drain(shelf, sampler) if played.idle else None
             await self._services.close(STOP_SECONDS)
             await asyncio.to_thread(sampler.close)
             return await asyncio.to_thread(self._history, played, shelf, sampler, drain)
@@ -110,20 +116,29 @@ class Block:
     async def _play(self, ledger: Ledger, shelf: watching.Shelf, sampler: watching.Sampler) -> Played:
         """The rounds: load, faults and replays, until everything is healed."""
         async with self._staged(INGESTS), self._posting() as posting, self._operated(ledger) as operator:
-            for draw in self._plan.draws:
-                await asyncio.sleep(draw.pause)
-                await self._do(draw)
-            await self._await_crashes()
-            # What was armed and came to another end first gets a second chance, at the first passage.
-            unhit = {cell.name: draw for draw in self._plan.draws
-                     if (cell := draw.cell) and cell.point and cell.target != "replay" and not self.hits[cell.name]}  # fmt: skip
-            for draw in unhit.values():
-                await self._do(replace(draw, passage=1))
-            if unhit:
-                await self._await_crashes()
+            await self._rounds()
             operator.stop_soon()
             await self._heal()
-        return Played(posting.posts, operator)
+        return Played(posting.posts, operator.commands, idle=operator.idle)
+
+    def _webhooks(self) -> Iterator[workload.Webhook]:
+        return workload.webhooks(self._plan.seed, self._plan.block)
+
+    def _handlers(self) -> list[Handler]:
+        return workload.handlers(self._plan.ledger)
+
+    async def _rounds(self) -> None:
+        """All draws, and a second chance at the first passage for what was armed and came to another end first."""
+        for draw in self._plan.draws:
+            await asyncio.sleep(draw.pause)
+            await self._do(draw)
+        await self._await_crashes()
+        unhit = {cell.name: draw for draw in self._plan.draws
+                 if (cell := draw.cell) and cell.point and cell.target != "replay" and not self.hits[cell.name]}  # fmt: skip
+        for draw in unhit.values():
+            await self._do(replace(draw, passage=1))
+        if unhit:
+            await self._await_crashes()
 
     # ── the stage ───────────────────────────────────────────────────────────────────────────────────────────────────
     @asynccontextmanager
@@ -136,7 +151,7 @@ class Block:
             slot = Slot("ingest", f"ingest-{number}", ["ingest", "--port", str(port)], env, self._home / f"ingest-{number}.log",
                         f"http://127.0.0.1:{port}")  # fmt: skip
             self._services.slots.append(slot)
-        for number in range(WORKERS):
+        for number in range(self.workers):
             self._services.slots.append(Slot("worker", f"worker-{number}", words, env, self._home / f"worker-{number}.log"))
         for slot in self._services.of("ingest"):
             await asyncio.to_thread(slot.service.wait_for, f"{slot.url}/readyz", PATIENCE)
@@ -151,11 +166,11 @@ class Block:
     async def _posting(self) -> AsyncIterator[Posting]:
         """Webhooks come in, and every worker has had one; at its end no new ones do, and each of those that came has its answer."""
         plan = self._plan
-        posting = Posting([slot.url for slot in self._services.of("ingest")], self._secret, workload.webhooks(plan.seed, plan.block),
-                          RATE, f"{plan.seed}/{plan.block}/posting")  # fmt: skip
+        posting = Posting([slot.url for slot in self._services.of("ingest")], self._secret, self._webhooks(), self.rate,
+                          f"{plan.seed}/{plan.block}/posting")
         posting_ = asyncio.create_task(posting.run())
         try:
-            await self._until(lambda: self._working() >= WORKERS, JOIN_SECONDS)
+            await self._until(lambda: self._working() >= self.workers, JOIN_SECONDS)
             yield posting
             posting_.cancel()
             await posting.settle()
@@ -186,8 +201,8 @@ class Block:
             "HOOKTAPE_KAFKA": self._settings.kafka,
             "HOOKTAPE_HOME": str(self._home),
             "HOOKTAPE_TOPIC_PREFIX": self._prefix,
-            "HOOKTAPE_TOPICS": ",".join(workload.TOPICS),
-            "HOOKTAPE_PARTITIONS": str(PARTITIONS),
+            "HOOKTAPE_TOPICS": ",".join(self.topics),
+            "HOOKTAPE_PARTITIONS": str(self.partitions),
             "HOOKTAPE_RETRY_DELAYS": ",".join(map(format_duration, workload.DELAYS)),
             "HOOKTAPE_SHOPIFY_SECRETS": self._secret,
             "HOOKTAPE_DATABASE_URL": self._settings.ledger_url,
@@ -229,7 +244,7 @@ class Block:
             if slot.at_work and time.monotonic() - slot.started > LONG_SECONDS:
                 self._services.term(slot)
             return
-        if cell.act == "crash":
+        if cell.act in ("crash", "hold"):
             # The next process in its place carries the point; this one makes room.
             slot.next = (cell, passage)
             self._services.term(slot)
@@ -249,7 +264,7 @@ class Block:
             return [slot for slot in self._services.of(target)
                     if slot.steady and self._at_work(slot) and (isinstance(slot, Errands) or not slot.expectant)]  # fmt: skip
 
-        await self._until(lambda: bool(able()), VICTIM_SECONDS)
+        await self._until(lambda: bool(able()), self.victim_seconds)
         found = able() or [slot for slot in self._services.of(target) if slot.steady]
         return found[choice % len(found)] if found else None
 
@@ -258,7 +273,7 @@ class Block:
             return slot.pid in self._effects.pids
         if isinstance(slot, Errands):
             return slot.at_work
-        return time.monotonic() - slot.started > 1.0
+        return time.monotonic() - slot.started > (START_SECONDS if slot.target == "reconciler" else 1.0)
 
     def _working(self) -> int:
         self._effects.look()
@@ -297,7 +312,7 @@ class Block:
             if slot.armed is not None and slot.steady:
                 self._services.term(slot)
         await self._until(lambda: all(slot.steady and slot.armed is None for slot in services), PATIENCE)
-        await self._until(lambda: self._working() >= WORKERS, JOIN_SECONDS)
+        await self._until(lambda: self._working() >= self.workers, JOIN_SECONDS)
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
     async def _drain(self, shelf: watching.Shelf, sampler: watching.Sampler) -> float | None:
@@ -331,9 +346,9 @@ class Block:
         records, ends = shelf.read([Kind.LOG, Kind.RETRY, Kind.DLQ, Kind.REPLAY])
         rows = watching.rows(self._settings.ledger_url) if self._plan.ledger == "postgresql" else []
         facts = Facts(seed=self._plan.seed, block=self._plan.block, ledger=self._plan.ledger, session=SESSION, drain=drain,
-                      drain_limit=self._drain_limit, ends=ends, versions=dict(self._plan.versions))  # fmt: skip
+                      drain_limit=self._drain_limit, ends=ends, versions=dict(self._plan.versions), grace=self._grace)  # fmt: skip
         return History(
-            facts, workload.handlers(self._plan.ledger), played.posts, self._effects.attempts(), rows,
+            facts, self._handlers(), played.posts, self._effects.attempts(), rows,
             self._services.faults + sampler.silences, sampler.commits, records, shelf.outcomes(shelf.keys),
-            shelf.items(), played.operator.commands,
+            shelf.items(), list(played.commands), list(played.changes),
         )  # fmt: skip

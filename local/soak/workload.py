@@ -29,9 +29,23 @@ KINDS = len(SHOPS) * len(TOPICS)
 _BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def handlers(ledger: str) -> list[Handler]:
-    """The handlers under test. With the ledger on PostgreSQL, stock is booked in the ledger's own transaction, if events offer one."""
+SHOP_TOPICS = tuple(f"{kind}/{word}" for kind, words in (
+    ("orders", ("create", "updated", "paid", "cancelled", "delete")), ("products", ("create", "update", "delete")),
+    ("customers", ("create", "update", "delete"))) for word in words)  # fmt: skip
+"""What the local shop sends of, and a reconciler compares."""
+
+
+def handlers(ledger: str, shop: bool = False) -> list[Handler]:
+    """The handlers under test, of these webhooks or of the local `shop`'s. With the ledger on PostgreSQL, stock (customers, of the
+    shop) is booked in the ledger's own transaction, if events offer one."""
     booked = ledger == "postgresql" and hasattr(Event, "transaction")
+    if shop:
+        orders, products, customers = (tuple(t for t in SHOP_TOPICS if t.startswith(of)) for of in ("orders", "products", "customers"))
+        return [
+            Handler(GROUP, "order", orders, max_attempts=MAX_ATTEMPTS),
+            Handler(GROUP, "product", products, skip_stale=True, max_attempts=MAX_ATTEMPTS),
+            Handler(GROUP, "stock", customers, transactional=booked, max_attempts=MAX_ATTEMPTS),
+        ]
     return [
         Handler(GROUP, "order", (ORDERS,), max_attempts=MAX_ATTEMPTS),
         Handler(GROUP, "ship", (SHIPPING,), max_attempts=MAX_ATTEMPTS),
@@ -52,6 +66,9 @@ class Webhook:
     resource: str
     version: int
     body: bytes
+    held: float = 0.0
+    """Seconds that it's on its way before it arrives."""
+    triggered_at: str = ""
 
     @property
     def sha(self) -> str:

@@ -49,6 +49,7 @@ from hooktape.reconciler.queries.shop import (
     EXISTING,
     GATE,
 )
+from hooktape.reconciler.queries.subscriptions import SUBSCRIBE, SUBSCRIPTIONS, VERSIONS
 
 __all__ = [
     "BULK_CANCEL",
@@ -81,7 +82,10 @@ __all__ = [
     "REFUND_LINES",
     "RETURN_BODIES",
     "RETURN_LINES",
+    "SUBSCRIBE",
+    "SUBSCRIPTIONS",
     "TRANSACTION_BODIES",
+    "VERSIONS",
     "Listing",
     "bulk",
     "count",

@@ -43,7 +43,7 @@ _SAID = """What operators see and do, as the command `hooktape` does it: the sam
 Lists are paged by `next`; errors are RFC 9457 problems whose types docs/api.md lists; what takes long is a job with progress as
 server-sent events."""
 _TAGS = {"me": "Access", "audit": "Access", "events": "Events", "replays": "Replays", "groups": "Groups", "breakers": "Groups",
-         "catalogue": "Events", "status": "Groups"}  # fmt: skip
+         "catalogue": "Events", "status": "Groups", "reconcile": "Reconciler"}  # fmt: skip
 
 
 def create_app(settings: Settings, *, local: bool, shops: Shops | None = None) -> FastAPI:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hooktape.ledger.tokens import Role
-from hooktape.replayer.api import events, letters, models, operations, progress, proving, replays, resets
+from hooktape.replayer.api import events, letters, models, operations, progress, proving, reconciled, replays, resets
 
 PREFIX = "/api/v1"
 _READ, _OPERATE = Role.READ, Role.OPERATE
@@ -101,6 +101,8 @@ ROUTES = (
           model=operations.Breakers),
     Route("POST", "/groups/{group}/breakers", operations.set_breaker, _OPERATE, "Hold a topic, let it through, or leave it to its breaker",
           _FOUND, operations.Breakers),
+    Route("GET", "/reconcile/reports", reconciled.list_reports, _READ, "What the reconciler found, by shop and family",
+          model=reconciled.Reports),
     Route("GET", "/audit", operations.list_audit, _READ, "Who did what to which, and why; the latest first", model=operations.Deeds),
     Route("GET", "/catalogue", operations.show_catalogue, _READ, "How far the catalogue has read the tape", _KAFKA, operations.Positions),
 )  # fmt: skip

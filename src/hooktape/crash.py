@@ -3,8 +3,9 @@
     HOOKTAPE_TEST_MODE=1 HOOKTAPE_CRASH=recorded-not-committed:3 hooktape consume shop.handlers:app
 
 The process sends itself SIGKILL at its third passage of that point: nothing is flushed, no `finally` runs, as when the kernel
-kills it. A passage costs one comparison while nothing is armed (measured: 27 ns). Outside test mode HOOKTAPE_CRASH is refused: a
-variable left behind must not kill a shop's worker.
+kills it. With `recorded-not-committed:3:stop` it's SIGSTOP: it stands still there until somebody sends it SIGCONT. A passage
+costs one comparison while nothing is armed (measured: 27 ns). Outside test mode HOOKTAPE_CRASH is refused: a variable left
+behind must not kill a shop's worker.
 """
 
 import os
@@ -58,12 +59,18 @@ POINTS = {
 
 REPLAY = tuple(name for name in POINTS if name.startswith("replay-"))
 """Those of whoever plans and runs a replay."""
+RECONCILE = tuple(name for name in POINTS if name.startswith("reconcile-"))
+"""Those of a reconciler's pass."""
 
 _VARIABLE, _TEST_MODE = "HOOKTAPE_CRASH", "HOOKTAPE_TEST_MODE"
 
 
 def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _stop() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 class _Fuse:
@@ -90,19 +97,21 @@ def point(name: str) -> None:
 
 
 def arm(spec: str, act: Callable[[], None] = _kill) -> None:
-    """From now on, `act` at the n-th passage of a point: `name:n`, `name` for the first; an empty `spec` disarms.
+    """From now on, `act` at the n-th passage of a point: `name:n`, `name` for the first; `name:n:stop` stops the process instead; an
+    empty `spec` disarms.
 
     Raises SettingsError when `spec` can't be read or names no point.
     """
     global _fuse
-    name, colon, number = spec.partition(":")
+    name, *rest = spec.split(":")
+    number, how = rest[0] if rest else "1", rest[1:]
     if not spec:
         _fuse = None
         return
     _known(name)
-    if colon and not (number.isascii() and number.isdigit() and int(number) > 0):
-        raise SettingsError(f"{_VARIABLE}={spec} can't be used: write it as name:n, n being 1 or more.")
-    _fuse = _Fuse(name, int(number or 1), act)
+    if not (number.isascii() and number.isdigit() and int(number) > 0) or how not in ([], ["stop"]):
+        raise SettingsError(f"{_VARIABLE}={spec} can't be used: write it as name:n or name:n:stop, n being 1 or more.")
+    _fuse = _Fuse(name, int(number), _stop if how else act)
 
 
 def _known(name: str) -> None:

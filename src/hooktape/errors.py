@@ -65,7 +65,8 @@ class TopicMissing(TapeError):
 
 
 class Fenced(TapeError):
-    """Another writer of the same name took over: nothing of the refused transaction is on the tape. Do: nothing, the other goes on."""
+    """Another writer of the same name took over, or its lease: nothing of what was refused is on the tape. Do: nothing, the other goes
+    on."""
 
 
 class NotOurs(TapeError):

@@ -119,6 +119,10 @@ DLQ_OLDEST = Gauge("hooktape_dlq_oldest_seconds",
 CATALOG_LAG = Gauge("hooktape_catalog_lag_events",
     "Records on the tape that the catalogue hasn't read. Do: while it grows, searches and figures are behind.")
 
+DELIVERY_DELAY = Histogram("hooktape_delivery_delay_seconds",
+    "From a resource's change, by its version, to its webhook's arrival, as the catalogue reads the tape. Do: when it nears "
+    "HOOKTAPE_RECONCILE_GRACE, raise that.", ["topic"], buckets=_DELAY)
+
 # ── replay ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 REPLAY_EVENTS = Counter("hooktape_replay_events_total",
     "Events handed to a group again, and what became of them.", ["outcome"])
@@ -138,9 +142,23 @@ API_SECONDS = Histogram("hooktape_api_seconds",
 # ── reconciler ──────────────────────────────────────────────────────────────────────────────────────────────────────
 RECONCILE_COMPARED = Counter("hooktape_reconcile_compared_total",
     "Changes that the Admin API showed and that were compared with the tape.", ["topic"])
+RECONCILE_COVERED = Counter("hooktape_reconcile_covered_total",
+    "Changes that were on the tape when first compared. Do: nothing; beside missing_total it shows the share that never came.",
+    ["topic"])
 RECONCILE_MISSING = Counter("hooktape_reconcile_missing_total",
     "Changes that never arrived and were recorded as synthetic events. Do: several passes running, check the subscription.",
     ["topic"])
+RECONCILE_BACKFILLED = Counter("hooktape_reconcile_backfilled_total",
+    "Present states that a backfill recorded: of what changed last before recording began. No webhook was missed.", ["topic"])
+RECONCILE_MISSING_PASSES = Gauge("hooktape_reconcile_missing_passes",
+    "Passes in a row of which each recorded something, in the shop where there are most. Do: from 3 on, check the subscription.",
+    ["topic"])
+RECONCILE_COVERAGE = Gauge("hooktape_reconcile_coverage_ratio",
+    "Of the last hour's changes whose webhook came or never came, the part that came. Do: below 1, see `hooktape reconcile report`.",
+    ["topic"])
+RECONCILE_UNVERIFIABLE = Gauge("hooktape_reconcile_unverifiable",
+    "Topics that can't be checked, a shop's counted each: no_list (never, see docs), scope, or horizon (deletions). Do: grant the "
+    "scope that `hooktape reconcile report` names.", ["reason"])
 RECONCILE_LATE = Counter("hooktape_reconcile_late_total",
     "Changes that looked missing and arrived within the grace period. Normal in small numbers.", ["topic"])
 RECONCILE_PENDING = Gauge("hooktape_reconcile_pending",
@@ -154,13 +172,27 @@ RECONCILE_LATE_AFTER = Counter("hooktape_reconcile_late_after_synthetic_total",
     "Webhooks that came after their synthetic event. Do: many, raise HOOKTAPE_RECONCILE_GRACE.", ["topic"])
 RECONCILE_DELETED = Counter("hooktape_reconcile_deleted_total",
     "Deletions that never arrived and were recorded as synthetic events.", ["topic"])
-RECONCILE_PARKED = Gauge("hooktape_reconcile_parked",
-    "1 while a shop's Admin API is closed to the app, by reason. Do: as the reason says; it's tried again hourly, then daily.",
+RECONCILE_PARKED = Gauge("hooktape_reconcile_parked_timestamp_seconds",
+    "Since when a shop's Admin API is closed to the app, by reason. Do: as the reason says; it's tried again hourly, then daily.",
     ["shop", "reason"])
 RECONCILE_LAST_SUCCESS = Gauge("hooktape_reconcile_last_success_timestamp_seconds",
     "When a shop's last complete pass ended. Do: when old, see `hooktape reconcile --once --shop` for the reason.", ["shop"])
+RECONCILE_OPEN = Gauge("hooktape_reconcile_oldest_open_window_seconds",
+    "How long ago the looked-through part of a shop's changes ends, in the family that is furthest behind. Do: over two intervals, "
+    "`hooktape reconcile report --shop` names the reason.", ["shop"])
+RECONCILE_THROTTLE = Gauge("hooktape_reconcile_throttle_available_ratio",
+    "What Shopify's bucket of points held at its last answer, as a part of its size. Do: near 0 for long, see what else asks the API.",
+    ["shop"])
+RECONCILE_BULK = Gauge("hooktape_reconcile_bulk_running",
+    "Bulk operations begun and not read to their end. Do: one that stays for over 6 h has failed; see the reconciler's log.")
 RECONCILE_COST = Counter("hooktape_reconcile_cost_points_total",
     "Admin API cost points spent, as Shopify counted them.")
+
+DOCTOR_FINDING = Gauge("hooktape_doctor_finding",
+    "1 while something is wrong with a shop's webhook subscriptions. Do: `hooktape doctor --shop` says what, and how to mend it.",
+    ["shop", "problem", "subject", "severity"])
+DOCTOR_LOOKED = Gauge("hooktape_doctor_last_look_timestamp_seconds",
+    "When the doctor last looked at a shop's subscriptions. Do: when old, see that `hooktape reconcile` runs.", ["shop"])
 
 
 def serve(port: int, host: str = "127.0.0.1") -> int:

@@ -45,6 +45,16 @@ def test_without_a_point_it_runs_to_its_end() -> None:
     assert (ended.returncode, ended.stdout.split()) == (0, ["1", "2", "3", "4", "5"])
 
 
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="nothing tells that a child has stopped")
+def test_a_process_stands_still_at_the_named_passage_until_it_is_woken() -> None:
+    env = {**os.environ, "PYTHONPATH": "src", "HOOKTAPE_CRASH": "checked:2:stop", "HOOKTAPE_TEST_MODE": "1"}
+    process = subprocess.Popen([sys.executable, "-c", _SCRIPT], env=env, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert os.waitid(os.P_PID, process.pid, os.WSTOPPED) is not None
+    process.send_signal(signal.SIGCONT)
+    said, _ = process.communicate(timeout=30)
+    assert (process.returncode, said.split()) == (0, ["1", "2", "3", "4", "5"])
+
+
 def test_outside_test_mode_the_command_refuses_to_start_and_says_why() -> None:
     ended = run("-m", "hooktape", "ingest", HOOKTAPE_CRASH="body-read", HOOKTAPE_SHOPIFY_SECRETS="x", HOOKTAPE_KAFKA="127.0.0.1:1")
     assert ended.returncode == 2
@@ -52,7 +62,7 @@ def test_outside_test_mode_the_command_refuses_to_start_and_says_why() -> None:
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("spec", ["no-such-point", "fetched:0", "fetched:", "fetched:-1", "fetched:one", ":1"])
+@pytest.mark.parametrize("spec", ["no-such-point", "fetched:0", "fetched:", "fetched:-1", "fetched:one", ":1", "fetched:1:halt"])
 def test_a_point_that_is_not_listed_or_not_counted_is_an_error(spec: str) -> None:
     with pytest.raises(SettingsError):
         crash.arm(spec)

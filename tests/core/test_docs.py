@@ -130,7 +130,7 @@ def _shown_commands() -> list[str]:
 def test_every_command_in_the_docs_is_one_that_hooktape_takes(line):
     words = shlex.split(line, comments=True)
     command, context = root, click.Context(root)
-    while isinstance(command, click.Group) and not words[0].startswith("-"):
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         name, command, words = command.resolve_command(context, words)
         context = click.Context(command, info_name=name, parent=context)
     command.make_context(command.name, words, parent=context.parent).close()

@@ -100,7 +100,7 @@ def _check(words: list[str]) -> bool:
     context = click.Context(root, info_name="hooktape")
     command, rest = root.get_command(context, name), words[1:]
     assert command is not None
-    while isinstance(command, click.Group):
+    while isinstance(command, click.Group) and not (command.invoke_without_command and (not rest or rest[0].startswith("-"))):
         group = click.Context(command, info_name=name, parent=context)
         if not rest:
             raise click.UsageError(f"hooktape {' '.join(words)} lacks a sub-command")

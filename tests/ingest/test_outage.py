@@ -16,6 +16,7 @@ from hooktape.errors import SettingsError, TapeUnavailable, TopicMissing
 from hooktape.ingest import receiver
 from hooktape.local import kafka as local
 from hooktape.settings import Settings
+from hooktape.tape import headers as kafka_headers
 from hooktape.tape import topics
 
 from .conftest import Ingest, base, eventually, in_background
@@ -44,6 +45,7 @@ def test_a_frozen_kafka_costs_a_few_slow_503s_then_fast_ones_and_all_is_well_whe
     with in_background(base(broker.bootstrap, tmp_path)) as ingest:
         assert timed_post(ingest, str(uuid.uuid4()))[0] == 200
         os.kill(broker.pid, signal.SIGSTOP)
+        stopped = time.time()
 
         with ThreadPoolExecutor(8) as pool:
             slow = list(pool.map(lambda _: timed_post(ingest, str(uuid.uuid4())), range(8)))
@@ -70,6 +72,12 @@ def test_a_frozen_kafka_costs_a_few_slow_503s_then_fast_ones_and_all_is_well_whe
         assert ingest.metric("hooktape_breaker_open") == 0
         eventually(lambda: ingest.client.get("/readyz").status_code == 200, "ready again")
         assert accepted in ingest.tape.events()
+        since = kafka_headers.refused_since_us(kafka_headers.read(ingest.recorded(accepted)[1].headers))
+        assert since is not None
+        assert stopped <= since / 1e6 <= stopped + ANSWER_SECONDS
+        after = str(uuid.uuid4())
+        assert timed_post(ingest, after)[0] == 200
+        assert kafka_headers.REFUSED_SINCE not in kafka_headers.read(ingest.recorded(after)[1].headers)
 
 
 def test_more_than_fits_is_refused_with_503_and_retry_after(provisioned: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

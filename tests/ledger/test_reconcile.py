@@ -75,12 +75,6 @@ def test_when_passes_are_due_is_set_once_and_moved_on_and_parked_shops_keep_thei
     assert [table.unpark("a") for _ in range(2)] == [True, False]
 
 
-def test_reports_are_read_the_latest_first(ledger: Ledger) -> None:
-    for number in range(3):
-        ledger.reconcile.add_report(float(number), "one", "orders", {"compared": number})
-    assert [(r.ended_at, r.report) for r in ledger.reconcile.reports(2)] == [(2.0, {"compared": 2}), (1.0, {"compared": 1})]
-
-
 def test_a_lease_has_one_holder_and_each_new_one_a_higher_epoch(ledger: Ledger) -> None:
     leases = ledger.leases
     assert leases.acquire("reconciler", "a", 0, 10) == 1

@@ -6,7 +6,7 @@ from itertools import pairwise, takewhile
 
 import pytest
 
-from hooktape.ledger import search
+from hooktape.ledger import search, versions
 from hooktape.ledger.catalogue import COLUMNS, After, Entry
 from hooktape.ledger.checks import Finish, State
 from hooktape.ledger.database import Transaction
@@ -206,3 +206,31 @@ def _holds(e: Entry, fields: dict[str, object]) -> bool:
         and (not pick.error_groups or e.error_group in pick.error_groups)
         and (pick.attempts is None or e.attempts >= pick.attempts)
     )  # fmt: skip
+
+
+def test_newest_versions_are_looked_up_one_by_one_by_a_database_that_knows_nothing_of_its_tables(ledger: Ledger) -> None:
+    _fill(ledger)
+    every = ledger.catalogue.find(Selection(), "g", limit=EVENTS + 1)
+    wanted = sorted({(e.shop, e.topic, e.resource or "") for e in every[:2000]})
+    text = "\n".join(ledger._database.read(lambda t: list(_newest_plans(t, ledger, wanted))))
+    if ledger.dialect == "sqlite":
+        assert re.findall(r"(?:SCAN|SEARCH) e USING INDEX (.*)", text) == ["events_root (day=? AND root=?)",
+                                                                           "events_resource (day=? AND resource=?)"], text  # fmt: skip
+        assert re.findall(r"(?:SCAN|SEARCH) o .*INDEX \S+ (.*)", text) == ["(day=? AND grp=? AND id=?)"] * 2, text
+    else:
+        assert "Seq Scan" not in text, text
+        for column in ("root", "resource"):
+            assert len(re.findall(rf'Index Cond: .*\({column} = "\*VALUES\*".column3', text)) == DAYS, text
+        assert all("grp = " in line and "id = e.id" in line for line in re.findall(r"Index Cond: \(\(day = e.day.*", text)), text
+    newest = ledger.catalogue.newest_succeeded("g", every[:2000])
+    assert newest == dict.fromkeys(((e.shop, e.topic, e.resource) for e in every
+                                    if e.status is Status.SUCCEEDED and (e.shop, e.topic, e.resource) in wanted), 5)  # fmt: skip
+
+
+def _newest_plans(t: Transaction, ledger: Ledger, wanted: list[versions.Of]) -> Iterator[str]:
+    t.step_by_index()
+    for sql, params in versions.statements("g", [START // MICROS + day for day in range(DAYS)], wanted):
+        if ledger.dialect == "sqlite":
+            yield from (row[3] for row in t.rows(f"EXPLAIN QUERY PLAN {sql}", params))
+        else:
+            yield from (line for (line,) in t.rows(f"EXPLAIN (COSTS OFF) {sql}", params))

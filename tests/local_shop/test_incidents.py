@@ -98,6 +98,9 @@ def test_edits_happen_to_rows_of_the_page_and_give_webhooks() -> None:
     assert len(edited) == 3
     assert {change.gid for change in edited} <= set(listed)
     assert set(client.ids()) == live(client)
+    client.admin.edited.clear()
+    assert client.data('{ events(first: 100, query: "action:destroy") { nodes { id } } }')["events"]["nodes"]
+    assert client.admin.edited == [], "what is deleted isn't edited"
 
 
 def test_sorted_by_updated_at_and_filtered_rows_are_omitted_and_else_none() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from hooktape.cli.doctor import command as doctor
 from hooktape.cli.reconcile import command
 from hooktape.errors import HooktapeError
 from hooktape.ledger.ledger import Ledger
@@ -31,8 +32,8 @@ def environment(settings: Settings, shop: LocalShop, tmp_path: Path, **more: str
     }  # fmt: skip
 
 
-async def ran(env: dict[str, str], *arguments: str) -> tuple[int | None, str, str]:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "hooktape", "reconcile", *arguments, env=env,
+async def ran(env: dict[str, str], *arguments: str, command: str = "reconcile") -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "hooktape", command, *arguments, env=env,
                                                    stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)  # fmt: skip
     out, err = await process.communicate()
     return process.returncode, out.decode(), err.decode()
@@ -76,7 +77,7 @@ async def test_the_service_makes_pass_after_pass_until_it_is_told_to_stop(tape: 
     async with opened(clock, seed=22) as shop:
         env = environment(tape, shop, tmp_path, HOOKTAPE_RECONCILE_GRACE="0ms")
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", "hooktape", "reconcile", env=env)
-        await until(lambda: len(ledger.reconcile.reports()) >= 3)
+        await until(lambda: len(ledger.reports.latest()) >= 3 and shop.domain in ledger.doctor.looked())
         before, changes = clock.now, changes_of(shop, clock, 20)
         # Their time comes once all but one are on the tape: without a grace period nothing may be late.
         after, clock.now = clock.now, before
@@ -87,6 +88,42 @@ async def test_the_service_makes_pass_after_pass_until_it_is_told_to_stop(tape: 
         assert await process.wait() == 0
         assert len(on_tape(tape)) == 1
         assert ledger.reconcile.pending() == []
+
+
+@pytest.mark.kafka
+@pytest.mark.anyio
+async def test_the_doctor_says_what_is_wrong_makes_what_is_missing_and_then_nothing_is(tape: Settings, tmp_path: Path) -> None:
+    clock: Clock = begun()
+    async with opened(clock, seed=23, subscribed=["orders/create"], target="https://hooks.example/webhooks") as shop:
+        env = environment(tape, shop, tmp_path, HOOKTAPE_TOPICS="orders/create,orders/updated", HOOKTAPE_SUBSCRIBED_BY="api",
+                          HOOKTAPE_WEBHOOK_URL="https://hooks.example/webhooks")  # fmt: skip
+        code, out, err = await ran(env, "--json", command="doctor")
+        assert code == 5, err
+        (look,) = json.loads(out)["shops"]
+        assert [(one["problem"], one["subject"], one["severity"]) for one in look["findings"]] == [("missing", "orders/updated", "error")]
+        assert len(shop.subscriptions.shown()) == 1
+
+        code, out, err = await ran(env, "--repair", command="doctor")
+        assert code == 0, err
+        assert {one.topic for one in shop.subscriptions.shown()} == {"orders/create", "orders/updated"}
+        assert "1 subscription made" in out
+
+        code, out, err = await ran(env, command="doctor")
+        assert (code, "nothing is wrong" in out) == (0, True), err
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["--shop", "other.myshopify.com"], "has no token for other.myshopify.com"),
+    (["--repair"], "HOOKTAPE_WEBHOOK_URL isn't set"),
+])  # fmt: skip
+def test_the_doctor_refuses_what_makes_no_sense(arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOKTAPE_SHOP_TOKENS", "one.myshopify.com=t")
+    monkeypatch.setenv("HOOKTAPE_KAFKA", "127.0.0.1:1")
+    result = CliRunner().invoke(doctor, arguments, standalone_mode=False)
+    assert says in str(result.exception)
+    if "--repair" in arguments:
+        monkeypatch.setenv("HOOKTAPE_WEBHOOK_URL", "https://hooks.example/webhooks")
+        assert "shopify app deploy" in str(CliRunner().invoke(doctor, arguments, standalone_mode=False).exception)
 
 
 @pytest.mark.parametrize(("arguments", "says"), [

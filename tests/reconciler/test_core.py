@@ -236,6 +236,21 @@ def test_counts_that_never_agree_leave_the_cursor_and_still_record_what_is_seen_
     assert world.recorded == ["order/1"]
 
 
+def test_a_list_that_says_itself_that_it_is_cut_moves_no_cursor_though_the_counts_agree() -> None:
+    world, _ = play([(1, 1, "dropped"), (2, 40, "arrives")])
+    answer = world.answer
+
+    def cut(action: object, state: standing.State) -> object:
+        found = answer(action, state)
+        return replace(found, incomplete="children end at exactly 100") if isinstance(found, Listed) else found
+
+    world.answer = cut  # type: ignore[method-assign]
+    state = world.passed(T0 + 60 * S)
+    assert not state.complete
+    assert world.cursor.position is None
+    assert world.recorded == ["order/1"]
+
+
 def test_a_window_by_hand_that_begins_beyond_the_cursor_leaves_no_gap_behind_it() -> None:
     world, _ = play([(1, 5, "dropped"), (2, 40, "dropped")])
     world.passed(T0 + 60 * S, since=T0 + 30 * S)
@@ -306,3 +321,21 @@ def test_a_list_that_begins_anew_counts_nothing_twice() -> None:
     world.answer = switching  # type: ignore[method-assign]
     state = world.passed(T0 + 60 * S)
     assert (state.listed, core.tally(state).covered, state.complete) == (8, 7, True)
+
+
+def test_a_lost_creation_is_recorded_though_its_order_was_edited_when_the_window_had_moved_on() -> None:
+    world = World()
+    created = ("orders/create", T0 + 5 * S)
+
+    def changed(second: int) -> None:
+        world.rows[1] = Row("order/1", "gid://shopify/Order/1", T0 + second * S, T0 + 5 * S, stamps=(created,))
+
+    changed(5)
+    for second in (10, 30):
+        world.passed(T0 + second * S, grace=40.0, now=float(second))
+    changed(35)
+    world.tape.append(event(1, T0 + 35 * S))
+    for second in (40, 60, 80):
+        world.passed(T0 + second * S, grace=40.0, now=float(second))
+    assert (world.recorded, world.topics) == (["order/1"], {"order/1": "orders/create"})
+    assert world.pending == {}

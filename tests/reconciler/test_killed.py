@@ -20,7 +20,6 @@ from .conftest import deliver, on_tape, pointed_at
 from .test_reconciler import begun, changes_of, dropped, opened, passed
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
-POINTS = [name for name in crash.POINTS if name.startswith("reconcile-")]
 
 # One process, one pass, as the service makes it; which point kills it is in its environment.
 _PASS = """
@@ -54,7 +53,7 @@ async def test_killed_at_any_step_each_missing_state_is_recorded_once(tape: Sett
     async with opened(clock, seed=13) as shop:
         settings = pointed_at(tape, shop)
         await passed(settings, ledger, clock, shop.domain)
-        for point in POINTS:
+        for point in crash.RECONCILE:
             orders = [change for change in changes_of(shop, clock, 8) if change.resource.startswith("order/")]
             lost = orders[-1].resource
             await deliver(settings, [change for change in orders if change.resource != lost])
@@ -78,7 +77,7 @@ async def test_killed_at_any_step_each_missing_state_is_recorded_once(tape: Sett
         held = {event.resource: event.version_us or 0 for event in sorted(
             [*on_tape(settings), *on_tape(settings, "webhook")], key=lambda event: event.version_us or 0)}  # fmt: skip
         assert all(held[name] >= version for name, version in missing)
-        assert len(made) > len(POINTS) / 2
+        assert len(made) > len(crash.RECONCILE) / 2
         assert ledger.reconcile.intents(shop.domain, "orders") == []
         assert ledger.reconcile.pending(shop.domain, "orders") == []
 
@@ -112,3 +111,28 @@ async def test_a_reconciler_that_lost_its_lease_without_knowing_records_nothing_
         recorded = [(event.resource, event.topic) for event in on_tape(settings)]
         assert {resource for resource, _ in recorded} == missing
         assert len(set(recorded)) == len(recorded)
+
+
+async def test_a_pass_that_finds_its_lease_lost_does_nothing_for_any_family(
+    tape: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = begun()
+    async with opened(clock, seed=16) as shop:
+        settings = pointed_at(tape, shop)
+        await passed(settings, ledger, clock, shop.domain)
+        arrived, missing = dropped(changes_of(shop, clock, 80), 0.2, seed=16)
+        assert {name.partition("/")[0] for name in missing} == {"order", "product", "customer"}
+        await deliver(settings, arrived)
+        asked: list[str] = []
+
+        def lost(name: str, *_: object) -> bool:
+            asked.append(name)
+            return False
+
+        monkeypatch.setattr(ledger.leases, "renew", lost)
+        async with Reconciler(settings, ledger, clock=clock) as slow:
+            reports = await slow.pass_(shop.domain)
+
+        assert [report.reason for report in reports] == ["lease_lost"] * 3
+        assert len(asked) == 1
+        assert on_tape(settings) == []

@@ -1,5 +1,7 @@
 """When passes are due: nothing repeated, nothing skipped, nobody last for ever."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,3 +47,28 @@ def test_a_closed_shop_is_tried_hourly_for_a_day_and_daily_after() -> None:
 def test_a_long_pass_that_came_to_no_end_is_made_again_within_the_hour() -> None:
     assert schedule.again(EVERY[Pass.SWEEP], 100.0) == 100 + HOUR
     assert schedule.again(60.0, 100.0) == 160.0
+
+
+def test_shops_whose_api_is_closed_hold_up_none_of_a_hundred() -> None:
+    shops, closed, every = [f"shop-{number:02}" for number in range(100)], {f"shop-{number:02}" for number in range(5)}, EVERY[Pass.FAST]
+    dues = schedule.first(shops, {Pass.FAST: every, Pass.LOOKBACK: 10 * DAY, Pass.SWEEP: 10 * DAY}, 0.0)
+    probes: dict[str, float] = {}
+    made: dict[str, list[float]] = {shop: [] for shop in shops}
+    busy: dict[tuple[str, str], float] = {}
+    for second in range(3 * 3600):
+        now = float(second)
+        busy = {key: until for key, until in busy.items() if until > now}
+        # Eight at once, as the service has; a pass takes 10 s, and one that is refused is tried for half a minute.
+        for task in schedule.ready(dues, probes, shops, busy, now)[: 8 - len(busy)]:
+            ended = now + (30.0 if task.shop in closed else 10.0)
+            busy[task.shop, task.lane] = ended
+            made[task.shop].append(now)
+            dues[task.shop, task.name] = schedule.following(dues[task.shop, task.name], every, ended)
+            if task.shop in closed:
+                probes[task.shop] = schedule.probe(0.0, ended)
+    for shop in shops:
+        if shop in closed:
+            assert len(made[shop]) == 3, "a closed shop is tried once an hour"
+        else:
+            assert all(later - earlier <= every + 60 for earlier, later in pairwise(made[shop]))
+            assert len(made[shop]) == 3 * 3600 // every

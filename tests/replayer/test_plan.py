@@ -1,5 +1,7 @@
 import json
 import time
+from collections import Counter
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -9,12 +11,14 @@ from hooktape.errors import NothingMatched, UsageError
 from hooktape.ledger.checks import FINISHED, IN_RETRY, State
 from hooktape.ledger.jobs import Job, JobState, Limits
 from hooktape.ledger.ledger import Ledger
-from hooktape.ledger.selection import Selection
+from hooktape.ledger.selection import Clock, Selection
+from hooktape.replayer import planning
 from hooktape.replayer.catalogue import Cataloguer
 from hooktape.replayer.deciding import Candidate, Decision, decide
 from hooktape.replayer.planning import plan, planned
+from hooktape.schemas import signature
 from hooktape.settings import Settings
-from tests.replayer.kit import GROUP, cli, event, record, settle
+from tests.replayer.kit import GROUP, SECRET, T0, cli, event, record, settle
 from tests.tape.kit import delete_before
 
 versions = st.none() | st.integers(0, 5)
@@ -144,3 +148,43 @@ def test_the_ledger_gives_a_plan_back_as_it_was_made(tape: Settings, ledger: Led
     assert (again.decisions, again.handlers, again.seconds) == (made.decisions, made.handlers, made.seconds)
     assert {d: [i.webhook_id for i in items] for d, items in again.examples.items()} == {
         d: [i.webhook_id for i in items] for d, items in made.examples.items()}  # fmt: skip
+
+
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+@pytest.mark.parametrize("selection", [
+    Selection(topics=("orders/*",)),
+    Selection(since=T0 + 3_000_000, until=T0 + 50_000_000),
+    Selection(since=T0, clock=Clock.TRIGGERED),
+    Selection(shops=("acme.myshopify.com", "beta.myshopify.com")),
+], ids=["topics", "time", "time triggered", "shops"])  # fmt: skip
+def test_pages_that_the_ledger_copies_say_the_same_as_decisions_event_by_event(
+        tape: Settings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, database: str,
+        selection: Selection) -> None:  # fmt: skip
+    url = request.getfixturevalue("url" if database == "sqlite" else "postgres_schema")
+    events = [event(i, topic=("orders/create", "orders/updated")[i % 2], resource=i % 7, triggered_us=T0 + (60 - i) * 1_000_000,
+                    shop=("acme", "beta")[i % 3 == 0] + ".myshopify.com") for i in range(60)]  # fmt: skip
+    events[31] = event(31, hmac=signature.sign(b"something else", SECRET))
+    record(tape, events)
+    with Ledger.open(url) as ledger, Cataloguer(tape, ledger) as cataloguer:
+        ends = cataloguer.catch_up()
+        delete_before(tape, *next(p for p, end in ends.items() if end), 4)
+        plans = []
+        for page in (1000, 6):
+            monkeypatch.setattr(planning, "_PAGE", page)
+            copy = Mock(wraps=ledger.jobs.copy_items)
+            monkeypatch.setattr(ledger.jobs, "copy_items", copy)
+            looks = Mock(wraps=ledger.catalogue.find)
+            monkeypatch.setattr(ledger.catalogue, "find", looks)
+            plans.append(made := plan(cataloguer, ledger, GROUP, selection, who="me", now=1.0))
+            monkeypatch.undo()
+            # Few pages were read here: the first, what isn't decided alike, and the end.
+            assert copy.call_count > looks.call_count or page == 1000
+        first, second = (ledger.jobs.items(made.job.id, limit=100) for made in plans)
+        assert first == second
+        assert len(first) == plans[0].selected == plans[1].selected == ledger.jobs.get(made.job.id).selected > 40
+        assert plans[0].decisions == plans[1].decisions == Counter(i.decision for i in first)
+        assert ledger.jobs.totals(plans[0].job.id, "shop") == ledger.jobs.totals(plans[1].job.id, "shop")
+        assert ledger.jobs.account(made.job.id) == ledger.jobs.account(made.job.id, counted=True)
+        settle(ledger, events[20:21], State.SUCCEEDED)
+        again = plan(cataloguer, ledger, GROUP, selection, who="me", now=2.0)
+        assert (again.selected, again.decisions["done"]) == (made.selected, 1)

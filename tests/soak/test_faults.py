@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hooktape import crash
 from hooktape.errors import UsageError
 from hooktape.local.soak import faults, run, workload
+from hooktape.local.soak.shopping import Shopping
 
 BOTH = ("sqlite", "postgresql")
 
@@ -41,6 +42,19 @@ def test_a_block_leaves_about_half_of_the_kinds_out() -> None:
     cells = faults.chosen((), BOTH)
     kinds = [len({draw.cell.name for draw in faults.draws(1, block, 2000, cells, "postgresql", ()) if draw.cell}) for block in range(20)]
     assert len(cells) * 0.3 < sum(kinds) / len(kinds) < len(cells) * 0.7
+
+
+@given(seed=st.integers(0, 2**32))
+def test_200_rounds_of_reconcilers_draw_every_kind_of_theirs_and_no_other_draws_one(seed: int) -> None:
+    cells = faults.chosen((), BOTH, reconcile=True)
+    assert {cell.point for cell in cells if cell.act == "crash"} == set(crash.RECONCILE)
+    assert {cell.target for cell in cells} == {"reconciler", "worker", "ingest", "broker", "postgres"}
+    assert "reconciler" not in {cell.target for cell in faults.chosen((), BOTH)}
+    missing = {cell.name for cell in cells}
+    for number, rounds in enumerate(run.blocks(200, 2)):
+        drawn = faults.draws(seed, number, rounds, cells, BOTH[number % 2], missing)
+        missing -= {draw.cell.name for draw in drawn if draw.cell}
+    assert not missing
 
 
 def test_a_prefix_names_a_family_and_what_is_none_is_refused() -> None:
@@ -101,3 +115,26 @@ def test_a_shipment_shares_its_orders_lane() -> None:
     shipment = next(webhook for webhook in workload.webhooks(1, 0) if webhook.topic == workload.SHIPPING)
     assert shipment.lane.startswith(f"{shipment.shop}/order/")
     assert shipment.resource.startswith("fulfillment/")
+
+
+def test_a_seed_fixes_which_of_a_shops_webhooks_get_lost() -> None:
+    def fates(seed: int) -> list[str]:
+        shopping = Shopping(seed, 0, grace=4.0)
+        told = shopping.webhooks()
+        calm = [next(told) for _ in range(20)]
+        assert {change.fate for change in shopping.changes} == {"sent"}
+        shopping.unreliable = True
+        came = {webhook.wid for webhook in [*calm, *(next(told) for _ in range(300))]}
+        assert came == {change.wid for change in shopping.changes if change.fate != "dropped"}
+        return [change.fate for change in shopping.changes]
+
+    first = fates(1)
+    assert first == fates(1)
+    assert first != fates(2)
+    assert 0.1 < first.count("dropped") / len(first) < 0.2
+    assert first.count("late") > 0
+
+
+def test_every_topic_of_the_shop_has_its_handler() -> None:
+    topics = [topic for handler in workload.handlers("postgresql", shop=True) for topic in handler.topics]
+    assert sorted(topics) == sorted(workload.SHOP_TOPICS)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import pytest
 
-from hooktape.cli import breaker, dlq, events, replay, reset, status
+from hooktape.cli import breaker, dlq, events, reconcile_report, replay, reset, status
 from hooktape.ledger.selection import FIELDS
 from hooktape.replayer.api.app import create_app
 from hooktape.replayer.api.routes import PREFIX, ROUTES
@@ -42,6 +42,7 @@ ROUTED = {
     "breaker open": [f"POST {_HERE}/breakers"],
     "breaker close": [f"POST {_HERE}/breakers"],
     "breaker auto": [f"POST {_HERE}/breakers"],
+    "reconcile report": ["GET /reconcile/reports"],
     "status": ["GET /status", "GET /groups", f"GET {_HERE}"],
 }
 UNROUTED = {
@@ -58,6 +59,7 @@ def _commands() -> Iterator[tuple[str, click.Command]]:
             yield name, command
         if isinstance(command, click.Group):
             yield from ((f"{name} {word}", each) for word, each in command.commands.items())
+    yield "reconcile report", reconcile_report.command
 
 
 def test_every_command_has_its_route_or_a_reason_why_not():
