@@ -148,6 +148,8 @@ _PASSING = frozenset({
     KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.REPLICA_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
     KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.STALE_MEMBER_EPOCH,
     KafkaError._WAIT_COORD,
+    # No partition asked for has a leader, and librdkafka will say so of them for minutes: another client must ask.
+    KafkaError._NOENT,
 })  # fmt: skip
 _AWAY = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE,
                    KafkaError.REQUEST_TIMED_OUT})  # fmt: skip

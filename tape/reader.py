@@ -274,9 +274,15 @@ class Reader:
             consumer.incremental_unassign([TopicPartition(*partition)])
 
     def _ask(self, question: Callable[[], T]) -> T:
+        def ask() -> T:
+            try:
+                return question()
+            except KafkaException:
+                self._admin = clients.admin(self._settings)
+                raise
+
         try:
             # A partition just made, or whose leader just moved, isn't ready for a moment.
-            return clients.patiently(question, self._timeout)
+            return clients.patiently(ask, self._timeout)
         except KafkaException as error:
-            self._admin = clients.admin(self._settings)
             raise TapeUnavailable(f"Kafka doesn't answer: {error.args[0].str()}") from None

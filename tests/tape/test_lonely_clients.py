@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 
 from hooktape.errors import TapeUnavailable
 from hooktape.schemas.event import Coordinates
@@ -133,3 +134,21 @@ def test_a_writer_that_got_no_answer_ends_in_time_and_the_next_one_writes(settin
     writer.close()
     with Reader(settings) as reader:
         assert sum(len(records) for records in reader.scan(reader.bounds([TOPIC]))) == 4
+
+
+def test_partitions_without_a_leader_are_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, refusals = clients.is_passing, []
+
+    with mock_cluster() as cluster:
+        cluster.create(TOPIC)
+        cluster.lead(TOPIC, 0, -1)
+
+        def elect(error: KafkaError | None) -> bool:
+            refusals.append(error)
+            cluster.lead(TOPIC, 0, 1)
+            return real(error)
+
+        monkeypatch.setattr(clients, "is_passing", elect)
+        with Reader(Settings(kafka=cluster.bootstrap, home=tmp_path)) as reader:
+            assert reader.ends([TOPIC]) == {(TOPIC, 0): 0}
+    assert refusals
