@@ -11,7 +11,7 @@ from hooktape.consumers import births
 from hooktape.consumers.deliveries import Plan
 from hooktape.consumers.task import Home
 from hooktape.settings import Settings
-from hooktape.tape import clients, groups
+from hooktape.tape import groups
 
 Key = tuple[str, int]
 # A broker may go away just after it has assigned. As long as this, in seconds, that's no reason to end a worker; after five minutes
@@ -39,7 +39,7 @@ class Assignments:
         """
         committed = groups.committed_by(consumer, partitions, _PATIENCE)
         unborn = [p for p in committed if p.offset < 0]
-        starts = births.resolve(clients.admin(self._settings), unborn, self._plan.start) if unborn else {}
+        starts = births.resolve(self._settings, unborn, self._plan.start) if unborn else {}
         homes = []
         for p in committed:
             self._epoch += 1

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import OffsetSpec
 
 from hooktape.errors import UsageError
+from hooktape.settings import Settings
 from hooktape.tape import clients
 from hooktape.times import micros, parse_time
 
@@ -35,12 +36,12 @@ BEGINNING = Start()
 NOW = Start(-1)
 
 
-def resolve(admin: AdminClient, partitions: list[TopicPartition], start: Start) -> dict[tuple[str, int], int]:
+def resolve(settings: Settings, partitions: list[TopicPartition], start: Start) -> dict[tuple[str, int], int]:
     """Partition → the offset that `start` means there. Raises KafkaException."""
-    found = _ask(admin, partitions, _spec(start))
+    found = _ask(settings, partitions, _spec(start))
     late = [p for p in partitions if found[p.topic, p.partition] < 0]
     # Nothing as late as the time asked for: that's the end.
-    return found | (_ask(admin, late, _spec(NOW)) if late else {})
+    return found | (_ask(settings, late, _spec(NOW)) if late else {})
 
 
 def _spec(start: Start) -> OffsetSpec:
@@ -48,10 +49,12 @@ def _spec(start: Start) -> OffsetSpec:
     return spec if start.at_ms in (None, -1) else OffsetSpec.for_timestamp(start.at_ms)
 
 
-def _ask(admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+def _ask(settings: Settings, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
     asked = {TopicPartition(p.topic, p.partition): spec for p in partitions}
 
     def question() -> dict[tuple[str, int], int]:
+        # A client that has once heard of no leader goes on saying so: each try has its own.
+        admin = clients.admin(settings)
         answers = admin.list_offsets(asked, request_timeout=_TIMEOUT)
         return {(p.topic, p.partition): future.result().offset for p, future in answers.items()}
 

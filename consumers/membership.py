@@ -43,7 +43,7 @@ class Membership:
     def properties(self) -> dict[str, Any]:
         """What the next client is told of the group, and what it's to tell."""
         self._solitude = clients.Solitude()
-        told = {"statistics.interval.ms": clients.STATISTICS_MS, "stats_cb": self._on_statistics}
+        told = self._solitude.properties() | {"stats_cb": self._on_statistics}
         if not self._plan.member:
             return told | {"group.protocol": "classic"}
         # All partitions with one number must go to one worker (order per resource, whatever topic it comes by). Of Kafka's

@@ -57,7 +57,7 @@ def lag(worker: Worker, retries: bool = True) -> dict[Partition, int]:
     known = admin.list_topics(timeout=10).topics
     partitions = [(t, p) for plan in plans for t in plan.topics if t in known for p in known[t].partitions]
     committed = groups.committed(settings, worker.app.group, partitions)
-    ends = births.resolve(admin, [TopicPartition(*p) for p in partitions], births.NOW)
+    ends = births.resolve(settings, [TopicPartition(*p) for p in partitions], births.NOW)
     for partition, end in ends.items():
         if (at := committed.get(partition, 0)) < end:
             behind[partition] = end - at

@@ -126,6 +126,9 @@ class Watch:
         try:
             found = client.list_topics(self._names.other, timeout=_ASK_SECONDS).topics[self._names.other]
         except KafkaException as error:
+            # It may have lost every broker for good (`clients.Solitude`): the next question has another, unless there's none any more.
+            if self._client is client:
+                self._client = clients.admin(self._settings)
             return f"Kafka at {self._settings.kafka} doesn't answer: {error.args[0].str()}"
         return f"{self._names.other}: {found.error.str()}" if found.error else ""
 

@@ -25,7 +25,9 @@ from hooktape.local.locks import POLL
 from hooktape.local.supervise import EndedEarly, Launch, Lifetime, Server, State
 from hooktape.settings import Settings
 
-READY_SECONDS = 60.0  # ready after 2 s on an idle machine; a busy laptop or a long recovery gets thirty times that
+# Ready after 2 s on an idle machine, after 70 s on two cores with forty programs at work. Who gives up on a start that is merely slow, and
+# begins anew, gets nowhere; a broker that ends is noticed at once.
+READY_SECONDS = 180.0
 PORT_ATTEMPTS = 3  # a free port can be taken between the look and Kafka's bind; three times in a row it isn't chance
 PORTS = range(19_000, 30_000)  # below all systems' ports for outgoing connections (Linux: from 32,768; macOS: 49,152)
 PORT_SECONDS = 1.0  # connections that a broker leaves behind held its port for up to 0.15 s

@@ -44,13 +44,16 @@ class LiveWait(AbstractContextManager["LiveWait"]):
                     try:
                         topics = log_topics(self._settings, reader)
                         asked = [TopicPartition(*partition) for partition in reader.partitions(topics)]
-                        committed = {(tp.topic, tp.partition): tp.offset for tp in groups.committed_by(consumer, asked) if tp.offset >= 0}
+                        answer = groups.committed_by(consumer, asked, patience=0)
+                        committed = {(tp.topic, tp.partition): tp.offset for tp in answer if tp.offset >= 0}
                         ends = reader.ends({topic for topic, _ in committed})
                         times = reader.first_times({p: offset for p, offset in committed.items() if offset < ends.get(p, 0)})
                         self.seconds = max(0.0, time.time() - min(times.values()) / 1000) if times else 0.0
                         self.looks += 1
                     except (TapeError, KafkaException) as error:
-                        # A broker that's away stops the replay by itself.
+                        # A broker that's away stops the replay by itself. The client may have lost it for good (`clients.Solitude`).
+                        consumer.close()
+                        consumer = clients.consumer(self._settings, self._group)
                         _log.warning("how long live events wait can't be told", group=self._group, error=str(error))
                     self._stop.wait(_EVERY)
             finally:

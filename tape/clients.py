@@ -121,12 +121,19 @@ class Solitude:
 
     librdkafka drops each broker that an answer about the cluster doesn't list, those of `bootstrap.servers` too. A broker that has just
     come back, or that was too slow for its controller, lists none for a moment; then nobody is left to be asked (librdkafka#5301, open).
+
+    It's for clients that may well hear nothing for long and are polled all the time: what isn't polled would only gather statistics. Who
+    asks and gets no answer in time needn't know why, and makes another client for the next question.
     """
 
     def __init__(self) -> None:
         self.lasts = False
         """It has been alone for two looks in a row: one may fall between two lists of brokers."""
         self._alone = False
+
+    def properties(self) -> dict[str, Any]:
+        """With these a client tells of itself here."""
+        return {"statistics.interval.ms": STATISTICS_MS, "stats_cb": self.hear}
 
     def hear(self, statistics: str) -> None:
         """What `stats_cb` was called with (STATISTICS.md of librdkafka)."""
@@ -141,6 +148,8 @@ _PASSING = frozenset({
     KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.REPLICA_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR,
     KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.STALE_MEMBER_EPOCH,
     KafkaError._WAIT_COORD,
+    # No partition asked for has a leader, and librdkafka will say so of them for minutes: another client must ask.
+    KafkaError._NOENT,
 })  # fmt: skip
 _AWAY = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE,
                    KafkaError.REQUEST_TIMED_OUT})  # fmt: skip

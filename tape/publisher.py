@@ -65,8 +65,7 @@ class Publisher:
 
     def _make(self) -> Producer:
         self._solitude = clients.Solitude()
-        told = {"statistics.interval.ms": clients.STATISTICS_MS, "stats_cb": self._solitude.hear}
-        return clients.producer(self._settings, **told, **self._overrides)
+        return clients.producer(self._settings, **self._solitude.properties(), **self._overrides)
 
     @property
     def outstanding(self) -> int:

@@ -3,6 +3,9 @@
 The end is frozen when the bounds are taken (the last stable offset), and is recognised by the position, never by the last
 record: a transaction marker or compaction may sit there. Times become offsets once per partition; `LogAppendTime` makes that
 sound.
+
+Nothing is waited for longer than the timeout. A client that got no answer may have lost every broker (`clients.Solitude`): it's given up,
+and the next question has another.
 """
 
 import time
@@ -28,10 +31,12 @@ _READ_ON = 250
 # The client's own class methods bear no types.
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-# The client's own bounds, 64 MiB of records fetched and not taken and 50 MiB to one fetch, weigh 67 MiB more where records have 6 KiB.
-_LARGE = {"queued.min.messages": 10000, "queued.max.messages.kbytes": 16 * 1024, "fetch.max.bytes": 4 * 1024 * 1024}
-# For single records: a fetch brings little that isn't wanted, and one partition at its end doesn't hold up the others.
-_SMALL = {"queued.min.messages": 100, "fetch.message.max.bytes": 512 * 1024, "fetch.wait.max.ms": 5}
+_CONSUMERS = {
+    # The client's own bounds, 64 MiB of records fetched and not taken and 50 MiB to one fetch, weigh 67 MiB more where records have 6 KiB.
+    "large": {"queued.min.messages": 10000, "queued.max.messages.kbytes": 16 * 1024, "fetch.max.bytes": 4 * 1024 * 1024},
+    # For single records: a fetch brings little that isn't wanted, and one partition at its end doesn't hold up the others.
+    "small": {"queued.min.messages": 100, "fetch.message.max.bytes": 512 * 1024, "fetch.wait.max.ms": 5},
+}
 
 
 class Record(NamedTuple):
@@ -147,7 +152,7 @@ class Reader:
         Raises TapeUnavailable when Kafka stays silent for the timeout, NothingMatched when retention took a span's beginning
         meanwhile (take new bounds).
         """
-        return self._sweep(self._consumer("large", _LARGE), {p: deque([span]) for p, span in spans.items()}, batch)
+        return self._sweep("large", {p: deque([span]) for p, span in spans.items()}, batch)
 
     def fetch(self, at: Coordinates) -> Record:
         """The one record at `at`. Raises NothingMatched when retention or compaction took it, TapeUnavailable."""
@@ -166,7 +171,7 @@ class Reader:
             runs = self._runs(wanted)
             found: dict[Coordinates, Record] = {}
             try:
-                for records in self._sweep(self._consumer("small", _SMALL), runs, 500):
+                for records in self._sweep("small", runs, 500):
                     found |= {record.at: record for record in records if record.at in wanted}
             except NothingMatched:
                 continue  # retention took a run's beginning meanwhile: the new low watermark tells
@@ -192,7 +197,7 @@ class Reader:
         ends = self.ends({topic for topic, _ in places})
         spans = {p: deque([Span(offset, ends[p])]) for p, offset in places.items() if offset < ends.get(p, 0)}
         times: dict[Partition, int] = {}
-        for records in self._sweep(self._consumer("small", _SMALL), spans, 100):
+        for records in self._sweep("small", spans, 100):
             for record in records:
                 partition = (record.at.topic, record.at.partition)
                 times.setdefault(partition, record.timestamp_ms)
@@ -201,16 +206,26 @@ class Reader:
                     spans[partition][0] = Span(record.at.offset, record.at.offset)
         return times
 
-    def _consumer(self, name: str, overrides: Mapping[str, int]) -> Consumer:
+    def _consumer(self, name: str) -> Consumer:
         if name not in self._consumers:
             # `error` (the default of ours): a span whose beginning has expired meanwhile is noticed, not skipped.
-            self._consumers[name] = clients.consumer(self._settings, "hooktape-reader", **{"enable.partition.eof": True, **overrides})
+            self._consumers[name] = clients.consumer(
+                self._settings, "hooktape-reader", **{"enable.partition.eof": True, **_CONSUMERS[name]})  # fmt: skip
         return self._consumers[name]
 
-    def _sweep(self, consumer: Consumer, runs: dict[Partition, deque[Span]], batch: int) -> Iterator[list[Record]]:
+    def _sweep(self, name: str, runs: dict[Partition, deque[Span]], batch: int) -> Iterator[list[Record]]:
         """The records of each partition's runs, which are in ascending order. A run is popped from `runs` when it's read."""
         if not runs:
             return
+        try:
+            yield from self._read(self._consumer(name), runs, batch)
+        except (TapeUnavailable, KafkaException) as error:
+            self._consumers.pop(name).close()
+            if isinstance(error, TapeUnavailable):
+                raise
+            raise TapeUnavailable(f"the tape can't be read: {error.args[0].str()}") from None
+
+    def _read(self, consumer: Consumer, runs: dict[Partition, deque[Span]], batch: int) -> Iterator[list[Record]]:
         consumer.assign([TopicPartition(topic, number, queue[0].start) for (topic, number), queue in runs.items()])
         try:
             heard = time.monotonic()
@@ -259,8 +274,15 @@ class Reader:
             consumer.incremental_unassign([TopicPartition(*partition)])
 
     def _ask(self, question: Callable[[], T]) -> T:
+        def ask() -> T:
+            try:
+                return question()
+            except KafkaException:
+                self._admin = clients.admin(self._settings)
+                raise
+
         try:
             # A partition just made, or whose leader just moved, isn't ready for a moment.
-            return clients.patiently(question, self._timeout)
+            return clients.patiently(ask, self._timeout)
         except KafkaException as error:
             raise TapeUnavailable(f"Kafka doesn't answer: {error.args[0].str()}") from None

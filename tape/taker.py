@@ -1,13 +1,13 @@
 """Takes records from the tape by their places, window after window, reading on where the next window goes on.
 
 `Reader.fetch_many` begins anew with each call; this keeps its place, so that a million records in the tape's order cost what reading
-them does. One thread at a time.
+them does. One thread at a time. A client that got no answer is given up, since it may have lost every broker (`clients.Solitude`).
 """
 
 import time
 from collections.abc import Sequence
 
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from hooktape.errors import TapeUnavailable
 from hooktape.settings import MIB, Settings
@@ -37,15 +37,18 @@ class Taker:
     """`take` windows of places; `close` it, or use it as a context manager."""
 
     def __init__(self, settings: Settings, timeout: float = 10.0) -> None:
-        self._timeout = timeout
+        self._settings, self._timeout = settings, timeout
+        self._consumer = self._make()
+        self._spots: dict[Partition, _Spot] = {}
+        self._weight = 0
+
+    def _make(self) -> Consumer:
         # Small beside a reader's: these bounds are most of what a runner of large bodies weighs.
-        self._consumer = clients.consumer(settings, "hooktape-reader", **{
+        return clients.consumer(self._settings, "hooktape-reader", **{
             "enable.partition.eof": True, "queued.min.messages": 1000, "queued.max.messages.kbytes": 16384,
             # A partition that is taken up again isn't in the request that waits at the others' ends: that one must be short. Small pieces
             # keep the partitions side by side, so that few get ahead.
             "fetch.wait.max.ms": 5, "fetch.message.max.bytes": MIB // 4})  # fmt: skip
-        self._spots: dict[Partition, _Spot] = {}
-        self._weight = 0
 
     def __enter__(self) -> "Taker":
         return self
@@ -72,13 +75,21 @@ class Taker:
                     reading[partition] = missing
                     self._go_to(partition, missing[-1])
             self._read(reading)
-        except KafkaException as error:
+        except (TapeUnavailable, KafkaException) as error:
+            self._begin_anew()
+            if isinstance(error, TapeUnavailable):
+                raise
             raise TapeUnavailable(f"the tape can't be read: {error.args[0].str()}") from None
         found = [self._spots[topic, number].kept.pop(offset, None) for topic, number, offset in places]
         self._weight -= sum(len(message) for message in found if message is not None)
         for partition, offsets in wanted.items():
             self._forget(partition, max(offsets) - _BACK)
         return found
+
+    def _begin_anew(self) -> None:
+        self._consumer.close()
+        self._consumer = self._make()
+        self._spots, self._weight = {}, 0
 
     def _missing(self, partition: Partition, offsets: list[int]) -> list[int]:
         """Those of the offsets that no earlier window read on its way, the highest first."""

@@ -1,8 +1,11 @@
 """What the tests of the tape share: topics made at once, records written and waited for."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
+import pytest
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -53,3 +56,17 @@ def delete_before(settings: Settings, topic: str, partition: int, offset: int) -
     admin: AdminClient = clients.admin(settings)
     for future in admin.delete_records([TopicPartition(topic, partition, offset)]).values():
         future.result()
+
+
+def lose_first(monkeypatch: pytest.MonkeyPatch, kind: str) -> list[Any]:
+    """Has the first client of a kind (`admin`, `consumer`, `producer`) know no broker that answers; all that are made are in the list."""
+    made: list[Any] = []
+    real = getattr(clients, kind)
+
+    def make(settings: Settings, *words: Any, **named: Any) -> Any:
+        # Nobody listens on port 1.
+        made.append(real(settings if made else replace(settings, kafka="127.0.0.1:1"), *words, **named))
+        return made[-1]
+
+    monkeypatch.setattr(clients, kind, make)
+    return made
