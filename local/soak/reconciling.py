@@ -22,15 +22,15 @@ from hooktape.times import format_duration
 RECONCILERS = 2
 """As many as contend for one lease: a third would only wait."""
 GRACE = 4.0
-PASSES = {"INTERVAL": 1.0, "LOOKBACK_INTERVAL": 30.0, "LOOKBACK": 120.0, "SWEEP_INTERVAL": 8.0, "OVERLAP": 10.0, "LAG": 1.0, "GRACE": GRACE,
+PASSES = {"INTERVAL": 1.0, "LOOKBACK_INTERVAL": 30.0, "LOOKBACK": 120.0, "SWEEP_INTERVAL": 8.0, "OVERLAP": 5.0, "LAG": 1.0, "GRACE": GRACE,
           "SUSPECT": 2.0, "APART": 2.0, "LEASE": RECONCILE_LEASE}  # fmt: skip
 """The reconciler's schedule: Shopify's minutes as seconds, its days as half minutes."""
-ARMED_SECONDS = 20.0
+ARMED_SECONDS = 30.0
 """How long a reconciler may take to its crash point: another may have the shop first, and not each pass finds something to record."""
-ROOM_SECONDS = 30.0
+ROOM_SECONDS = 15.0
 """How long a round waits until no crash point but one is due at a reconciler: what else happens, happens on the way to them."""
 CAUGHT_UP_SECONDS = 90.0
-"""A deletion that only a sweep finds waits for the overlap, the sweep, two looks and the grace: some 25 s on a quiet machine."""
+"""A deletion that only a sweep finds waits for the overlap, the sweep, two looks and the grace: some 20 s on a quiet machine."""
 _PRELUDE_SECONDS = 30.0
 _START_SECONDS = 20.0
 """Younger than this, one may not have come to where it learns of signals: eleven were measured on a busy machine."""
@@ -40,7 +40,7 @@ _BETWEEN_LOOKS = 1.0
 class Reconciling(Block):
     """A block of rounds; its webhooks are a local shop's."""
 
-    workers, partitions, rate = 2, 3, 15.0
+    workers, partitions, rate = 2, 3, 10.0
     topics = workload.SHOP_TOPICS
 
     def __init__(self, plan: Plan, servers: Servers, home: Path, progress: Callable[[str], None]) -> None:
