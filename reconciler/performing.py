@@ -56,7 +56,8 @@ class Turn:
 
     `writer`: opened when something is first to be recorded; from then on no other process records anything of the shop.
     `late_after`: by family, webhooks that came after their synthetic event. `lane`: of its lease; turns of two lanes record different
-    things and don't fence each other. `lost`: that the lease is another's by now. `progress` gets (family, events) when so many were recorded.
+    things and don't fence each other. `lost`: that the lease is another's by now. `progress` gets (family, events) when so many
+    were recorded.
     """
 
     shop: str
