@@ -1,5 +1,6 @@
 """What becomes of a finding: covered, pending, late, gone, held, or to be recorded. Pure; `core` asks step by step."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ from hooktape.reconciler.moves import (
     Row,
 )
 from hooktape.reconciler.report import Tally
-from hooktape.reconciler.standing import MARGIN, SECOND, State, in_window
+from hooktape.reconciler.standing import MARGIN, SECOND, State, beyond, in_window
 
 CHUNK = 100
 """Confirmed and recorded at once: bounds the memory that bodies take, and what a crash leaves to look up."""
@@ -59,12 +60,12 @@ def _told(state: State, row: Row) -> bool:
     return state.standing.family.update in state.wanted if row.topics is None else not state.wanted.isdisjoint(row.topics)
 
 
-def _steps(state: State, row: Row, coverage: Coverage, noted: Steps = ()) -> Steps:
-    """The steps that the tape lacks, of those that were taken lately or are `noted`."""
+def _steps(state: State, row: Row, coverage: Coverage, noted: Steps = (), before: float = math.inf) -> Steps:
+    """The steps that the tape lacks, of those that were taken lately (and `before` an instant), or are `noted`."""
     if coverage.deletion(row.resource):
         return ()
     wanted = state.wanted
-    return tuple(step for step in row.stamps if step[0] in wanted and (step[1] >= state.low or step in noted)
+    return tuple(step for step in row.stamps if step[0] in wanted and (state.low <= step[1] < before or step in noted)
                  and not coverage.holds(row.resource, step[0]))  # fmt: skip
 
 
@@ -83,14 +84,20 @@ def sifted(state: State, coverage: Coverage) -> State:
 
 def _settled(state: State, row: Row, coverage: Coverage) -> str:
     """The outcome of a row that isn't missing, by its name in the tally; "": it's missing as far as this coverage goes."""
-    told = _told(state, row)
-    if _steps(state, row, coverage) or (told and not coverage.covering(row.resource, row.version, row.digest)):
+    if _steps(state, row, coverage, before=state.window.end) or _lacks(state, row, coverage):
         return ""
-    return "covered" if told or row.stamps else "untold"
+    return "covered" if _told(state, row) or row.stamps else "untold"
+
+
+def _lacks(state: State, row: Row, coverage: Coverage) -> bool:
+    """Whether the tape lacks its state, as far as that is to be judged."""
+    return not beyond(state, row) and _told(state, row) and coverage.covering(row.resource, row.version, row.digest) is None
 
 
 def _counted(state: State, row: Row, outcome: str) -> tuple[str, ...]:
     """Where the tally counts such a row: also as counted anew, unless an earlier pass has looked as far as that."""
+    if beyond(state, row):
+        return ()
     reached = state.standing.cursor.position
     return (outcome, f"{outcome}_anew") if reached is None or row.version >= reached else (outcome,)
 
@@ -116,11 +123,15 @@ def _states(state: State, coverage: Coverage) -> Judged:
     for resource, row in rows.items():
         earlier = pending.get(resource)
         # What was noted as lacking does so still, though the window has moved on from it and the resource has changed since.
-        steps = _steps(state, row, coverage, earlier.steps if earlier else ())
-        lacks = _told(state, row) and coverage.covering(resource, row.version, row.digest) is None
+        steps = _steps(state, row, coverage, earlier.steps if earlier else (), state.window.end)
+        lacks = _lacks(state, row, coverage)
         if earlier is None and (outcome := _settled(state, row, coverage)):
             # What was pending and came is one outcome.
             outcomes.update(_counted(state, row, outcome) if resource not in arrived else ())
+        elif earlier is not None and beyond(state, row):
+            if steps != earlier.steps:
+                pending[resource] = replace(earlier, steps=steps)
+                fresh.append(pending[resource])
         elif earlier is None or (row.version, row.digest, steps) != (earlier.version, earlier.digest, earlier.steps):
             if earlier is not None and row.version < (earlier.version or 0):
                 # Confirmed by id, it was newer already: the list lags.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from hooktape import crash, log, metrics
+from hooktape.errors import Fenced
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.reconcile import Intent
 from hooktape.reconciler import api, synthetic
@@ -55,7 +56,8 @@ class Turn:
 
     `writer`: opened when something is first to be recorded; from then on no other process records anything of the shop.
     `late_after`: by family, webhooks that came after their synthetic event. `lane`: of its lease; turns of two lanes record different
-    things and don't fence each other. `progress` gets (family, events) when so many were recorded.
+    things and don't fence each other. `lost`: that the lease is another's by now. `progress` gets (family, events) when so many
+    were recorded.
     """
 
     shop: str
@@ -65,6 +67,7 @@ class Turn:
     marks: dict[str, int] = field(default_factory=dict)
     late_after: dict[str, int] = field(default_factory=dict)
     lane: str = "states"
+    lost: Fenced | None = None
     progress: Callable[[str, int], None] = lambda family, events: None
 
     @property
@@ -121,8 +124,10 @@ class Performer:
         await asyncio.to_thread(self.tape.close)
 
     async def perform(self, action: Action, run: Run) -> Input | None:
-        """What the action found; None for the ledger's and the fence, which find nothing."""
+        """What the action found; None for the ledger's and the fence, which find nothing. Raises Fenced once the lease is lost."""
         turn = run.turn
+        if turn.lost is not None:
+            raise turn.lost
         match action:
             case Count() | List() | Fetch():
                 return await self._ask(action, run)

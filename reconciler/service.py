@@ -201,8 +201,12 @@ class Reconciler:
             await asyncio.sleep(self._ttl / 3)
             try:
                 await self._renew(turn, name)
-            except (Fenced, LedgerError) as error:
-                # Recording asks again, and stops the pass if the lease is gone.
+            except Fenced as error:
+                # For good. The pass ends at its next step: one that goes on to the fence stops whoever has the shop by now.
+                turn.lost = error
+                return
+            except LedgerError as error:
+                # Recording asks again.
                 _log.warning("a lease wasn't renewed", shop=turn.shop, error=str(error))
 
     async def _renew(self, turn: Turn, name: str) -> None:

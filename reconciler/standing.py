@@ -128,6 +128,16 @@ def in_window(state: State) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for page in state.pages:
         for row in page:
-            if state.low <= row.version < state.window.end:
+            if state.low <= row.version and (not beyond(state, row) or (state.look is Look.STATES and _stepped(state, row))):
                 rows[row.resource] = row
     return rows
+
+
+def beyond(state: State, row: Row) -> bool:
+    """Whether it has changed since the window's end: its state is a later pass's affair, and only its steps within the window are
+    judged."""
+    return row.version >= state.window.end
+
+
+def _stepped(state: State, row: Row) -> bool:
+    return any(topic in state.wanted and state.low <= at < state.window.end for topic, at in row.stamps)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hooktape.ledger.ledger import Ledger
@@ -22,26 +22,25 @@ from hooktape.times import format_duration
 RECONCILERS = 2
 """As many as contend for one lease: a third would only wait."""
 GRACE = 4.0
-PASSES = {"INTERVAL": 1.0, "LOOKBACK_INTERVAL": 30.0, "LOOKBACK": 120.0, "SWEEP_INTERVAL": 8.0, "OVERLAP": 10.0, "LAG": 1.0, "GRACE": GRACE,
+PASSES = {"INTERVAL": 1.0, "LOOKBACK_INTERVAL": 30.0, "LOOKBACK": 120.0, "SWEEP_INTERVAL": 8.0, "OVERLAP": 5.0, "LAG": 1.0, "GRACE": GRACE,
           "SUSPECT": 2.0, "APART": 2.0, "LEASE": RECONCILE_LEASE}  # fmt: skip
 """The reconciler's schedule: Shopify's minutes as seconds, its days as half minutes."""
-ARMED_SECONDS = 20.0
+ARMED_SECONDS = 30.0
 """How long a reconciler may take to its crash point: another may have the shop first, and not each pass finds something to record."""
-VICTIM_SECONDS = 12.0
-"""How long a round waits for a reconciler that carries no crash point: both often do, and who is stopped on its way to one proves
-nothing."""
+ROOM_SECONDS = 15.0
+"""How long a round waits until no crash point but one is due at a reconciler: what else happens, happens on the way to them."""
 CAUGHT_UP_SECONDS = 90.0
-"""A deletion that only a sweep finds waits for the overlap, the sweep, two looks and the grace: some 25 s on a quiet machine."""
+"""A deletion that only a sweep finds waits for the overlap, the sweep, two looks and the grace: some 20 s on a quiet machine."""
 _PRELUDE_SECONDS = 30.0
-_START_SECONDS = 10.0
-"""Younger than this, one may not have come to where it learns of signals: four were measured on a busy machine."""
+_START_SECONDS = 20.0
+"""Younger than this, one may not have come to where it learns of signals: eleven were measured on a busy machine."""
 _BETWEEN_LOOKS = 1.0
 
 
 class Reconciling(Block):
     """A block of rounds; its webhooks are a local shop's."""
 
-    workers, partitions, rate, victim_seconds = 2, 3, 15.0, VICTIM_SECONDS
+    workers, partitions, rate = 2, 3, 10.0
     topics = workload.SHOP_TOPICS
 
     def __init__(self, plan: Plan, servers: Servers, home: Path, progress: Callable[[str], None]) -> None:
@@ -90,7 +89,10 @@ class Reconciling(Block):
         for number in range(RECONCILERS):
             name = f"reconciler-{number}"
             self._services.slots.append(Slot("reconciler", name, ["reconcile"], env, self._home / f"{name}.log",
-                                             patience=ARMED_SECONDS, starts_within=_START_SECONDS))  # fmt: skip
+                                             patience=ARMED_SECONDS, starts_within=_START_SECONDS, insistent=True))  # fmt: skip
+
+    async def _make_room(self, slots: Sequence[Slot]) -> None:
+        await self._until(lambda: any(not slot.due for slot in slots), ROOM_SECONDS)
 
     async def _catch_up(self, shelf: Shelf) -> str:
         """Waits until the shop's newest states are on the tape; the rules say what of them isn't, so that this only takes its time."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import time
@@ -40,8 +41,10 @@ BROKER = {
     "group.consumer.session.timeout.ms": str(int(SESSION * 1000)),
     # Five in a session: one that's late isn't a death.
     "group.consumer.heartbeat.interval.ms": str(int(SESSION * 200)),
+    # The local stack's second is too short here: on a starved machine a broker shut itself out ten times in two minutes, unhurt.
+    "broker.session.timeout.ms": "3000",
 }
-"""How soon Kafka forgets a worker that was killed."""
+"""How soon Kafka forgets a worker that was killed, and a broker."""
 
 
 ANSWERS = frozenset({0, 3, 4, 5})
@@ -49,14 +52,15 @@ ANSWERS = frozenset({0, 3, 4, 5})
 
 
 class Slot:
-    """One place for a service: there's always a process in it, or one on its way. `armed`: the crash point that it carries."""
+    """One place for a service: there's always a process in it, or one on its way. `armed`: the crash point that it carries; `due`: those
+    that its next processes are to carry. `insistent`: a point that its process didn't come to is due again."""
 
     restarts = True
 
     def __init__(self, target: str, name: str, words: Sequence[str], env: Mapping[str, str], log: Path, url: str = "",
-                 patience: float = ARMED_SECONDS, starts_within: float = START_SECONDS) -> None:  # fmt: skip
+                 patience: float = ARMED_SECONDS, starts_within: float = START_SECONDS, insistent: bool = False) -> None:  # fmt: skip
         self.target, self.name, self.url = target, name, url
-        self.patience, self.starts_within = patience, starts_within
+        self.patience, self.starts_within, self.insistent = patience, starts_within, insistent
         self._words, self._env, self._log = words, env, log
         self.armed: Cell | None = None
         self.doom = ""
@@ -64,17 +68,21 @@ class Slot:
         self.doomed_at = 0.0
         self.frozen = False
         self.frozen_at = 0.0
+        self.service: Service
         self.noted: Service | None = None
         """The process whose end is on record."""
-        self.next: tuple[Cell, int] | None = None
-        """The crash point that the next process is to carry."""
+        self.due: list[tuple[Cell, int]] = []
         self.start()
 
     def start(self) -> None:
         """Starts a process, armed where a crash point is due."""
         env = dict(self._env)
-        self.armed, passage = self.next if self.next else (None, 0)
-        self.next = None
+        if self.insistent and self.armed is not None and (self.service.code != -signal.SIGKILL or self.doom == "kill"):
+            self.due.append((self.armed, 1))
+        due = next((due for due in self.due if self.passes(due[0])), None)
+        if due is not None:
+            self.due.remove(due)
+        self.armed, passage = due or (None, 0)
         if self.armed is not None:
             env["HOOKTAPE_CRASH"] = f"{self.armed.point}:{passage}{':stop' if self.armed.act == 'hold' else ''}"
         self.doom, self.frozen, self.started = "", False, time.monotonic()
@@ -89,11 +97,24 @@ class Slot:
         """Whether nothing is being done to it."""
         return self.service.code is None and not self.doom and not self.frozen
 
+    def passes(self, cell: Cell) -> bool:
+        """Whether the process that's about to start comes to that point at all."""
+        return True
+
+    @property
+    def carries(self) -> bool:
+        """Whether its process carries a crash point that may yet come."""
+        return self.armed is not None and self.service.code is None and time.monotonic() - self.started < self.patience
+
     @property
     def expectant(self) -> bool:
-        """Whether it carries a crash point that may yet come, or is about to."""
-        alive = self.service.code is None and time.monotonic() - self.started < self.patience
-        return self.next is not None or (self.armed is not None and alive)
+        """The same, or it's about to."""
+        return bool(self.due) or self.carries
+
+    def relieve(self) -> None:
+        """From its next process on, none carries anything."""
+        self.due.clear()
+        self.insistent = False
 
     @property
     def held(self) -> bool:
@@ -114,30 +135,23 @@ class Slot:
 
 
 class Errands(Slot):
-    """The place of the operator's runner: one command after the other. `due`: crash points that commands are to carry, each until one of
-    them has passed it."""
+    """The place of the operator's runner: one command after the other."""
 
     restarts = False
 
     def __init__(self, env: Mapping[str, str], log: Path) -> None:
         self.verb = ""
-        self.due: list[tuple[Cell, int]] = []
-        super().__init__("replay", "replay", ["--version"], env, log)
+        # Most commands are short: however long one takes, its point may come.
+        super().__init__("replay", "replay", ["--version"], env, log, patience=math.inf, insistent=True)
 
     def begin(self, verb: str, words: Sequence[str], log: Path) -> Service:
         """Starts a command; the one before has ended."""
-        if self.armed is not None and (self.service.code != -signal.SIGKILL or self.doom == "kill"):
-            self.due.append((self.armed, 1))
-        self.next = next((due for due in self.due if (due[0].point in PLANNING_POINTS) == (verb == "plan")), None)
-        if self.next is not None:
-            self.due.remove(self.next)
         self.verb, self._words, self._log = verb, words, log
         self.start()
         return self.service
 
-    @property
-    def expectant(self) -> bool:
-        return bool(self.due) or (self.armed is not None and self.service.code is None)
+    def passes(self, cell: Cell) -> bool:
+        return (cell.point in PLANNING_POINTS) == (self.verb == "plan")
 
     @property
     def at_work(self) -> bool:
@@ -185,6 +199,9 @@ class Services:
                     cell, slot.armed = slot.armed, None
                     self.hits[cell.name] += 1
                     self.freeze(slot, cell.seconds, cell.point)
+                elif slot.restarts and slot.due and slot.steady and not slot.carries:
+                    # Room for the next, which carries it.
+                    self.term(slot)
             await asyncio.sleep(LOOK_SECONDS)
 
     def _ended(self, slot: Slot) -> None:

@@ -220,9 +220,9 @@ class Block:
         if cell.target in ("broker", "postgres"):
             await self._hurt_server(cell)
             self.hits[cell.name] += 1
-        elif cell.point and cell.target == "replay":
-            for slot in self._services.of("replay"):
-                self._hurt(slot, cell, draw.passage)
+        elif cell.point and (slots := [slot for slot in self._services.of(cell.target) if slot.insistent]):
+            await self._make_room(slots)
+            self._hurt(min(slots, key=lambda slot: len(slot.due)), cell, draw.passage)
         elif (victim := await self._victim(cell.target, draw.victim)) is not None:
             self._hurt(victim, cell, draw.passage)
         self._progress(f"{time.monotonic() - self._began:6.1f} s  {draw}")
@@ -237,17 +237,15 @@ class Block:
                 hurt = self._servers.freeze(cell.target, cell.seconds)
         await self._services.without(hurt)
 
+    async def _make_room(self, slots: Sequence[Slot]) -> None:
+        """Waits until one more crash point may become due at one of them."""
+
     def _hurt(self, slot: Slot, cell: Cell, passage: int) -> None:
-        if isinstance(slot, Errands) and cell.act == "crash":
-            # Most commands are short, and the next one is at hand.
-            slot.due.append((cell, passage))
-            if slot.at_work and time.monotonic() - slot.started > LONG_SECONDS:
-                self._services.term(slot)
-            return
         if cell.act in ("crash", "hold"):
-            # The next process in its place carries the point; this one makes room.
-            slot.next = (cell, passage)
-            self._services.term(slot)
+            # The next process in its place carries the point. Most commands are short, and the next one is at hand.
+            slot.due.append((cell, passage))
+            if isinstance(slot, Errands) and slot.at_work and time.monotonic() - slot.started > LONG_SECONDS:
+                self._services.term(slot)
             return
         self.hits[cell.name] += 1
         if cell.act == "kill":
@@ -262,7 +260,7 @@ class Block:
 
         def able() -> list[Slot]:
             return [slot for slot in self._services.of(target)
-                    if slot.steady and self._at_work(slot) and (isinstance(slot, Errands) or not slot.expectant)]  # fmt: skip
+                    if slot.steady and self._at_work(slot) and (slot.insistent or not slot.expectant)]  # fmt: skip
 
         await self._until(lambda: bool(able()), self.victim_seconds)
         found = able() or [slot for slot in self._services.of(target) if slot.steady]
@@ -309,6 +307,7 @@ class Block:
         await self._services.thawed()
         services = [slot for slot in self._services.slots if slot.restarts]
         for slot in services:
+            slot.relieve()
             if slot.armed is not None and slot.steady:
                 self._services.term(slot)
         await self._until(lambda: all(slot.steady and slot.armed is None for slot in services), PATIENCE)

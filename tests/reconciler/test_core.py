@@ -75,7 +75,7 @@ class World:
         raise AssertionError("the pass doesn't end")
 
     def answer(self, action: object, state: standing.State) -> object:
-        listed = [r for r in self.rows.values() if state.window.start <= r.version < state.window.end]
+        listed = [r for r in self.rows.values() if state.window.start <= r.version < state.window.end + standing.DAY]
         match action:
             case Count(query, _):
                 self.windows.append(query)
@@ -258,13 +258,28 @@ def test_a_window_by_hand_that_begins_beyond_the_cursor_leaves_no_gap_behind_it(
     assert world.cursor.position is None
 
 
+@pytest.mark.parametrize("edits", [1, 3])
+def test_a_lost_creation_is_found_though_each_pass_sees_its_order_changed_since_the_end_of_its_window(edits: int) -> None:
+    world, created = World(), ("orders/create", T0 + 5 * S)
+    for number in range(1, edits + 1):
+        # Held up between its beginning and the list, or on the way to it.
+        end = T0 + 30 * number * S
+        world.rows[1] = Row("order/1", "gid://shopify/Order/1", end + 2 * S, T0 + 5 * S, stamps=(created,))
+        world.tape.append(event(1, end + 2 * S))
+        world.passed(end, grace=20.0, now=30.0 * number)
+    for number in range(edits + 1, edits + 3):
+        world.passed(T0 + 30 * number * S, grace=20.0, now=30.0 * number)
+    assert (world.recorded, world.topics) == (["order/1"], {"order/1": "orders/create"})
+    assert world.pending == {}
+
+
 def test_the_search_quotes_utc_times_and_asks_for_whole_days_of_customers() -> None:
     world = World()
     world.passed(T0 + 3600 * S)
-    assert world.windows[0] == "updated_at:>='2026-01-01T00:00:00Z' updated_at:<'2026-01-01T01:00:00Z'"
+    assert world.windows[0] == "updated_at:>='2026-01-01T00:00:00Z' updated_at:<'2026-01-02T01:00:00Z'"
     options = Options(overlap=10, lag=0, grace=0, retention=30 * 86400)
     state, _ = core.begin(Standing(SHOP, FAMILIES["customers"], Cursor(T0), T0, options, 0, T0 + 3600 * S))
-    assert core.search(state) == "updated_at:>='2025-12-31T00:00:00Z' updated_at:<'2026-01-03T00:00:00Z'"
+    assert core.search(state) == "updated_at:>='2025-12-31T00:00:00Z' updated_at:<'2026-01-04T00:00:00Z'"
 
 
 def test_a_window_never_reaches_beyond_coverage_retention_or_what_the_api_shows() -> None:

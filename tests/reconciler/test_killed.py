@@ -136,3 +136,24 @@ async def test_a_pass_that_finds_its_lease_lost_does_nothing_for_any_family(
         assert [report.reason for report in reports] == ["lease_lost"] * 3
         assert len(asked) == 1
         assert on_tape(settings) == []
+
+
+async def test_a_pass_whose_lease_is_lost_on_its_way_doesnt_fence_who_has_it_now(
+    tape: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = begun()
+    async with opened(clock, seed=17) as shop:
+        settings = pointed_at(tape, shop)
+        await passed(settings, ledger, clock, shop.domain)
+        arrived, missing = dropped(changes_of(shop, clock, 40), 0.2, seed=17)
+        assert missing
+        await deliver(settings, arrived)
+        fenced: list[str] = []
+        monkeypatch.setattr(ledger.leases, "renew", lambda *_: False)
+        monkeypatch.setattr(Writer, "open", lambda _, name: fenced.append(name))
+        # Renewed at once, and lost.
+        async with Reconciler(settings, ledger, clock=clock, lease_ttl=0.0) as slow:
+            reports = await slow.pass_(shop.domain)
+
+        assert [report.reason for report in reports] == ["lease_lost"] * 3
+        assert fenced == []
