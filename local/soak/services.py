@@ -224,8 +224,9 @@ class Services:
         elif slot.target == "replay" and (code in ANSWERS or code == -signal.SIGTERM):
             if slot.doom:
                 self.faults.append(Fault("term", slot.target, slot.pid, slot.doomed_at, now))
-        elif slot.doom == "term" and (code == 0 or (code == -signal.SIGTERM and self._starting(slot, slot.doomed_at))):
-            # As short as it lived, Python may not have come to where it learns of signals.
+        elif slot.doom == "term" and (code == 0 or (code == -signal.SIGTERM and (
+                self._starting(slot, slot.doomed_at) or self._may_give_up(slot)))):  # fmt: skip
+            # As short as it lived, Python may not have come to where it learns of signals; one that was giving up has unlearned it.
             self.faults.append(Fault("term", slot.target, slot.pid, slot.doomed_at, now))
         elif code in (1, 2) and self._may_give_up(slot):
             # The broker or the database was down: it said so and ended. That's how a service manager, or an operator, finds out.
