@@ -12,7 +12,8 @@ from hooktape.replayer.api.desk import Ask
 from hooktape.replayer.api.paging import Cursor, Limit, cursor, paged, place
 from hooktape.times import parse_time
 
-Names = Annotated[list[models.Text] | None, Query(max_length=100)]
+_Shops = Annotated[list[models.Text] | None, Query(max_length=100, description="Only these shops, by their whole domains.")]
+_Families = Annotated[list[models.Text] | None, Query(max_length=100, description="Only these families: orders, products.")]
 
 
 class PassCoverage(BaseModel):
@@ -71,8 +72,8 @@ def list_reports(
     ask: Ask,
     request: Request,
     response: Response,
-    shop: Names = None,
-    family: Names = None,
+    shop: _Shops = None,
+    family: _Families = None,
     kind: Annotated[Literal["fast", "lookback", "sweep"] | None, Query(
         alias="pass", description="The last pass of this kind by itself; else all that are kept, together.")] = None,
     since: Annotated[models.Time | None, Query(description="Only passes that ended since.")] = None,

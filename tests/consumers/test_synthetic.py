@@ -65,8 +65,8 @@ def test_committed_and_undone_transactions_leave_nothing_behind_and_nothing_unre
         assert committed == 8  # behind the last record; the marker after it is nobody's
         (group,) = figures.figures(settings, ledger, 0.0).groups
         assert group.lag["orders/create"] == Lag(0, 0.0)
-        planned = reset.plan(settings, ledger, "g", ["orders/create"], Target(To.EARLIEST))
-        assert sum(planned.done.values()) == 5
+        planned = reset.plan(settings, ledger, "g", Target(To.EARLIEST), ["orders/create"])
+        assert planned.foresight.finished == 5
 
     run(app, settings, options)  # a restart begins where the first ended
     assert seen == [0, 1, 2, 3, 4]

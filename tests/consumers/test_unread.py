@@ -93,14 +93,21 @@ def test_gaps_are_named_for_people() -> None:
 
 
 class Deaf:
-    """A consumer that doesn't hear of some of what it's assigned: its first assignment comes without what `keeps` refuses."""
+    """A consumer that doesn't hear of some of what it's assigned: its first assignment comes without what `keeps` refuses.
 
-    def __init__(self, consumer: Any, keeps: Callable[[TopicPartition], bool]) -> None:
-        self._consumer, self._keeps = consumer, keeps
+    `held`: where Kafka will take them away again.
+    """
+
+    def __init__(self, consumer: Any, keeps: Callable[[TopicPartition], bool], held: bool = False) -> None:
+        self._consumer, self._keeps, self._held = consumer, keeps, held
 
     def subscribe(self, topics: list[str], on_assign: Any, **callbacks: Any) -> None:
         def hear(_: Any, partitions: list[TopicPartition]) -> None:
             on_assign(self, [p for p in partitions if self._keeps(p)])
+            if self._held and (unheard := [p for p in partitions if not self._keeps(p)]):
+                # librdkafka takes away what is assigned only: the client holds them, and reads nothing of them.
+                self._consumer.incremental_assign(unheard)
+                self._consumer.pause(unheard)
 
         self._consumer.subscribe(topics, on_assign=hear, **callbacks)
 
@@ -180,7 +187,7 @@ def test_of_two_workers_the_one_that_was_left_without_joins_anew(
             if threading.current_thread().name != "hooktape-live":
                 return consumer
             made[number] = made.get(number, 0) + 1
-            return Deaf(consumer, keeps) if made[number] == 1 else consumer
+            return Deaf(consumer, keeps, held=True) if made[number] == 1 else consumer
 
         return make
 

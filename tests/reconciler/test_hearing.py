@@ -113,7 +113,8 @@ SAMPLES = sorted((Path(__file__).parents[2] / "../shared/shopify/samples").glob(
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
 def test_every_real_body_has_what_is_needed(sample: Path) -> None:
     found = json.loads(sample.read_text())
-    topic, body = found["topic"], json.dumps(found["body"]).encode()
+    # Those of the compliance topics are bodies without what came with them.
+    topic, body = found.get("topic", sample.stem.replace(".", "/", 1)), json.dumps(found.get("body", found)).encode()
     known = resources.find(topic, body)
     told = Event(webhook_id="x", shop=SHOP, topic=topic, payload=body, received_us=1, resource=known.name, resource_root=known.root,
                  version_us=known.version)  # fmt: skip
