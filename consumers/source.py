@@ -18,6 +18,7 @@ Full is a matter of not polling; only when it lasts are the partitions paused, s
 import asyncio
 import contextlib
 import queue
+import sys
 import threading
 import time
 from collections import deque
@@ -151,6 +152,8 @@ class Source:
         except Exception as error:  # noqa: BLE001 - a bug here must end the process loudly, not the thread quietly
             _log.error("the consumer's thread failed", exc=error)
             self._post(Broken(TapeError(f"the consumer's thread failed: {type(error).__name__}: {error}")))
+        except:  # noqa: E722 - confluent-kafka may raise a KafkaError, which is no exception: nothing else catches it
+            self._post(Broken(TapeError(f"the consumer of group {self.plan.group} failed: {sys.exc_info()[1]}")))
         finally:
             self._end(consumer)
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import ctypes
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -140,6 +142,36 @@ def run(heard: Heard, act: Callable[[], Awaitable[None]]) -> None:
 
 def names(*codes: int) -> object:
     return pytest.mark.parametrize("error", codes, ids=lambda code: KafkaError(code).name())
+
+
+class Raising:
+    """A consumer that raises a bare KafkaError once it's `armed`, as confluent-kafka does where its own handling of a rebalance fails:
+    that class is no exception, and Python's `raise` refuses it."""
+
+    def __init__(self, consumer: Any, armed: threading.Event) -> None:
+        self._consumer, self._armed = consumer, armed
+
+    def poll(self, timeout: float) -> Any:
+        if self._armed.is_set():
+            error = KafkaError(KafkaError._INVALID_ARG)
+            ctypes.pythonapi.PyErr_SetObject(ctypes.py_object(KafkaError), ctypes.py_object(error))
+        return self._consumer.poll(timeout)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+
+def test_an_error_that_python_knows_for_none_ends_the_worker_and_not_its_thread_alone(heard: Heard) -> None:
+    armed = threading.Event()
+    heard.make = lambda *args, **config: Raising(clients.consumer(*args, **config), armed)
+
+    async def act() -> None:
+        armed.set()
+        await until(lambda: heard.broken)
+        assert "the consumer of group g failed: " in str(heard.broken[0])
+        assert "_INVALID_ARG" in str(heard.broken[0])
+
+    run(heard, act)
 
 
 @names(KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR, KafkaError.REBALANCE_IN_PROGRESS,
