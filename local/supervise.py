@@ -109,7 +109,7 @@ class Server:
         with held(self.home / "start.lock", seconds, f"another process is starting {self.name} in {self.home}"):
             os.close(using)
             state = self.state()
-            if state is None or state.lifetime == "detached" or (alone := take(self._users)) is None:
+            if state is None or state.lifetime == "detached" or (alone := self._alone()) is None:
                 return
             os.close(alone)
             self._stop(state, seconds)
@@ -130,10 +130,19 @@ class Server:
         return f"Its log {self.log} ends with:\n" + "\n".join(f"  {line[:300]}" for line in lines)
 
     def _use(self) -> int:
-        # Nobody holds it exclusively but a guard or a leaver for an instant, and both hold start.lock to decide.
+        # Nobody holds it exclusively but a guard or a leaver, for an instant.
         while (fd := take(self._users, shared=True)) is None:
             time.sleep(POLL)
         return fd
+
+    def _alone(self) -> int | None:
+        """The lock of the last user; None while there are others. To be called with start.lock held."""
+        if (found := take(self._users)) is not None:
+            return found
+        # The guard takes it for an instant when the last user has let go, before it waits for start.lock: once it's free to be shared,
+        # only a user can be in the way.
+        os.close(self._use())
+        return take(self._users)
 
     def _launch(self, lifetime: Lifetime, launch: Callable[[], Launch]) -> bool:
         running = take(self._running)

@@ -130,7 +130,7 @@ def _identify(topic: str, family: str, body: _Body) -> tuple[str | None, str | N
             root = root or _id(body.order.id)
         name = _join(kind, _id(body.id) or _id(body.admin_graphql_api_id))
         return name, _join(root_kind, root) or name
-    name = _join(singular(family), _id(body.id) or _id(body.admin_graphql_api_id) or body.token)
+    name = _join(singular(family), _id(body.id) or _id(body.admin_graphql_api_id) or _id(body.token))
     return name, name
 
 

@@ -48,7 +48,7 @@ def test_a_refund_which_never_changes_has_its_creation_as_version():
 
 @pytest.mark.parametrize("payload", [
     b"", b"not json", b"[]", b"null", b'"text"', b"\xff\xfe", b'{"a":' * 100_000, b'{"id":' + b"9" * 4000 + b"}",
-    b'{"id":{"a":1}}', b'{"id":"a/b"}', b'{"id":"\\u0000"}', b'{"id":true}',
+    b'{"id":{"a":1}}', b'{"id":"a/b"}', b'{"id":"\\u0000"}', b'{"id":true}', b'{"token":"\\u001f"}',
 ])  # fmt: skip
 def test_a_body_that_holds_no_resource_is_no_error(payload):
     assert resources.find("orders/create", payload).name is None
