@@ -251,11 +251,12 @@ async def _reconciled(scene: Scene) -> None:
         if time.monotonic() > deadline:
             raise Incomplete(f"the reconciler still has something pending after {PATIENCE:g} s")
         await asyncio.sleep(1)
-    recorded, late = sum(_sum(report, "recorded") for report in found), sum(_sum(report, "late") for report in found)
-    synthetic = {event.resource for event in await asyncio.to_thread(scene.tape) if event.source == "reconciler"}
+    late = sum(_sum(report, "late") for report in found)
+    recorded = {event.webhook_id: event.resource for event in await asyncio.to_thread(scene.tape) if event.source == "reconciler"}
+    synthetic = set(recorded.values())
     dropped = scene.shop.truth.counts()["dropped"]
     scene.stage.fact("late, not missing", f"{late:,} changes whose webhook came within the grace period")
-    scene.stage.fact("reconciled", f"{recorded:,} newest states and creations, exactly those that had been dropped",
+    scene.stage.fact("reconciled", f"{len(recorded):,} newest states and creations, exactly those that had been dropped",
                      owed <= synthetic <= owed | scene.shop.truth.unseen().keys())  # fmt: skip
     scene.stage.fact("", f"({dropped - len(owed):,} of the {dropped:,} dropped changes were followed by one that arrived)", None)
     again = await asyncio.to_thread(scene.hooktape, "reconcile", "--once", "--shop", SHOP)
