@@ -36,12 +36,14 @@ class Reconciled:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """A record of the tape, as far as it tells of the shop. `version` None: of a deletion."""
+    """A record of the tape, as far as it tells of the shop. `version` None: of a deletion; `received`: the same for all that a
+    reconciler recorded of a resource at once."""
 
     wid: str
     topic: str
     version: int | None
     at: float
+    received: int
 
 
 @dataclass(slots=True)
@@ -101,8 +103,9 @@ def synthetic(view: View, count: Reconciled) -> Iterator[Violation]:
 
 def _too_soon(view: View, name: str, found: _Resource, told: _Told, change: Change) -> Iterator[Violation]:
     grace = view.facts.grace
-    # What it lacked, steps too, before its newest change: since when it has been waited for.
-    known = [one for one in found.told if one.at < told.at and one.wid != told.wid]
+    # What it lacked, steps too, before its newest change: since when it has been waited for. A step that was recorded with it was
+    # still lacking then.
+    known = [one for one in found.told if one.at < told.at and one.received != told.received]
     covered, topics = max((one.version or 0 for one in known), default=-1), {one.topic for one in known}
     since = min((one.at for one in found.changes if one.at <= change.at and (
         one.topic not in topics if one.topic in STEPS else (one.version or 0) > covered)), default=change.at)  # fmt: skip
@@ -166,9 +169,15 @@ def _resources(view: View) -> dict[str, _Resource]:
             # Each record counts: a reconciler's is there once.
             found[copies[0].resource].synthetic += map(_told_by, copies)
         elif change_ := changes.get(wid):
-            found[change_.resource].webhooks.append(_Told(wid, change_.topic, change_.version, min(copy.at for copy in copies)))
+            found[change_.resource].webhooks.append(_first(copies, change_))
     return found
 
 
+def _first(copies: list[Record], change: Change) -> _Told:
+    first = min(copies, key=lambda copy: copy.at)
+    return _Told(first.wid, change.topic, change.version, first.at, first.received)
+
+
 def _told_by(record: Record) -> _Told:
-    return _Told(record.wid, record.topic, None if record.topic.endswith("/delete") else record.version, record.at)
+    return _Told(record.wid, record.topic, None if record.topic.endswith("/delete") else record.version, record.at,
+                 record.received)  # fmt: skip

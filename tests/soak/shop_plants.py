@@ -26,10 +26,11 @@ class Shop:
             self.record(made.wid, topic, made.resource, version, at + after)
         return made
 
-    def record(self, wid: str, topic: str, resource: str, version: int | None, at: float, source: str = "webhook") -> None:
+    def record(self, wid: str, topic: str, resource: str, version: int | None, at: float, source: str = "webhook",
+               received: int = 0) -> None:  # fmt: skip
         self.offset += 1
         self.history.records.append(Record("log", _LOG, 0, self.offset, at, wid, SHOP, topic, wid, f"{SHOP}/{resource}", source,
-                                           resource=resource, version=version))  # fmt: skip
+                                           resource=resource, version=version, received=received or round(at * 1e6)))  # fmt: skip
 
     def found(self, of: Change, after: float = GRACE + 1, version: int | None = None) -> None:
         """The reconciler's event for a change, so long after it; of a step, with the newest `version`."""

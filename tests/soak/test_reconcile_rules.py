@@ -69,6 +69,18 @@ def test_what_changes_again_and_again_is_recorded_without_a_grace_of_its_own() -
     assert rules(history) == set()
 
 
+@pytest.mark.parametrize(("apart", "broken"), [(0, set()), (1, {"too-soon"})])
+def test_a_state_of_a_moment_ago_may_be_recorded_with_a_step_that_was_overdue_and_not_after_it(apart: int, broken: set[str]) -> None:
+    history = shopped()
+    shop = Shop(history)
+    shop.change("orders/cancelled", 78, 90_000_000, 60.0, after=None)
+    newest = shop.change("orders/updated", 78, 110_000_000, 80.0, after=None)
+    together = round(80.5 * 1e6)
+    shop.record("r-step", "orders/cancelled", newest.resource, newest.version, 80.5, "reconciler", together)
+    shop.record("r-state", "orders/updated", newest.resource, newest.version, 80.6, "reconciler", together + apart)
+    assert rules(history) == broken
+
+
 def test_what_came_and_went_unseen_is_no_loss() -> None:
     history = shopped()
     shop = Shop(history)
