@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from catalogue_rows import DAY, DAYS, ERRORS, GROUP, SHOPS, TOPICS, Rows, fill
@@ -54,9 +55,10 @@ def _shop(rnd: random.Random) -> str:
     return rnd.choice(SHOPS)
 
 
-def _hours(rnd: random.Random, rows: Rows, hours: int) -> dict[str, int]:
+def _hours(selection: Selection, rnd: random.Random, rows: Rows, hours: int) -> Selection:
+    """The selection within so many hours, somewhere."""
     since = rows.first_day * DAY + rnd.randrange((DAYS - 1) * DAY)
-    return {"since": since, "until": since + hours * DAY // 24}
+    return replace(selection, since=since, until=since + hours * DAY // 24)
 
 
 KINDS: dict[str, Draw] = {
@@ -70,16 +72,16 @@ KINDS: dict[str, Draw] = {
     "rare shop and rare topic": lambda rnd, rows: Selection(shops=(rnd.choice(SHOPS[-500:]),), topics=(rnd.choice(TOPICS[-10:]),)),
     "resource": lambda rnd, rows: Selection(resources=(rnd.choice(rows.resources),)),
     "webhook id": lambda rnd, rows: Selection(ids=(rnd.choice(rows.webhooks),)),
-    "time range": lambda rnd, rows: Selection(**_hours(rnd, rows, 6)),
-    "time triggered": lambda rnd, rows: Selection(clock=Clock.TRIGGERED, **_hours(rnd, rows, 6)),
-    "shop and time range": lambda rnd, rows: Selection(shops=(_shop(rnd),), **_hours(rnd, rows, 48)),
-    "topic and time range": lambda rnd, rows: Selection(topics=(rnd.choice(TOPICS),), **_hours(rnd, rows, 6)),
+    "time range": lambda rnd, rows: _hours(Selection(), rnd, rows, 6),
+    "time triggered": lambda rnd, rows: _hours(Selection(clock=Clock.TRIGGERED), rnd, rows, 6),
+    "shop and time range": lambda rnd, rows: _hours(Selection(shops=(_shop(rnd),)), rnd, rows, 48),
+    "topic and time range": lambda rnd, rows: _hours(Selection(topics=(rnd.choice(TOPICS),)), rnd, rows, 6),
     "dead": lambda rnd, rows: Selection(statuses=(Status.DEAD,)),
     "waiting": lambda rnd, rows: Selection(statuses=(Status.FAILED, Status.HELD)),
     "succeeded": lambda rnd, rows: Selection(statuses=(Status.SUCCEEDED,)),
     "dead and shop": lambda rnd, rows: Selection(statuses=(Status.DEAD,), shops=(_shop(rnd),)),
     "dead and topic": lambda rnd, rows: Selection(statuses=(Status.DEAD,), topics=(rnd.choice(TOPICS),)),
-    "dead and time range": lambda rnd, rows: Selection(statuses=(Status.DEAD,), **_hours(rnd, rows, 6)),
+    "dead and time range": lambda rnd, rows: _hours(Selection(statuses=(Status.DEAD,)), rnd, rows, 6),
     "succeeded and shop": lambda rnd, rows: Selection(statuses=(Status.SUCCEEDED,), shops=(_shop(rnd),)),
     "error group": lambda rnd, rows: Selection(error_groups=(f"error-{rnd.randrange(ERRORS)}",)),
 }

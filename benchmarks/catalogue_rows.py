@@ -4,6 +4,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from common import statement
 
 from hooktape.ledger.catalogue import COLUMNS
 from hooktape.ledger.checks import State
@@ -78,12 +81,13 @@ def fill(database: Database, rows: Rows) -> None:
     with _without_indexes(database):
         for number in range(DAYS):
             day = rows.first_day + number
-            given = {"day": day, "count": rows.per_day, "first": number * rows.per_day, "start": day * DAY, "step": DAY // rows.per_day}
-            database.write(lambda t, given=given: t.run(sql, given), durable=False, days={day})
+            given: dict[str, Any] = {"day": day, "count": rows.per_day, "first": number * rows.per_day, "start": day * DAY,
+                                     "step": DAY // rows.per_day}  # fmt: skip
+            database.write(statement(sql, given), durable=False, days={day})
         days = range(rows.first_day, rows.first_day + DAYS)
         for day in days:
             given = {"day": day, "dead": DEAD, "waiting": WAITING}
-            database.write(lambda t, given=given: t.run(OUTCOMES, given), durable=False, days={day})
+            database.write(statement(OUTCOMES, given), durable=False, days={day})
         print(f"{dialect}: the rows, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     database.write(lambda t: t.many("INSERT INTO event_days (day) VALUES (:day)", [{"day": day} for day in days]))
     database.write(lambda t: t.many("INSERT INTO event_topics (topic) VALUES (:topic)", [{"topic": topic} for topic in TOPICS]))
@@ -101,4 +105,4 @@ def _without_indexes(database: Database) -> Iterator[None]:
     database.write(drop)
     yield
     for _, sql in indexes:
-        database.write(lambda t, sql=sql: t.run(sql), durable=False)
+        database.write(statement(sql, {}), durable=False)

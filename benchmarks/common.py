@@ -11,7 +11,7 @@ import tempfile
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +25,7 @@ from hooktape.consumers import serve
 from hooktape.consumers.app import App
 from hooktape.consumers.options import Options
 from hooktape.consumers.running import Running, running
+from hooktape.ledger.database import Transaction
 from hooktape.schemas.event import Event
 from hooktape.settings import Settings
 from hooktape.tape import clients, headers, topics
@@ -78,6 +79,11 @@ def postgres(home: Path) -> Iterator[str]:
         yield server.url
     finally:
         server.stop()
+
+
+def statement(sql: str, given: Mapping[str, Any]) -> Callable[[Transaction], int]:
+    """The work of a transaction that is one statement."""
+    return lambda t: t.run(sql, given)
 
 
 def sqlite(home: Path) -> str:

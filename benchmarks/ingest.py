@@ -128,9 +128,11 @@ def main() -> None:
     rates: dict[tuple[str, str], float] = {}
     with tempfile.TemporaryDirectory(prefix="hooktape-bench-") as name:
         folder = Path(name)
-        named = os.environ.get("HOOKTAPE_KAFKA")
-        broker = None if named else kafka.start(folder / "kafka", lifetime="parent", progress=lambda text: print(text, file=sys.stderr))
-        settings = Settings(kafka=named or broker.bootstrap, topic_prefix=f"bench{time.time_ns()}", topics=("orders/create",))
+        bootstrap, broker = os.environ.get("HOOKTAPE_KAFKA", ""), None
+        if not bootstrap:
+            broker = kafka.start(folder / "kafka", lifetime="parent", progress=lambda text: print(text, file=sys.stderr))
+            bootstrap = broker.bootstrap
+        settings = Settings(kafka=bootstrap, topic_prefix=f"bench{time.time_ns()}", topics=("orders/create",))
         topics.apply(settings)
         scripts = {kib: script(folder, kib) for kib in sizes}
         print(f"{'case':32} {'system':10} {'requests/s':>11} {'p50 ms':>8} {'p99 ms':>8} {'refused':>8} {'of verify':>9}")

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from common import folder, machine, parser, postgres, sqlite, wanted
+from common import folder, machine, parser, postgres, sqlite, statement, wanted
 from results import Result, record
 
 from hooktape.ledger.checks import Check, Finish, State
@@ -86,7 +86,7 @@ class Bench:
             left -= count
             given = {name: value for name, value in values.items() if name != "id"} | {"day": self.days[FULL] - back, "count": count}
             if count > 0:
-                self.database.write(lambda t, given=given: t.run(sql, given), durable=False, days={self.days[FULL] - back})
+                self.database.write(statement(sql, given), durable=False, days={self.days[FULL] - back})
         # What a server's autovacuum, or SQLite's own bookkeeping, would have done in those thirty days.
         self.database.write(lambda t: t.run("ANALYZE outcomes"))
 

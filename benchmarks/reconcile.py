@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from multiprocessing import get_context
 from typing import NamedTuple
 
@@ -55,8 +56,8 @@ def score(name: str, seed: int, hours: float, rate: float) -> Score:
 
 def together(scores: Sequence[Score]) -> Score:
     """The sums over all seeds."""
-    sums = [sum(getattr(one, field) for one in scores) for field in Score._fields if field != "delays"]
-    return Score(*sums[:5], tuple(delay for one in scores for delay in one.delays), sums[5])
+    changes, to_find, missed, false, doubled, delays, requests = zip(*scores, strict=True)
+    return Score(sum(changes), sum(to_find), sum(missed), sum(false), sum(doubled), tuple(chain(*delays)), sum(requests))
 
 
 def shown(name: str, found: Score) -> str:

@@ -98,9 +98,8 @@ def find(bootstrap: str, home: Path, orders: Orders, progress: Any) -> Found:
     assert stock is not None
     missing = {f"order/{stock.number(place)}" for place in lost}
     told = [event.resource for event in _synthetic(settings)]
-    report = kept.report
-    return Found(len(told), len(missing.symmetric_difference(told)), len(told) - len(set(told)), seconds, peak, report["points"],
-                 report["tally"]["covered"], report["complete"])  # fmt: skip
+    return Found(len(told), len(missing.symmetric_difference(told)), len(told) - len(set(told)), seconds, peak, kept.points,
+                 kept.tally.covered, kept.complete)  # fmt: skip
 
 
 def _fill(settings: Settings, orders: Orders, part: int, parts: int) -> None:

@@ -104,7 +104,8 @@ class Hooktape(System):
             settings.reconcile_overlap, settings.reconcile_lag, settings.reconcile_grace if grace is None else grace,
             settings.retention_days * DAY, apart=settings.reconcile_apart, suspect=settings.reconcile_suspect)  # fmt: skip
         self.reach = settings.reconcile_lookback
-        self.every = {kind: seconds for kind, seconds in {**schedule.intervals(settings), **every}.items() if kind != schedule.DOCTOR}
+        self.every = schedule.intervals(settings) | {str(kind): seconds for kind, seconds in every.items()}
+        del self.every[schedule.DOCTOR]
         self.dues = schedule.first([SHOP], self.every, world.now)
         self.began = round(world.now) * SECOND
         self.cursors: dict[str, int] = {}
