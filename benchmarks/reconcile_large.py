@@ -92,7 +92,7 @@ def find(bootstrap: str, home: Path, orders: Orders, progress: Any) -> Found:
     with _served(orders) as admin:
         seconds, peak = _reconciled(settings, url, admin)
     with Ledger.open(url) as ledger:
-        (kept,) = ledger.reconcile.reports()
+        (kept,) = ledger.reports.latest(1)
     lost = orders.lost()
     stock = orders.shop().shelves["order"].stock
     assert stock is not None
