@@ -13,6 +13,7 @@ import msgspec
 
 from hooktape import log, metrics
 from hooktape.errors import AdminApiError
+from hooktape.reconciler import protected
 from hooktape.reconciler.pacing import Pace
 from hooktape.settings import Settings
 from hooktape.times import micros
@@ -46,6 +47,8 @@ class Answer:
     points: int
     throttle: Mapping[str, Any] | None = None
     """Shopify's bucket, as it says."""
+    hidden: frozenset[str] = frozenset()
+    """Kinds of protected data that are withheld in it, their places marked: see `protected`."""
 
 
 class AdminClient:
@@ -129,8 +132,12 @@ class AdminClient:
             cost = (body.get("extensions") or {}).get("cost") or {}
         except (msgspec.DecodeError, AttributeError):
             return _Again("an answer that isn't JSON", "unavailable", None)
+        hidden: frozenset[str] = frozenset()
         if errors:
-            return self._refused(errors, cost)
+            withheld = protected.hide(data, errors) if isinstance(errors, list) and all(isinstance(e, dict) for e in errors) else None
+            if withheld is None:
+                return self._refused(errors, cost)
+            hidden = withheld
         points = int(cost.get("actualQueryCost") or 0)
         self.spent += points
         metrics.RECONCILE_COST.inc(points)
@@ -138,7 +145,7 @@ class AdminClient:
         if throttle and throttle.get("maximumAvailable"):
             metrics.RECONCILE_THROTTLE.labels(self.shop).set(float(throttle.get("currentlyAvailable") or 0) /
                                                              float(throttle["maximumAvailable"]))  # fmt: skip
-        return Answer(data or {}, _date(response), points, throttle)
+        return Answer(data or {}, _date(response), points, throttle, hidden)
 
     def _refused(self, errors: Any, cost: Mapping[str, Any]) -> "_Again":
         # A list of objects from GraphQL; a bare text from what stands before it.
@@ -151,6 +158,9 @@ class AdminClient:
         message = str(listed[0].get("message", "")) if listed else str(errors)
         shown = "".join(c if c.isprintable() else " " for c in message)[:200]
         reason = next((code.lower() for code in sorted(codes) if code), "graphql_error")
+        if protected.is_refusal(message):
+            # The same code as for a scope that is lacking, and another thing to do.
+            reason = protected.REASON
         raise AdminApiError(f"{self.shop} refused a query: {shown or 'no message'}", reason=reason)
 
 

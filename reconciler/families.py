@@ -130,8 +130,8 @@ FAMILIES: dict[str, Family] = {
         ),
         Family(
             "customers", "customer", "Customer", "customers/create", "customers/update", "customers/delete",
-            Listing("customers", "id createdAt updatedAt firstName lastName state note"),
-            Bodies(queries.CUSTOMER_BODIES, 6, people.customer), ("first_name", "last_name", "state", "note"), people.customer_brief,
+            Listing("customers", "id createdAt updatedAt state note verifiedEmail taxExempt"),
+            Bodies(queries.CUSTOMER_BODIES, 6, people.customer), ("state", "note", "verified_email", "tax_exempt"), people.customer_brief,
             deletion=Deletion("CUSTOMER"), stamps={"customers/create": "createdAt"}, whole_days=True,
         ),
         Family(

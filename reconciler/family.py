@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from hooktape.reconciler import queries
+from hooktape.reconciler import protected, queries
 from hooktape.reconciler.bodies.values import Body, Home, Mapper, local, plain
 from hooktape.reconciler.queries import Listing
 from hooktape.reconciler.unverifiable import REASONS
@@ -152,8 +152,8 @@ class Family:
         return f"{self.listing.root}Count"
 
     def body(self, node: Node, home: Home) -> Body:
-        """The body of a webhook that tells of this state, its times in the shop's zone."""
-        return local(self.bodies.map(node, home), home)
+        """The body of a webhook that tells of this state, its times in the shop's zone; without what Shopify withholds."""
+        return local(protected.shown(self.bodies.map(node, home)), home)
 
     def last_words(self, resource: str) -> Body:
         """The body of a webhook that tells of a deletion: the id alone, or what stands for it."""

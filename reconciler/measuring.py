@@ -10,6 +10,7 @@ from prometheus_client import Gauge
 from hooktape import metrics
 from hooktape.ledger import reckoning
 from hooktape.ledger.ledger import Ledger
+from hooktape.reconciler import protected
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
 from hooktape.reconciler.report import Report
@@ -97,6 +98,6 @@ class Figures:
 
 
 def _reason(report: Report, family: Family, topic: str) -> str:
-    if report.reason == "scope":
-        return "scope"
+    if report.reason in ("scope", protected.REASON):
+        return report.reason
     return "no_list" if topic in family.unchecked else "horizon"

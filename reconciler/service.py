@@ -21,7 +21,7 @@ import httpx
 from hooktape import crash, log
 from hooktape.errors import AdminApiError, Fenced, HooktapeError, LedgerError, TapeError
 from hooktape.ledger.ledger import Ledger
-from hooktape.reconciler import api, core, schedule
+from hooktape.reconciler import api, core, protected, schedule
 from hooktape.reconciler.client import AdminClient
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
@@ -255,6 +255,8 @@ class Reconciler:
         except HooktapeError as error:
             _log.warning("a window stays open", shop=turn.shop, family=family.name, reason=_reason(error), error=str(error))
             report = replace(report, reason=_reason(error), error=str(error), complete=False)
+            if report.reason == protected.REASON:
+                report = replace(report, unverifiable=dict.fromkeys(wanted, str(error)))
             if isinstance(error, TapeError) and turn.writer is not None:
                 # What became of its last transaction isn't known: the next one that is opened settles it.
                 await asyncio.to_thread(turn.writer.close)

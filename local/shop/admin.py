@@ -29,7 +29,7 @@ from hooktape.local.shop.cost import MAX_QUERY, MUTATION, STANDARD, Bucket, Cost
 from hooktape.local.shop.fields import answered, schema, type_name
 from hooktape.local.shop.incidents import STATUS, Incidents
 from hooktape.local.shop.model import Change, Shop
-from hooktape.local.shop.paging import refused
+from hooktape.local.shop.paging import PROTECTED_PAGE, refused
 from hooktape.local.shop.store import GID
 from hooktape.local.shop.subscriptions import Subscriptions
 
@@ -43,6 +43,7 @@ _NEEDS = {
     "collection": "products", "customer": "customers", "draft_order": "draft_orders", "inventory_item": "inventory",
     "inventory_level": "inventory", "location": "locations", "discount": "discounts",
 }  # fmt: skip
+_PERSONAL = frozenset({"customer", "draft_order", "order"})
 _KIND_OF = {name: kind for kind, type_ in GID.items() for name in (type_, f"{type_}Connection")}
 _LIMITS_PAGE = "https://shopify.dev/api/usage/rate-limits"
 _WORDS = {401: "[API] Invalid API key or access token (unrecognized login or wrong password)", 402: "Unavailable Shop", 403: "Forbidden",
@@ -112,6 +113,8 @@ class Admin:
             scope = f"`{needed}` access scope."
             raise refused(f"Access denied for {field} field. Required access: {scope}", "ACCESS_DENIED",
                           documentation="https://shopify.dev/api/usage/access-scopes", requiredAccess=scope)  # fmt: skip
+        if kind in _PERSONAL and "all" in (self.incidents.on("personal_data_hidden") or {"fields": ()})["fields"]:
+            raise refused(f"This app is not approved to access the {GID[kind]} object. {PROTECTED_PAGE}", "ACCESS_DENIED")
 
     def permit_type(self, named: str, field: str) -> None:
         """As `permit`, for a field of this type."""

@@ -12,6 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from graphql import GraphQLError
 
 from hooktape.local.shop import lists
 from hooktape.local.shop.lines import Compiler, Root
@@ -108,8 +109,14 @@ class Bulk:
         """Works on every operation for one portion; whether any still runs."""
         for operation in self.running:
             operation.status = "RUNNING"
-            if not operation.written and next(operation.work, operation) is operation:
-                operation.written = True
+            try:
+                if not operation.written and next(operation.work, operation) is operation:
+                    operation.written = True
+            except GraphQLError as error:
+                operation.status, operation.error = "FAILED", (error.extensions or {}).get("code")
+                operation.written, operation.completed = True, self._admin.shop.clock()
+                self.finished.append(operation)
+                continue
             if operation.written and self._admin.shop.clock() >= operation.due:
                 self._end(operation)
         return bool(self.running)

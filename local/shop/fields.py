@@ -1,6 +1,6 @@
 """The schema that the shop answers, and how each field of each of its types is answered: all tables of views in one."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -57,9 +57,12 @@ _CONNECTION: dict[str, View] = {
 }  # fmt: skip
 _EDGE: dict[str, View] = {"cursor": lambda row, shop: row[0], "node": lambda row, shop: row[1]}
 _PERSONAL = {
-    "Customer": {"firstName", "lastName", "defaultAddress", "defaultEmailAddress", "defaultPhoneNumber"},
-    "Order": {"billingAddress", "email", "phone", "shippingAddress"}, "DraftOrder": {"billingAddress", "email", "shippingAddress"},
+    "Customer": {"firstName": "name", "lastName": "name", "displayName": "name"}, "CustomerEmailAddress": {"emailAddress": "email"},
+    "CustomerPhoneNumber": {"phoneNumber": "phone"}, "Order": {"email": "email", "phone": "phone"}, "DraftOrder": {"email": "email"},
+    "MailingAddress": {"firstName": "name", "lastName": "name", "name": "name", "address1": "address", "address2": "address",
+                       "latitude": "address", "longitude": "address", "zip": "address", "phone": "phone"},
 }  # fmt: skip
+"""Type → field → which of the four protected customer fields it is (shopify.dev/docs/apps/launch/protected-customer-data)."""
 _BEHIND = {Destroyed: "BasicEvent", Operation: "BulkOperation", Subscription: "WebhookSubscription", views_goods.Discount: "DiscountNode",
            views.Part: "ReturnLineItem"}  # fmt: skip
 
@@ -104,8 +107,8 @@ def _named(owner: str, name: str) -> str:
 def answered(admin: "Admin", source: Any, owner: str, name: str, arguments: Mapping[str, Any], bulk: bool = False) -> Any:
     """A field of an object. In bulk a connection is whole. Raises GraphQLError for what isn't granted."""
     value, named = table()[owner][name](source, admin.shop), _named(owner, name)
-    if value is not None and owner in _PERSONAL and name in _PERSONAL[owner] and admin.incidents.is_on("personal_data_hidden"):
-        return None
+    if withheld := admin.incidents.on("personal_data_hidden"):
+        _withhold(withheld["fields"], owner, name)
     admin.permit_type(named, name)
     if not isinstance(value, list) or owner.endswith(("Connection", "Edge")):
         return value
@@ -122,6 +125,12 @@ def answered(admin: "Admin", source: Any, owner: str, name: str, arguments: Mapp
         return paging.cut([(paging.cursor(0, place), place, one) for place, one in enumerate(value)], arguments)
     first = arguments.get("first")
     return value if first is None or bulk else value[:first]
+
+
+def _withhold(fields: Collection[str], owner: str, name: str) -> None:
+    """Raises GraphQLError for what the app isn't approved for: it's null in the answer, which says so of each place."""
+    if _PERSONAL.get(owner, {}).get(name) in fields:
+        raise paging.refused(f"This app is not approved to use the {name} field. {paging.PROTECTED_PAGE}", "ACCESS_DENIED")
 
 
 def in_bulk(admin: "Admin", source: Any, owner: str, name: str, arguments: dict[str, Any]) -> Any:

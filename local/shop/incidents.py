@@ -90,8 +90,10 @@ _ROWS = (
          "Shopify's versioning: an unsupported version is answered by the oldest supported one", version="2026-07"),
     _row("scopes_lost", "api", "`scopes` are no longer granted; without read_all_orders nothing older than 60 days is shown",
          "airbyte#58668, airbyte#21173: 60 days and 392 of 8,000 orders", scopes=("read_all_orders",)),
-    _row("personal_data_hidden", "api", "names, addresses and mail of customers are null",
-         "plans and approvals without access to personal data", ),
+    _row("personal_data_hidden", "api", "`fields` of customers (name, address, email, phone) are null, and `errors` says where; `all`: "
+         "whole orders, draft orders and customers",
+         "MONEI/Shopify-api-node#672, shopify.dev/docs/apps/launch/protected-customer-data: an app that isn't approved for them",
+         fields=("name", "address", "email", "phone")),
     _row("token_revoked", "api", "401", "uninstalled: the token is refused at once"),
     _row("unpaid", "api", "402", "orbit-apps/elixir-shopifyapi#380: the shop doesn't pay; frozen, it can still send webhooks"),
     _row("forbidden", "api", "403", "ShopifySharp#713: the shop is fraudulent, or the app is barred"),

@@ -12,6 +12,7 @@ from hooktape.local.shop.views import Page
 
 PAGE = 250
 """Most rows of a page, and most ids of `nodes`."""
+PROTECTED_PAGE = "See https://shopify.dev/docs/apps/launch/protected-customer-data for more details."
 LONGEST = 25_000
 """Objects that one list can be paged through (shopify.dev/docs/api/usage/limits)."""
 Row = tuple[str, Any, Any]

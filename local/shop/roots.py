@@ -125,6 +125,7 @@ def start_bulk(admin: "Admin", text: str) -> Operation | None:
     root = compiler.root(operations[0])
     if root.field not in lists.LISTS:
         raise WrongBulk(f"{root.field} can't be run in bulk here.")
+    admin.permit(lists.LISTS[root.field], root.field)
     lists.understood(admin, lists.LISTS[root.field], root.arguments.get("query"))
     return admin.bulk.start(text, compiler, root)
 

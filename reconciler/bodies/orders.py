@@ -32,10 +32,10 @@ def order(node: Node, home: Home) -> Body:
     if node["totalWeight"] is not None:
         body["total_weight"] = int(node["totalWeight"])
     for name, field in (("billing_address", "billingAddress"), ("shipping_address", "shippingAddress")):
-        if node[field] is not None:
+        if node[field]:
             body[name] = address(node[field])
     # Absent where the app may not read customers: "no customer" and "not to be seen" are different things.
-    if node.get("customer") is not None:
+    if node.get("customer"):
         body["customer"] = person(node["customer"])
     return body | {"line_items": [line(item) for item in node["lineItems"]["nodes"]]}
 

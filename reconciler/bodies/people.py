@@ -20,7 +20,7 @@ def person(node: Node) -> Body:
         "verified_email": node["verifiedEmail"], "multipass_identifier": node["multipassIdentifier"],
         "tax_exempt": node["taxExempt"], "phone": phone and phone["phoneNumber"], "admin_graphql_api_id": node["id"],
     }  # fmt: skip
-    if (home := node["defaultAddress"]) is not None:
+    if home := node["defaultAddress"]:
         plain = {key: value for key, value in address(home).items() if key not in ("latitude", "longitude")}
         body["default_address"] = plain | {"id": number(home["id"]), "customer_id": own, "country_name": home["country"],
                                            "default": True}  # fmt: skip
@@ -28,8 +28,8 @@ def person(node: Node) -> Body:
 
 
 def customer_brief(node: Node, home: Home) -> Body:
-    """What a list says of a customer."""
-    return {"first_name": node["firstName"], "last_name": node["lastName"], "state": lower(node["state"]), "note": node["note"]}
+    """What a list says of a customer: nothing that an app may not be approved for, which a bulk operation would end at."""
+    return {"state": lower(node["state"]), "note": node["note"], "verified_email": node["verifiedEmail"], "tax_exempt": node["taxExempt"]}
 
 
 def draft_order(node: Node, home: Home) -> Body:
@@ -46,9 +46,9 @@ def draft_order(node: Node, home: Home) -> Body:
     if "order" in node:
         body["order_id"] = maybe(node["order"])
     for name, field in (("billing_address", "billingAddress"), ("shipping_address", "shippingAddress")):
-        if node[field] is not None:
+        if node[field]:
             body[name] = address(node[field])
-    if node.get("customer") is not None:
+    if node.get("customer"):
         body["customer"] = person(node["customer"])
     return body
 

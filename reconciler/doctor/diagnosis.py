@@ -44,6 +44,7 @@ SOON, NEAR = 60, 14
 """Days before a version's support ends: time to plan the change, and the last to make it."""
 PASSING = frozenset({"unreachable", "unavailable", "throttled"})
 """Reasons that are likely to be over by the next look."""
+_APPROVAL = "ask Shopify for it, in the app's API access requests, under protected customer data access"
 _REMEDIES = {
     "unauthorized": "install the app again if it was uninstalled, and set its new token in HOOKTAPE_SHOP_TOKENS; one of the client "
                     "credentials grant is good for 24 hours only",
@@ -54,6 +55,7 @@ _REMEDIES = {
     "shop_inactive": "the shop is closed or paused; take it out of HOOKTAPE_SHOP_TOKENS if it's gone for good",
     "not_found": "correct the shop's domain in HOOKTAPE_SHOP_TOKENS, or HOOKTAPE_ADMIN_URL",
     "wrong_shop": "put each token beside its own shop in HOOKTAPE_SHOP_TOKENS",
+    "protected": _APPROVAL,
     "no_token": "add the shop to HOOKTAPE_SHOP_TOKENS",
     "api_version": "set HOOKTAPE_ADMIN_API_VERSION to a version that Shopify supports; until then nothing is reconciled",
 }  # fmt: skip
@@ -70,6 +72,7 @@ def diagnose(declared: Declared, seen: Seen | Closed, evidence: Evidence | Unhea
     else:
         found += _shown(declared, seen)
         found += _scopes(declared, seen, evidence)
+        found += _protected(declared, seen, evidence)
         found += _support(declared, seen, now)
         excused = frozenset(f.subject for f in found if f.problem in (Problem.MISSING, Problem.ADDRESS)) | _barred(declared, seen).keys()
     if isinstance(evidence, Unheard):
@@ -212,6 +215,18 @@ def _scopes(declared: Declared, seen: Seen, evidence: Evidence | Unheard) -> Ite
         yield Finding(Problem.HISTORY, "read_all_orders", NOTICE, "without this scope Shopify shows orders of the last 60 days only: "
                       "older ones, and deleted orders, can't be checked", "ask Shopify for it, in the app's API access requests, "
                       "if that matters")  # fmt: skip
+
+
+def _protected(declared: Declared, seen: Seen, evidence: Evidence | Unheard) -> Iterator[Finding]:
+    heard = {} if isinstance(evidence, Unheard) else evidence.heard
+    for family in seen.barred:
+        lost = any(topic.startswith(f"{family}/") and heard[topic].triggered_us for topic in declared.topics if topic in heard)
+        how = "is no longer" if lost else "isn't"
+        yield Finding(Problem.PROTECTED, family, ERROR if lost else WARNING, f"the app {how} approved for protected customer data: Shopify "
+                      f"sends no webhooks of {family}, and shows none", _APPROVAL)  # fmt: skip
+    for kind in seen.hidden:
+        yield Finding(Problem.PROTECTED, kind, NOTICE, f"the app isn't approved for customers' data of this kind ({kind}): webhooks come "
+                      "without it, and synthetic events lack it", f"{_APPROVAL}, if that matters")  # fmt: skip
 
 
 def _support(declared: Declared, seen: Seen, now: float) -> Iterator[Finding]:

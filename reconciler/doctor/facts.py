@@ -42,6 +42,7 @@ class Problem(StrEnum):
     UNKNOWN = "unknown"
     SCOPE = "scope"
     HISTORY = "history"
+    PROTECTED = "protected"
     SUPPORT = "support"
     UNSET = "unset"
     SILENT = "silent"
@@ -112,6 +113,10 @@ class Seen:
     subscriptions: tuple[Subscription, ...]
     scopes: frozenset[str]
     versions: Mapping[str, bool]
+    hidden: frozenset[str] = frozenset()
+    """Kinds of protected data that are withheld: `name`, `address`, `email`, `phone`, `customer`."""
+    barred: frozenset[str] = frozenset()
+    """Families of which nothing is shown, since all of it is protected data."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from hooktape import log, metrics
 from hooktape.errors import AdminApiError, NothingMatched, TapeError
 from hooktape.ledger.doctor import Found
 from hooktape.ledger.ledger import Ledger
-from hooktape.reconciler import api, queries
+from hooktape.reconciler import api, protected, queries
 from hooktape.reconciler.client import AdminClient
 from hooktape.reconciler.doctor import diagnosis
 from hooktape.reconciler.doctor.facts import Closed, Declared, Evidence, Finding, Heard, Outage, Seen, Severity, Subscription, Unheard
@@ -31,6 +31,8 @@ _log = log.get("hooktape.reconciler")
 WHO = "doctor"
 # A page of 100 subscriptions with their versions: 2 + 100 × (1 + 1). A dozen versions. A mutation.
 _PAGE_POINTS, _VERSIONS_POINTS, _MUTATION_POINTS = 202, 30, 10
+# Five resources with three objects in each.
+_WITHHELD_POINTS = 25
 # A look at a shop that doesn't answer takes half a minute.
 _LEASE_TTL = 120.0
 _LEASE_POLL = 0.25
@@ -124,9 +126,25 @@ class Doctor:
             client = AdminClient(self._settings, shop, self._http, pace=Pace(self._ledger.budgets, shop))
             scopes = (await api.gate(client)).scopes
             versions = (await client.ask(queries.VERSIONS, {}, _VERSIONS_POINTS)).data["publicApiVersions"]
-            return Seen(await _subscriptions(client), scopes, {str(one["handle"]): bool(one["supported"]) for one in versions})
+            hidden, barred = await self._withheld(client, scopes)
+            return Seen(await _subscriptions(client), scopes, {str(one["handle"]): bool(one["supported"]) for one in versions},
+                        hidden, barred)  # fmt: skip
         except AdminApiError as error:
             return Closed(error.reason, str(error))
+
+    async def _withheld(self, client: AdminClient, scopes: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+        """Kinds of protected data that are withheld in what is declared, and families that are as a whole."""
+        hidden, barred = frozenset[str](), frozenset[str]()
+        for name, query in queries.WITHHELD.items():
+            if not FAMILIES[name].readable(scopes) or not any(topic.startswith(f"{name}/") for topic in self._declared.topics):
+                continue
+            try:
+                hidden |= (await client.ask(query, {}, _WITHHELD_POINTS)).hidden
+            except AdminApiError as error:
+                if error.reason != protected.REASON:
+                    raise
+                barred |= {name}
+        return hidden, barred
 
     async def _hear(self, shop: str) -> Evidence | Unheard:
         try:

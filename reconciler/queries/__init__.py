@@ -48,6 +48,7 @@ from hooktape.reconciler.queries.shop import (
     DELETIONS_COUNT,
     EXISTING,
     GATE,
+    WITHHELD,
 )
 from hooktape.reconciler.queries.subscriptions import SUBSCRIBE, SUBSCRIPTIONS, VERSIONS
 
@@ -86,6 +87,7 @@ __all__ = [
     "SUBSCRIPTIONS",
     "TRANSACTION_BODIES",
     "VERSIONS",
+    "WITHHELD",
     "Listing",
     "bulk",
     "count",

@@ -6,6 +6,28 @@ query Gate {
   shop { myshopifyDomain ianaTimezone currencyCode }
 }
 """
+WITHHELD = {
+    "orders": """
+query OrdersWithheld {
+  orders(first: 5, sortKey: ID, reverse: true) {
+    nodes { email phone billingAddress { firstName address1 phone } shippingAddress { firstName address1 phone } }
+  }
+}
+""",
+    "customers": """
+query CustomersWithheld {
+  customers(first: 5, sortKey: ID, reverse: true) {
+    nodes {
+      firstName
+      defaultEmailAddress { emailAddress }
+      defaultPhoneNumber { phoneNumber }
+      defaultAddress { firstName address1 phone }
+    }
+  }
+}
+""",
+}
+"""The newest of a family, by what customers are known by: only asking shows whether an app is approved for it."""
 DELETIONS = """
 query Deletions($query: String!, $after: String) {
   events(first: 250, after: $after, query: $query, sortKey: ID) {

@@ -157,8 +157,8 @@ RECONCILE_COVERAGE = Gauge("hooktape_reconcile_coverage_ratio",
     "Of the last hour's changes whose webhook came or never came, the part that came. Do: below 1, see `hooktape reconcile report`.",
     ["topic"])
 RECONCILE_UNVERIFIABLE = Gauge("hooktape_reconcile_unverifiable",
-    "Topics that can't be checked, a shop's counted each: no_list (never, see docs), scope, or horizon (deletions). Do: grant the "
-    "scope that `hooktape reconcile report` names.", ["reason"])
+    "Topics that can't be checked, a shop's counted each: no_list (never, see docs), scope, protected (data that the app isn't approved "
+    "for), or horizon (deletions). Do: get what `hooktape reconcile report` names.", ["reason"])
 RECONCILE_LATE = Counter("hooktape_reconcile_late_total",
     "Changes that looked missing and arrived within the grace period. Normal in small numbers.", ["topic"])
 RECONCILE_PENDING = Gauge("hooktape_reconcile_pending",

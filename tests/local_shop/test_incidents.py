@@ -225,13 +225,37 @@ def test_a_lost_scope_denies_what_it_was_for_also_inside_other_objects() -> None
     assert answer["data"]["orders"]["nodes"][0]["customer"] is None
 
 
-def test_personal_data_is_null_and_the_rest_is_not() -> None:
-    client = shop("personal_data_hidden")
-    shown = client.data("{ orders(first: 1) { nodes { name email customer { id firstName defaultEmailAddress { emailAddress } } } } }")
-    (order,) = shown["orders"]["nodes"]
-    assert order["email"] is None
+def test_personal_data_is_null_and_the_rest_is_not_and_the_answer_says_where() -> None:
+    client = shop("personal_data_hidden", fields=["name", "email"])
+    asked = "{ orders(first: 1) { nodes { name email phone customer { id firstName defaultEmailAddress { emailAddress } } } } }"
+    answer = client.ask(asked)
+    (order,) = answer["data"]["orders"]["nodes"]
+    # An address of mail can't be null in the schema, so that all of it is.
+    assert order["email"] is order["customer"]["firstName"] is order["customer"]["defaultEmailAddress"] is None
     assert order["name"]
-    assert order["customer"]["firstName"] is order["customer"]["defaultEmailAddress"] is None
+    assert order["customer"]["id"]
+    above = ["orders", "nodes", 0]
+    assert [error["path"] for error in answer["errors"]] == [
+        [*above, "email"], [*above, "customer", "firstName"], [*above, "customer", "defaultEmailAddress", "emailAddress"]]  # fmt: skip
+    assert answer["errors"][0]["message"].startswith("This app is not approved to use the email field.")
+
+
+def test_an_app_that_is_approved_for_no_protected_data_is_shown_no_orders_and_products_all_the_same() -> None:
+    client = shop("personal_data_hidden", fields=["all"])
+    answer = client.ask("{ orders(first: 1) { nodes { id } } }")
+    assert answer["data"] is None
+    assert answer["errors"][0]["message"].startswith("This app is not approved to access the Order object.")
+    assert client.data("{ products(first: 1) { nodes { id } } }")["products"]["nodes"]
+    begun = client.ask("mutation($q: String!) { bulkOperationRunQuery(query: $q) { bulkOperation { id } userErrors { message } } }",
+                       q="{ customers { edges { node { id } } } }")  # fmt: skip
+    assert begun["errors"][0]["extensions"]["code"] == "ACCESS_DENIED"
+    assert client.admin.bulk.operations == []
+
+
+def test_a_bulk_operation_that_asks_for_withheld_data_fails() -> None:
+    client = shop("personal_data_hidden")
+    found = client.bulk("{ customers { edges { node { id firstName } } } }")
+    assert (found["status"], found["errorCode"], found["url"]) == ("FAILED", "ACCESS_DENIED", None)
 
 
 SEEN_ELSEWHERE = {

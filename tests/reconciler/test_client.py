@@ -18,6 +18,7 @@ from hooktape.local.shop.cost import Plan
 from hooktape.local.shop.server import LocalShop
 from hooktape.reconciler.client import AdminClient, Answer
 from hooktape.reconciler.pacing import Pace, share
+from hooktape.reconciler.protected import HIDDEN
 from hooktape.settings import Secret, Settings
 
 SHOP = "one.myshopify.com"
@@ -111,6 +112,21 @@ def test_a_refused_query_says_why_in_shopifys_words_and_with_its_code() -> None:
     assert isinstance(error, AdminApiError)
     assert (error.reason, len(requests)) == ("access_denied", 1)
     assert "Access denied for orders [2J" in str(error)
+
+
+def test_protected_data_that_is_withheld_is_marked_and_what_is_withheld_as_a_whole_has_a_reason_of_its_own() -> None:
+    says = "This app is not approved to use the email field."
+    error = {"message": says, "extensions": {"code": "ACCESS_DENIED"}, "path": ["nodes", 0, "email"]}
+    headers = dict(ok().headers)
+    answer, _, requests = asked(httpx.Response(200, json={"data": {"nodes": [{"email": None}]}, "errors": [error]}, headers=headers))
+    assert isinstance(answer, Answer)
+    assert answer.hidden == {"email"}
+    assert answer.data == {"nodes": [{"email": HIDDEN}]}
+    refused, _, _ = asked(httpx.Response(200, json={"data": None, "errors": [error]}, headers=headers))
+    assert isinstance(refused, AdminApiError)
+    assert refused.reason == "protected"
+    assert says in str(refused)
+    assert len(requests) == 1
 
 
 def test_the_token_goes_into_the_header_and_into_no_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -176,6 +176,16 @@ def test_without_read_all_orders_it_is_said_what_cannot_be_checked() -> None:
     assert only(found, Problem.HISTORY, "read_all_orders").severity is Severity.NOTICE
 
 
+def test_what_an_app_is_not_approved_for_is_worth_knowing_and_whole_families_a_warning_and_once_they_had_come_an_error() -> None:
+    found = said(seen=replace(WHOLE, hidden=frozenset({"email", "phone"})))
+    assert {(key, one.severity) for key, one in found.items()} == {
+        ((Problem.PROTECTED, "email"), Severity.NOTICE), ((Problem.PROTECTED, "phone"), Severity.NOTICE)}  # fmt: skip
+    barred = replace(WHOLE, barred=frozenset({"orders"}))
+    assert only(said(seen=barred), Problem.PROTECTED, "orders").severity is Severity.WARNING
+    came = Evidence({UPDATED: Heard(ago(60), "2026-04")})
+    assert only(said(seen=barred, evidence=came), Problem.PROTECTED, "orders").severity is Severity.ERROR
+
+
 @pytest.mark.parametrize(("days", "severity"), [
     (60.1, None), (60, Severity.WARNING), (14.1, Severity.WARNING), (14, Severity.ERROR), (-1, Severity.ERROR)])
 def test_the_end_of_a_versions_support_is_a_warning_at_60_days_and_an_error_at_14(days: float, severity: Severity | None) -> None:
@@ -194,8 +204,8 @@ def test_a_version_that_shopify_does_not_support_or_list_is_an_error() -> None:
 
 @pytest.mark.parametrize(("reason", "says"), [
     ("unauthorized", "HOOKTAPE_SHOP_TOKENS"), ("payment_required", "pay"), ("forbidden", "Dev Dashboard"), ("not_found", "domain"),
-    ("locked", "unlock"), ("shop_inactive", "closed or paused"), ("access_denied", "scope"), ("api_version", "HOOKTAPE_ADMIN_API_VERSION"),
-    ("wrong_shop", "beside its own shop")])  # fmt: skip
+    ("locked", "unlock"), ("shop_inactive", "closed or paused"), ("access_denied", "scope"), ("protected", "protected customer data"),
+    ("api_version", "HOOKTAPE_ADMIN_API_VERSION"), ("wrong_shop", "beside its own shop")])  # fmt: skip
 def test_each_reason_why_the_api_is_closed_has_something_of_its_own_to_do(reason: str, says: str) -> None:
     finding = only(said(seen=Closed(reason, "as the client said")), Problem.CLOSED, reason)
     assert (finding.severity, finding.what) == (Severity.ERROR, "as the client said")

@@ -218,6 +218,21 @@ async def test_lost_scopes_are_an_error_where_webhooks_had_come(tape: Settings, 
         assert await here.problems() == {"scope": "error", "history": "notice"}
 
 
+async def test_customer_data_that_the_app_is_not_approved_for_is_told_by_kind_and_orders_that_are_withheld_are_an_error(
+    tape: Settings, ledger: Ledger
+) -> None:
+    async with world(tape, ledger) as here:
+        await here.minutes(5)
+        here.shop.incidents.start("personal_data_hidden", fields=("email", "address"))
+        assert await here.problems() == {"protected": "notice"}
+        assert {one.subject for one in ledger.doctor.findings()} == {"email", "address"}
+        here.shop.incidents.start("personal_data_hidden", fields=("all",))
+        assert await here.problems() == {"protected": "error"}
+        assert {one.subject for one in ledger.doctor.findings()} == {"orders"}
+        here.shop.incidents.stop()
+        assert await here.problems() == {}
+
+
 async def test_an_outage_that_ingest_left_on_the_tape_is_told(tape: Settings, ledger: Ledger) -> None:
     async with world(tape, ledger) as here:
         began = round((time.time() - 2 * 3600) * 1_000_000)

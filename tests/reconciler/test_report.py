@@ -116,3 +116,6 @@ def test_figures_follow_the_passes_and_what_is_over_leaves_no_figure(ledger: Led
     assert value("parked_timestamp_seconds", shop=SHOP, reason="locked") is None
     assert value("coverage_ratio", topic="orders/updated") is None
     assert value("unverifiable", reason="no_list") is None
+    figures.ended(Report(SHOP, "orders", reason="protected", unverifiable={"orders/updated": "not approved"}))
+    figures.measure()
+    assert value("unverifiable", reason="protected") == 1
