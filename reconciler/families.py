@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from hooktape.errors import UsageError
 from hooktape.reconciler import queries
-from hooktape.reconciler.bodies import goods, orders, parts, people
+from hooktape.reconciler.bodies import contracts, goods, orders, parts, people
 from hooktape.reconciler.family import HOUR, Bodies, Deletion, Family, Node, may_read
 from hooktape.reconciler.queries import Listing
 from hooktape.reconciler.unverifiable import REASONS
@@ -59,6 +59,16 @@ def _location_topic(node: Node, first: bool) -> str | None:
     if first:
         return "locations/create"
     return "locations/update" if node["isActive"] else "locations/deactivate"
+
+
+_CONTRACT = {"PAUSED": "pause", "CANCELLED": "cancel", "EXPIRED": "expire", "FAILED": "fail"}
+
+
+def _contract_topic(node: Node, first: bool) -> str:
+    if node["status"] == "ACTIVE":
+        # Far more changes of an active contract are edits than returns from a pause.
+        return "subscription_contracts/create" if first else "subscription_contracts/update"
+    return f"subscription_contracts/{_CONTRACT.get(node['status'], 'update')}"
 
 
 def _parts(inside: str, row: str, connection: bool = False) -> Listing:
@@ -133,6 +143,21 @@ FAMILIES: dict[str, Family] = {
             Listing("customers", "id createdAt updatedAt state note verifiedEmail taxExempt"),
             Bodies(queries.CUSTOMER_BODIES, 6, people.customer), ("state", "note", "verified_email", "tax_exempt"), people.customer_brief,
             deletion=Deletion("CUSTOMER"), stamps={"customers/create": "createdAt"}, whole_days=True,
+        ),
+        Family(
+            "segments", "segment", "Segment", "segments/create", "segments/update", "segments/delete",
+            Listing("segments", "id name query creationDate lastEditDate", filtered=False, count_searched=False),
+            Bodies(queries.SEGMENT_BODIES, 2, people.segment), ("name", "query"), people.segment_brief, ("customers",),
+            version="lastEditDate", created="creationDate", deletion=Deletion(), stamps={"segments/create": "creationDate"},
+        ),
+        Family(
+            "subscription_contracts", "subscription_contract", "SubscriptionContract", "subscription_contracts/create",
+            "subscription_contracts/update", "",
+            Listing("subscriptionContracts", "id createdAt updatedAt status revisionId", counted=False),
+            Bodies(queries.CONTRACT_BODIES, 6, contracts.contract, optional={"customers": "customers", "orders": "orders"}),
+            # Every edit makes a new revision. Of `updated_at` the documented body has none, and real ones have had milliseconds.
+            ("status", "revision_id"), contracts.contract_brief, ("own_subscription_contracts",), versioned=False,
+            stamps={"subscription_contracts/create": "createdAt"}, state_topic=_contract_topic, update_tells_all=True,
         ),
         Family(
             "draft_orders", "draft_order", "DraftOrder", "draft_orders/create", "draft_orders/update", "draft_orders/delete",

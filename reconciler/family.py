@@ -1,6 +1,6 @@
 """What a family is: one kind of resource, how the Admin API tells of it, and how that is said as a webhook. Values, no I/O."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -97,6 +97,9 @@ class Family:
     """Topic → the API's field that says when that step was taken: each is told apart from the newest state."""
     state_topic: Callable[[Node, bool], str | None] | None = None
     """The topic of a state where create and update don't say it all; None from it: Shopify has no topic for that state."""
+    update_tells_all: bool = False
+    """Its update is sent of every change, besides the topic that `state_topic` gives. A state is judged only where the update is wanted
+    then, since no other topic tells of every state; it's recorded as that other topic where this is wanted too."""
     parent: str = ""
     """The family under whose changed resources it's found."""
     horizon: tuple[str, int] | None = None
@@ -144,7 +147,7 @@ class Family:
     @property
     def count_query(self) -> str:
         """How many root nodes match; "": the API doesn't count them."""
-        return queries.count(self.listing.root) if self.listing.counted else ""
+        return queries.count(self.listing) if self.listing.counted else ""
 
     @property
     def count_name(self) -> str:
@@ -172,8 +175,17 @@ class Family:
             return self.state_topic(node, first)
         return self.create if first else self.update
 
+    def told_as(self, node: Node, first: bool, wanted: Collection[str]) -> str:
+        """The one of the wanted topics to record this state as; "": none of those that say it is wanted."""
+        topic = self.topic(node, first)
+        if self.update_tells_all and topic not in wanted and topic != self.create:
+            topic = self.update
+        return topic if topic is not None and topic in wanted else ""
+
     def topics_of(self, node: Node) -> frozenset[str]:
         """The topics that may say this state; empty: Shopify has none that does. A stamped creation is a step, told by its stamp."""
+        if self.update_tells_all:
+            return same(frozenset((self.update,)))
         said = {self.topic(node, False)} | (set() if self.create in self.stamps else {self.topic(node, True)})
         return same(frozenset(topic for topic in said if topic is not None))
 

@@ -67,5 +67,5 @@ def rechecked(state: State, coverage: Coverage) -> State:
 
 def _topic(state: State, node: Mapping[str, Any]) -> str:
     """The topic that says "this is its state now"; that of its creation where only this is wanted; "": none is."""
-    told = (state.standing.family.topic(node, False), state.standing.family.topic(node, True))
-    return next((topic for topic in told if topic in state.wanted), None) or ""
+    family = state.standing.family
+    return family.told_as(node, False, state.wanted) or family.told_as(node, True, state.wanted)

@@ -279,8 +279,7 @@ def _missed(state: State, row: Row, node: Mapping[str, Any], entry: Pending, cov
     if not _told(state, row) or coverage.covering(row.resource, row.version, row.digest):
         return "", steps
     first = row.created >= standing.coverage_from and not coverage.holds(row.resource)
-    topic = standing.family.topic(node, first)
-    return (topic if topic in state.wanted else "") or "", steps
+    return standing.family.told_as(node, first, state.wanted), steps
 
 
 def _rechecked_deletions(state: State, coverage: Coverage) -> tuple[State, tuple[Action, ...], bool]:

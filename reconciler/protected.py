@@ -24,6 +24,7 @@ _KINDS = {
     "email": "email emailAddress defaultEmailAddress",
     "phone": "phone phoneNumber defaultPhoneNumber",
     "customer": "customer",
+    "order": "originOrder",
 }
 _KIND_OF = {field: kind for kind, fields in _KINDS.items() for field in fields.split()}
 
@@ -47,7 +48,8 @@ def is_refusal(message: str) -> bool:
 
 
 def hide(data: Any, errors: Sequence[Mapping[str, Any]]) -> frozenset[str] | None:
-    """Marks in `data` what the errors say is withheld: of what kinds that is (`name`, `address`, `email`, `phone`, `customer`).
+    """Marks in `data` what the errors say is withheld: of what kinds that is (`name`, `address`, `email`, `phone`,
+    `customer`, `order`).
 
     None, and nothing is marked, where an error is about anything else, or about what no body can do without.
     """

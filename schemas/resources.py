@@ -51,6 +51,10 @@ class _CustomerBody(_Body):
     customerId: _Scalar = None
 
 
+class _SegmentBody(_Body):
+    lastEditDate: str | None = None
+
+
 class _OrderBody(_Body):
     order_edit: _Ref | None = None
 
@@ -84,6 +88,7 @@ _DECODERS: dict[str, msgspec.json.Decoder[_Body]] = {
     "orders": msgspec.json.Decoder(_OrderBody),
     "fulfillment_orders": msgspec.json.Decoder(_FulfillmentOrderBody),
     "returns": msgspec.json.Decoder(_ReturnBody),
+    "segments": msgspec.json.Decoder(_SegmentBody),
 }
 _PLAIN: msgspec.json.Decoder[_Body] = msgspec.json.Decoder(_Body)
 
@@ -165,6 +170,8 @@ _WRITTEN_ONCE = {"refunds", "order_transactions", "fulfillment_events"}
 
 
 def _stamp(family: str, body: _Body) -> int | None:
+    if isinstance(body, _SegmentBody):
+        return _instant(body.lastEditDate)
     return _instant(body.created_at) if family in _WRITTEN_ONCE else None
 
 

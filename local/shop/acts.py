@@ -161,6 +161,33 @@ def _complete(shop: "Shop", rng: Random, target: Resource, at: int) -> News:
     yield "draft_orders/update", target
 
 
+def _contract(shop: "Shop", rng: Random, at: int) -> News:
+    number = shop.next_id("subscription_contract", rng)
+    # An app may make one without any order.
+    order = shop.any("order", rng) if len(shop.shelves["order"]) and rng.random() < 0.7 else None
+    buyer = order.body["customer"]["id"] if order else shop.any("customer", rng).id
+    body = bodies.contract(rng, number, at, buyer, order and order.id)
+    yield "subscription_contracts/create", shop.add("subscription_contract", number, body, at)
+
+
+def _revise(topic: str, change: Callable[[Random], Body]) -> Act:
+    """Every edit of a contract makes a revision, and besides the topic of its new status an update is told of it."""
+
+    def act(shop: "Shop", rng: Random, target: Resource, at: int) -> News:
+        target.body.update(change(rng), revision_id=str(int(target.body["revision_id"]) + rng.randint(1, 1000)))
+        shop.touch(target, at)
+        if topic:
+            yield f"subscription_contracts/{topic}", target
+        yield "subscription_contracts/update", target
+
+    return act
+
+
+def _end(shop: "Shop", rng: Random, target: Resource, at: int) -> News:
+    topic, status = rng.choice((("cancel", "cancelled"), ("expire", "expired"), ("fail", "failed")))
+    yield from _revise(topic, lambda rng: {"status": status})(shop, rng, target, at)
+
+
 # ── goods ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _product(shop: "Shop", rng: Random, at: int) -> News:
     number = shop.next_id("product", rng)
@@ -262,6 +289,7 @@ MAKE: dict[str, Making] = {
     "customer_create": _make("customers/create", "customer", samples.customer),
     "collection_create": _make("collections/create", "collection", bodies.collection),
     "discount_create": _make("discounts/create", "discount", bodies.discount),
+    "segment_create": _make("segments/create", "segment", bodies.segment), "subscription_contract_create": _contract,
 }  # fmt: skip
 ACTS: dict[str, Act] = {
     "order_update": _note, "order_paid": _paid, "order_cancel": _cancel, "order_delete": _delete("orders/delete"),
@@ -281,6 +309,11 @@ ACTS: dict[str, Act] = {
     "location_delete": _delete("locations/delete"),
     "discount_update": _set("discounts/update", lambda rng: {"title": f"SAVE{rng.randrange(10**6):06d}"}),
     "discount_delete": _delete("discounts/delete"),
+    "segment_update": _set("segments/update", lambda rng: {"query": f"amount_spent > {rng.randrange(10**6)}"}),
+    "segment_delete": _delete("segments/delete"),
+    "subscription_contract_update": _revise("", lambda rng: {"delivery_policy": {"interval": "week", "interval_count": rng.randint(1, 8)}}),
+    "subscription_contract_pause": _revise("pause", lambda rng: {"status": "paused"}),
+    "subscription_contract_activate": _revise("activate", lambda rng: {"status": "active"}), "subscription_contract_end": _end,
 }  # fmt: skip
 
 
@@ -302,5 +335,8 @@ ALLOWED: dict[str, Callable[[Resource], bool]] = {
     "location_activate": lambda place: not place.body["active"],
     # Orders go to the first location: a shop always has it.
     "location_delete": lambda place: not place.body["active"],
+    "subscription_contract_pause": lambda contract: contract.body["status"] == "active",
+    "subscription_contract_activate": lambda contract: contract.body["status"] == "paused",
+    "subscription_contract_end": lambda contract: contract.body["status"] in ("active", "paused"),
 }  # fmt: skip
 """Which resources an act may strike; no entry: all."""

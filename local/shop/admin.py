@@ -36,12 +36,14 @@ from hooktape.local.shop.subscriptions import Subscriptions
 VERSIONS = ("2025-10", "2026-01", "2026-04", "2026-07", "2026-10")
 """Supported versions, oldest first: four of them at any time, and the newest."""
 SCOPES = ("read_all_orders", "read_customers", "read_discounts", "read_draft_orders", "read_inventory", "read_locations",
-          "read_merchant_managed_fulfillment_orders", "read_orders", "read_products", "read_returns")  # fmt: skip
+          "read_merchant_managed_fulfillment_orders", "read_orders", "read_own_subscription_contracts", "read_products",
+          "read_returns")  # fmt: skip
 _NEEDS = {
     "order": "orders", "refund": "orders", "fulfillment": "orders", "order_transaction": "orders", "return": "returns",
     "fulfillment_order": "merchant_managed_fulfillment_orders", "product": "products", "variant": "products",
     "collection": "products", "customer": "customers", "draft_order": "draft_orders", "inventory_item": "inventory",
-    "inventory_level": "inventory", "location": "locations", "discount": "discounts",
+    "inventory_level": "inventory", "location": "locations", "discount": "discounts", "segment": "customers",
+    "subscription_contract": "own_subscription_contracts",
 }  # fmt: skip
 _PERSONAL = frozenset({"customer", "draft_order", "order"})
 _KIND_OF = {name: kind for kind, type_ in GID.items() for name in (type_, f"{type_}Connection")}

@@ -96,6 +96,29 @@ def draft_order(rng: Random, number: int, count: int, at: int, buyer: Body, good
     }  # fmt: skip
 
 
+def millis(seconds: int) -> str:
+    """Whole seconds since the epoch as the bodies of segments show them."""
+    return f"{samples.utc(seconds)[:-1]}.000Z"
+
+
+def segment(rng: Random, number: int, at: int) -> Body:
+    """Customers by what they have done; its members have GraphQL's names, and no global id is among them."""
+    return {"id": number, "name": f"Came back {number % 1000}", "query": f"number_of_orders >= {rng.randint(2, 9)}",
+            "creationDate": millis(at), "lastEditDate": millis(at)}  # fmt: skip
+
+
+def contract(rng: Random, number: int, at: int, buyer: int, order: int | None) -> Body:
+    """An active subscription contract; the body has no time of its own, as the documented one hasn't."""
+    every = {"interval": rng.choice(("week", "month")), "interval_count": rng.randint(1, 4)}
+    return {
+        "admin_graphql_api_id": gid("SubscriptionContract", number), "id": number,
+        "billing_policy": every | {"min_cycles": rng.choice((None, 2)), "max_cycles": None}, "currency_code": samples.CURRENCY,
+        "customer_id": buyer, "admin_graphql_api_customer_id": gid("Customer", buyer), "delivery_policy": every, "status": "active",
+        "admin_graphql_api_origin_order_id": order and gid("Order", order), "origin_order_id": order,
+        "revision_id": str(rng.randrange(10**11, 10**12)), "_created_at": stamp(at), "_updated_at": stamp(at),
+    }  # fmt: skip
+
+
 def inventory_item(rng: Random, variant: Body, at: int) -> Body:
     number = variant["inventory_item_id"]
     return {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphql import GraphQLObjectType, GraphQLSchema, build_schema, get_named_type
 
-from hooktape.local.shop import lists, paging, search, views, views_goods, views_orders
+from hooktape.local.shop import lists, paging, search, views, views_goods, views_orders, views_subscribers
 from hooktape.local.shop.bulk import Operation
 from hooktape.local.shop.model import Destroyed
 from hooktape.local.shop.store import GID, Resource
@@ -71,14 +71,14 @@ _BEHIND = {Destroyed: "BasicEvent", Operation: "BulkOperation", Subscription: "W
 def schema() -> GraphQLSchema:
     """The subset of Shopify's schema that the shop answers."""
     here = files("hooktape.local.shop")
-    names = ("admin_root", "admin", "admin_orders", "admin_goods", "admin_app")
+    names = ("admin_root", "admin", "admin_orders", "admin_goods", "admin_subscribers", "admin_app")
     return build_schema("\n".join((here / f"{name}.graphql").read_text() for name in names))
 
 
 @cache
 def table() -> Mapping[str, Mapping[str, View]]:
     """Type → field → its view."""
-    found = {**views.FIELDS, **views_orders.FIELDS, **views_goods.FIELDS, **_APP}
+    found = {**views.FIELDS, **views_orders.FIELDS, **views_goods.FIELDS, **views_subscribers.FIELDS, **_APP}
     found["Order"] = found["Order"] | views_orders.ORDER
     for name in schema().type_map:
         if name.endswith("Connection"):

@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 _KINDS = {name: kind for kind, name in GID.items()}
 LISTS = {"orders": "order", "products": "product", "customers": "customer", "collections": "collection", "draftOrders": "draft_order",
          "productVariants": "variant", "fulfillmentOrders": "fulfillment_order", "inventoryItems": "inventory_item",
-         "locations": "location", "discountNodes": "discount"}  # fmt: skip
+         "locations": "location", "discountNodes": "discount", "segments": "segment",
+         "subscriptionContracts": "subscription_contract"}  # fmt: skip
 """Root connections and the kinds that they list."""
-COUNTS = {f"{name}Count": kind for name, kind in LISTS.items() if kind not in ("fulfillment_order", "inventory_item")}
+COUNTS = {f"{name}Count": kind for name, kind in LISTS.items()
+          if kind not in ("fulfillment_order", "inventory_item", "subscription_contract")}  # fmt: skip
 SINGLE = {"order": "order", "product": "product", "customer": "customer", "collection": "collection", "draftOrder": "draft_order",
           "productVariant": "variant", "fulfillmentOrder": "fulfillment_order", "inventoryItem": "inventory_item",
           "inventoryLevel": "inventory_level", "location": "location", "refund": "refund", "return": "return",
-          "fulfillment": "fulfillment", "discountNode": "discount"}  # fmt: skip
+          "fulfillment": "fulfillment", "discountNode": "discount", "segment": "segment",
+          "subscriptionContract": "subscription_contract"}  # fmt: skip
 _TWO_MONTHS = 60 * 86_400
 """Seconds that an app without read_all_orders sees back."""
 
@@ -161,6 +164,7 @@ def _created(row: Any) -> int:
 # Sort keys that no test or reconciler asks for fall to ID.
 SORTS: dict[str, Callable[[Any], int | str]] = {
     "ID": lambda row: 0, "CREATED_AT": _created, "PROCESSED_AT": _created, "UPDATED_AT": lambda row: int(row.updated),
+    "CREATION_DATE": _created, "LAST_EDIT_DATE": lambda row: int(row.updated),
     "ORDER_NUMBER": lambda row: int(row.body["order_number"]), "TITLE": lambda row: str(row.body["title"]),
     "VENDOR": lambda row: str(row.body["vendor"]), "SKU": lambda row: str(row.body["sku"]),
     "NAME": lambda row: str(row.body["name"]) if "name" in row.body else f"{row.body['last_name']}, {row.body['first_name']}",
@@ -198,6 +202,7 @@ SEARCHABLE: dict[str, dict[str, search.Field]] = {
     "fulfillment_order": COMMON | {"status": lambda row: str(row.body["fulfillment_order"]["status"])},
     "location": COMMON | {"name": _text("name"), "active": _text("active")},
     "discount": COMMON | {"title": _text("title"), "status": _text("status")},
+    "segment": COMMON | {"default": _text("name"), "name": _text("name")}, "subscription_contract": COMMON | {"status": _text("status")},
     "event": {
         "default": lambda row: row.kind, "id": lambda row: int(row.id), "created_at": lambda row: int(row.at),
         "action": lambda row: "destroy", "subject_type": lambda row: SUBJECTS[row.kind],

@@ -69,6 +69,14 @@ class Mix:
     discount_create: float = 0
     discount_update: float = 0
     discount_delete: float = 0
+    segment_create: float = 0
+    segment_update: float = 0
+    segment_delete: float = 0
+    subscription_contract_create: float = 0
+    subscription_contract_update: float = 0
+    subscription_contract_pause: float = 0
+    subscription_contract_activate: float = 0
+    subscription_contract_end: float = 0
 
 
 _PLAIN = Mix.__slots__.index("customer_delete") + 1
@@ -80,9 +88,10 @@ WHOLE = Mix(**{name: getattr(Mix(), name) or (0.5 if name.endswith(_RARE) else 4
 # The act that changes a resource once more. The other kinds are written once, or know only steps of their own.
 _AGAIN = {kind: f"{kind}_update" for kind in GID if f"{kind}_update" in ACTS}
 # An order needs somebody to buy it and something to buy; goods of a whole shop lie somewhere.
-_NEEDS = {"order": ("location", "customer", "product"), "draft_order": ("customer", "product"), "product": ("location",)}
+_NEEDS = {"order": ("location", "customer", "product"), "draft_order": ("customer", "product"), "product": ("location",),
+          "subscription_contract": ("customer",)}  # fmt: skip
 # Webhook bodies without a version: Shopify's have no `updated_at`; or one that is the creation.
-_UNVERSIONED, _WRITTEN_ONCE = ("fulfillment_order", "return"), ("refund", "order_transaction")
+_UNVERSIONED, _WRITTEN_ONCE = ("fulfillment_order", "return", "subscription_contract"), ("refund", "order_transaction")
 SUBJECTS = {"order": "ORDER", "product": "PRODUCT", "customer": "CUSTOMER", "collection": "COLLECTION", "draft_order": "DRAFT_ORDER",
             "variant": "PRODUCT_VARIANT", "discount": "DISCOUNT_CODE_NODE"}  # fmt: skip
 """Kinds whose deletion is among the Admin API's `events`, and their names there."""
@@ -251,7 +260,10 @@ class Shop:
     def touch(self, resource: Resource, at: int) -> None:
         """Moves `updated` on, after its body was changed."""
         self.shelves[resource.kind].change(resource, at)
-        resource.body["updated_at" if "updated_at" in resource.body else "_updated_at"] = samples.stamp(resource.updated)
+        if "lastEditDate" in resource.body:
+            resource.body["lastEditDate"] = bodies.millis(resource.updated)
+        else:
+            resource.body["updated_at" if "updated_at" in resource.body else "_updated_at"] = samples.stamp(resource.updated)
         resource.seen.append((self._now, resource.updated))
 
     def remove(self, resource: Resource, at: int) -> None:

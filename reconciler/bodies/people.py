@@ -1,4 +1,6 @@
-"""Customers, also as orders embed them, and draft orders."""
+"""Customers, also as orders embed them, their segments, and draft orders."""
+
+from datetime import UTC, datetime
 
 from hooktape.reconciler.bodies.values import Body, Home, Node, address, amount, in_shop, lower, maybe, number, tags
 
@@ -30,6 +32,23 @@ def person(node: Node) -> Body:
 def customer_brief(node: Node, home: Home) -> Body:
     """What a list says of a customer: nothing that an app may not be approved for, which a bulk operation would end at."""
     return {"state": lower(node["state"]), "note": node["note"], "verified_email": node["verifiedEmail"], "tax_exempt": node["taxExempt"]}
+
+
+def segment(node: Node, home: Home) -> Body:
+    """A segment as in `segments/*`: the only webhooks whose members have GraphQL's names, and whose times are in UTC."""
+    return {
+        "id": number(node["id"]), "name": node["name"], "query": node["query"], "creationDate": _millis(node["creationDate"]),
+        "lastEditDate": _millis(node["lastEditDate"]),
+    }  # fmt: skip
+
+
+def segment_brief(node: Node, home: Home) -> Body:
+    """What a list says of a segment."""
+    return {"name": node["name"], "query": node["query"]}
+
+
+def _millis(text: str) -> str:
+    return datetime.fromisoformat(text).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def draft_order(node: Node, home: Home) -> Body:

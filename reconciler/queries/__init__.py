@@ -1,5 +1,6 @@
 """Every query that the reconciler sends to the Admin API, by what it asks for. A test holds each against the real schema."""
 
+from hooktape.reconciler.queries.contracts import CONTRACT_BODIES
 from hooktape.reconciler.queries.goods import (
     COLLECTION_BODIES,
     DISCOUNT,
@@ -38,6 +39,7 @@ from hooktape.reconciler.queries.people import (
     CUSTOMER_BODIES,
     DRAFT_ORDER_BODIES,
     DRAFT_ORDER_LINES,
+    SEGMENT_BODIES,
 )
 from hooktape.reconciler.queries.shop import (
     BULK_CANCEL,
@@ -58,6 +60,7 @@ __all__ = [
     "BULK_RUN",
     "BULK_SEE",
     "COLLECTION_BODIES",
+    "CONTRACT_BODIES",
     "CUSTOMER_BODIES",
     "DELETIONS",
     "DELETIONS_COUNT",
@@ -83,6 +86,7 @@ __all__ = [
     "REFUND_LINES",
     "RETURN_BODIES",
     "RETURN_LINES",
+    "SEGMENT_BODIES",
     "SUBSCRIBE",
     "SUBSCRIPTIONS",
     "TRANSACTION_BODIES",

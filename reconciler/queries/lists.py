@@ -30,6 +30,8 @@ class Listing:
     inside_size: int = 0
     counted: bool = True
     """The API counts the root (`ordersCount`)."""
+    count_searched: bool = True
+    """That count takes a `query`; else it's of all there are."""
     filtered: bool = True
     """The root (or, where `inner_filter`, what is inside) can be filtered by `updated_at`; else all of it is listed."""
     inner_filter: bool = False
@@ -83,9 +85,10 @@ def bulk(listing: Listing, search: str) -> str:
     return f"""{{ {listing.root}{f"({given})" if given else ""} {{ edges {{ node {{ {_node(listing, quoted, bulk=True)} }} }} }} }}"""
 
 
-def count(root: str) -> str:
-    """How many there are; `limit: null`, since a count stops at 10,000 by default."""
-    return f"query Count($query: String) {{ {root}Count(query: $query, limit: null) {{ count precision }} }}"
+def count(listing: Listing) -> str:
+    """How many there are; `limit: null`, since a count stops at 10,000 by default. Variable, where the count takes it: `query`."""
+    asked, given = ("($query: String)", "query: $query, ") if listing.count_searched else ("", "")
+    return f"query Count{asked} {{ {listing.root}Count({given}limit: null) {{ count precision }} }}"
 
 
 def _root(listing: Listing, search: str, ordered: bool = True) -> list[str]:

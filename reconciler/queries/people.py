@@ -1,4 +1,4 @@
-"""Customers and draft orders, by id."""
+"""Customers, their segments, and draft orders, by id."""
 
 from hooktape.reconciler.queries.pieces import ADDRESS, CUSTOMER, MONEY
 
@@ -12,6 +12,11 @@ query CustomerBodies($ids: [ID!]!) {
 """
     + CUSTOMER + ADDRESS
 )  # fmt: skip
+SEGMENT_BODIES = """
+query SegmentBodies($ids: [ID!]!) {
+  nodes(ids: $ids) { ... on Segment { id name query creationDate lastEditDate } }
+}
+"""
 _DRAFT_LINE = """
 fragment DraftLine on DraftOrderLineItem {
   id title variantTitle sku vendor quantity requiresShipping taxable isGiftCard name custom

@@ -25,6 +25,9 @@ TOPICS = {
     "inventory_items/create", "inventory_items/update", "inventory_items/delete", "inventory_levels/connect",
     "inventory_levels/update", "inventory_levels/disconnect", "locations/create", "locations/update", "locations/deactivate",
     "locations/activate", "locations/delete", "discounts/create", "discounts/update", "discounts/delete",
+    "segments/create", "segments/update", "segments/delete", "subscription_contracts/create", "subscription_contracts/update",
+    "subscription_contracts/pause", "subscription_contracts/activate", "subscription_contracts/cancel",
+    "subscription_contracts/expire", "subscription_contracts/fail",
 }  # fmt: skip
 
 

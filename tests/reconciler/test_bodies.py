@@ -28,8 +28,9 @@ LATER = {"orders": ("customer",), "draft_orders": ("customer",), "customers": ("
 
 @cache
 def shop() -> Showing:
-    # Without goods that go: the API shows an order's line of these without ids, and the order's last webhook was before that.
-    return Showing(mix=replace(WHOLE, product_delete=0, product_remove_variant=0))
+    # Without what others refer to going: the API shows an order's line without its goods' ids, a fulfilment without its location, a
+    # contract without its order, and their last webhooks were before that.
+    return Showing(mix=replace(WHOLE, product_delete=0, product_remove_variant=0, location_delete=0, order_delete=0))
 
 
 def told(family: Family) -> Iterator[tuple[Change, dict[str, Any], dict[str, Any]]]:
@@ -161,3 +162,38 @@ def test_times_are_told_in_the_shops_zone_but_for_the_list_that_webhooks_tell_in
         "updated_at": "2026-07-01T08:00:00-04:00", "note": "2026-07-01T12:00:00Z",
         "lines": [{"created_at": "2025-12-31T19:00:00-05:00"}], "variant_gids": [{"updated_at": "2026-07-01T12:00:00Z"}],
         "cancelled_at": None}  # fmt: skip
+
+
+CONTRACT: dict[str, Any] = {
+    "id": "gid://shopify/SubscriptionContract/4488765614", "createdAt": "2026-11-20T10:00:00Z", "updatedAt": "2026-11-22T10:00:00Z",
+    "status": "CANCELLED", "revisionId": "3080372819", "currencyCode": "CAD", "customer": {"id": "gid://shopify/Customer/1"},
+    "billingPolicy": {"interval": "WEEK", "intervalCount": 4, "minCycles": 1, "maxCycles": None},
+    "deliveryPolicy": {"interval": "WEEK", "intervalCount": 2}, "originOrder": {"id": "gid://shopify/Order/2"},
+}  # fmt: skip
+
+
+def test_a_contract_has_the_members_that_are_documented_and_no_time() -> None:
+    # shopify.dev/docs/api/webhooks, subscription_contracts/cancel
+    assert FAMILIES["subscription_contracts"].body(CONTRACT, shop().home) == {
+        "admin_graphql_api_id": "gid://shopify/SubscriptionContract/4488765614", "id": 4488765614,
+        "billing_policy": {"interval": "week", "interval_count": 4, "min_cycles": 1, "max_cycles": None}, "currency_code": "CAD",
+        "customer_id": 1, "admin_graphql_api_customer_id": "gid://shopify/Customer/1",
+        "delivery_policy": {"interval": "week", "interval_count": 2}, "status": "cancelled",
+        "admin_graphql_api_origin_order_id": "gid://shopify/Order/2", "origin_order_id": 2, "revision_id": "3080372819",
+    }  # fmt: skip
+
+
+def test_a_contract_says_that_no_order_led_to_it_and_nothing_of_a_customer_that_is_gone() -> None:
+    body = FAMILIES["subscription_contracts"].body({**CONTRACT, "originOrder": None, "customer": None}, shop().home)
+    assert (body["origin_order_id"], body["admin_graphql_api_origin_order_id"]) == (None, None)
+    assert not body.keys() & {"customer_id", "admin_graphql_api_customer_id"}
+    unread = {key: value for key, value in CONTRACT.items() if key not in ("originOrder", "customer")}
+    assert not FAMILIES["subscription_contracts"].body(unread, shop().home).keys() & {"origin_order_id", "customer_id"}
+
+
+def test_a_segment_has_the_members_that_are_documented_its_times_in_utc() -> None:
+    node = {"id": "gid://shopify/Segment/7", "name": "Has one order", "query": "number_of_orders = 1",
+            "creationDate": "2026-01-01T00:00:00Z", "lastEditDate": "2026-11-22T10:00:00Z"}  # fmt: skip
+    body = FAMILIES["segments"].body(node, shop().home)
+    assert body == {"id": 7, "name": "Has one order", "query": "number_of_orders = 1", "creationDate": "2026-01-01T00:00:00.000Z",
+                    "lastEditDate": "2026-11-22T10:00:00.000Z"}  # fmt: skip
