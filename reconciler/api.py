@@ -54,10 +54,10 @@ async def gate(client: AdminClient) -> Gate:
 
 async def count(client: AdminClient, family: Family, search: str) -> Counted:
     """How many match: resources, or what they are inside of. Of what the API doesn't count: at least none."""
-    if not family.count_query:
+    if not family.counts(search):
         return Counted(0, True)
-    asked = {"query": search or None} if family.listing.count_searched else {}
-    return _counted((await client.ask(family.count_query, asked, _COUNT_POINTS)).data[family.count_name])
+    variables = {"query": search or None} if family.listing.count_filtered else {}
+    return _counted((await client.ask(family.count_query, variables, _COUNT_POINTS)).data[family.count_name])
 
 
 async def count_deletions(client: AdminClient, search: str) -> Counted:

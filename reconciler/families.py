@@ -146,7 +146,7 @@ FAMILIES: dict[str, Family] = {
         ),
         Family(
             "segments", "segment", "Segment", "segments/create", "segments/update", "segments/delete",
-            Listing("segments", "id name query creationDate lastEditDate", filtered=False, count_searched=False),
+            Listing("segments", "id name query creationDate lastEditDate", filtered=False, count_filtered=False),
             Bodies(queries.SEGMENT_BODIES, 2, people.segment), ("name", "query"), people.segment_brief, ("customers",),
             version="lastEditDate", created="creationDate", deletion=Deletion(), stamps={"segments/create": "creationDate"},
         ),

@@ -149,6 +149,10 @@ class Family:
         """How many root nodes match; "": the API doesn't count them."""
         return queries.count(self.listing) if self.listing.counted else ""
 
+    def counts(self, search: str) -> bool:
+        """Whether the API counts what matches: some counts take no filter."""
+        return self.listing.counted and (self.listing.count_filtered or not search)
+
     @property
     def count_name(self) -> str:
         """The count's field in the API."""

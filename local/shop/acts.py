@@ -166,7 +166,7 @@ def _contract(shop: "Shop", rng: Random, at: int) -> News:
     # An app may make one without any order.
     order = shop.any("order", rng) if len(shop.shelves["order"]) and rng.random() < 0.7 else None
     buyer = order.body["customer"]["id"] if order else shop.any("customer", rng).id
-    body = bodies.contract(rng, number, at, buyer, order and order.id)
+    body = bodies.contract(rng, number, at, buyer, order.id if order else None)
     yield "subscription_contracts/create", shop.add("subscription_contract", number, body, at)
 
 

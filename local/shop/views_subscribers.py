@@ -9,7 +9,8 @@ def _policy(key: str) -> View:
 
 FIELDS: dict[str, dict[str, View]] = {
     "Segment": {
-        "creationDate": NODE["createdAt"], "id": NODE["id"], "lastEditDate": NODE["updatedAt"], "name": body("name"), "query": body("query"),
+        "creationDate": NODE["createdAt"], "id": NODE["id"], "lastEditDate": NODE["updatedAt"], "name": body("name"),
+        "query": body("query"),
     },
     "SubscriptionContract": NODE | {
         "billingPolicy": _policy("billing_policy"), "currencyCode": body("currency_code"), "customer": find("customer", "customer_id"),

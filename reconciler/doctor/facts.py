@@ -12,7 +12,7 @@ OUTSIDE = "app"
 """`HOOKTAPE_SUBSCRIBED_BY`: the app's configuration file subscribes, which the Admin API doesn't list."""
 # Bodies whose id isn't the member `id`.
 _IDS = {"inventory_levels": ("inventory_item_id", "location_id"), "fulfillment_orders": ("fulfillment_order",)}
-_VERSIONS = {"updatedAt": "updated_at", "createdAt": "created_at", "discount.updatedAt": "updated_at"}
+_VERSIONS = {"updatedAt": "updated_at", "createdAt": "created_at", "discount.updatedAt": "updated_at", "lastEditDate": "lastEditDate"}
 
 
 class Severity(StrEnum):

@@ -30,8 +30,8 @@ class Listing:
     inside_size: int = 0
     counted: bool = True
     """The API counts the root (`ordersCount`)."""
-    count_searched: bool = True
-    """That count takes a `query`; else it's of all there are."""
+    count_filtered: bool = True
+    """That count takes a `query`; else it's of all there is."""
     filtered: bool = True
     """The root (or, where `inner_filter`, what is inside) can be filtered by `updated_at`; else all of it is listed."""
     inner_filter: bool = False
@@ -86,8 +86,8 @@ def bulk(listing: Listing, search: str) -> str:
 
 
 def count(listing: Listing) -> str:
-    """How many there are; `limit: null`, since a count stops at 10,000 by default. Variable, where the count takes it: `query`."""
-    asked, given = ("($query: String)", "query: $query, ") if listing.count_searched else ("", "")
+    """How many there are; `limit: null`, since a count stops at 10,000 by default. Variable: `query`, where it takes one."""
+    asked, given = ("($query: String)", "query: $query, ") if listing.count_filtered else ("", "")
     return f"query Count{asked} {{ {listing.root}Count({given}limit: null) {{ count precision }} }}"
 
 

@@ -30,7 +30,7 @@ LATER = {"orders": ("customer",), "draft_orders": ("customer",), "customers": ("
 def shop() -> Showing:
     # Without what others refer to going: the API shows an order's line without its goods' ids, a fulfilment without its location, a
     # contract without its order, and their last webhooks were before that.
-    return Showing(mix=replace(WHOLE, product_delete=0, product_remove_variant=0, location_delete=0, order_delete=0))
+    return Showing(2_400, mix=replace(WHOLE, product_delete=0, product_remove_variant=0, location_delete=0, order_delete=0))
 
 
 def told(family: Family) -> Iterator[tuple[Change, dict[str, Any], dict[str, Any]]]:

@@ -46,7 +46,8 @@ def test_one_side_alone_says_nothing() -> None:
     ("orders/create", ""), ("orders/updated", ""), ("orders/delete", counting.NO_EVENTS), ("orders/cancelled", counting.STEP),
     ("products/delete", ""), ("collections/create", counting.NO_CREATED), ("collections/update", ""),
     ("refunds/create", counting.PARTS), ("inventory_items/update", counting.UNCOUNTED), ("locations/update", counting.NO_UPDATED),
-    ("locations/create", ""), ("carts/update", "the Admin API doesn't show what it tells of"),
+    ("locations/create", ""), ("segments/create", counting.NO_CREATED), ("segments/update", counting.NO_UPDATED),
+    ("subscription_contracts/update", counting.UNCOUNTED), ("carts/update", "the Admin API doesn't show what it tells of"),
 ])  # fmt: skip
 def test_what_cannot_be_counted_says_why(topic: str, says: str) -> None:
     assert counting.reason(topic, FAMILIES.get(topic.partition("/")[0])) == says

@@ -5,7 +5,7 @@ import json
 import os
 from collections import Counter as Counter_
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,9 @@ class World:
         for _ in range(changes):
             self.clock.now += seconds
             made.append(self.shop.shop.change(self.clock.now))
+        while self.shop.shop.untold:
+            # The last act's other webhooks: what it changed shows already.
+            made.append(self.shop.shop.change(self.clock.now))
         self.changes += made
         return made
 
@@ -78,7 +81,8 @@ class World:
 @pytest.fixture
 async def world(ledger: Ledger) -> AsyncIterator[World]:
     clock = Clock(BEGAN)
-    async with opened(clock, seed=4, mix=WHOLE) as shop, httpx.AsyncClient() as http:
+    # The local shop's count of locations leaves out inactive ones, which the tape can't.
+    async with opened(clock, seed=4, mix=replace(WHOLE, location_deactivate=0)) as shop, httpx.AsyncClient() as http:
         settings = pointed_at(Settings(topics=FOUR), shop, reconcile_grace=1800.0)
         for name in ("orders", "products", "collections", "customers", "locations"):
             ledger.reconcile.cover_from(shop.domain, name, round(BEGAN) * 1_000_000)

@@ -302,7 +302,8 @@ def test_the_members_that_are_needed_are_those_that_order_and_version_come_from(
     assert needed("orders/delete") == ("id",)
     assert needed("refunds/create") == ("id", "created_at")
     assert needed("inventory_levels/update") == ("inventory_item_id", "location_id", "updated_at")
-    assert needed("returns/request") == ("id",)
+    assert needed("returns/request") == needed("subscription_contracts/pause") == ("id",)
+    assert needed("segments/update") == ("id", "lastEditDate")
     assert needed("carts/update") == ()
 
 

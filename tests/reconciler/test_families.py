@@ -126,10 +126,28 @@ def test_one_state_has_one_id_and_another_state_of_the_same_second_has_another(s
      ("fulfillment_orders", {"status": "OPEN"}, True, "fulfillment_orders/order_routing_complete"),
      ("fulfillment_orders", {"status": "OPEN"}, False, "fulfillment_orders/hold_released"),
      ("fulfillment_orders", {"status": "CLOSED"}, False, None), ("locations", {"isActive": False}, False, "locations/deactivate"),
+     ("subscription_contracts", {"status": "ACTIVE"}, True, "subscription_contracts/create"),
+     ("subscription_contracts", {"status": "ACTIVE"}, False, "subscription_contracts/update"),
+     ("subscription_contracts", {"status": "PAUSED"}, True, "subscription_contracts/pause"),
+     ("subscription_contracts", {"status": "FAILED"}, False, "subscription_contracts/fail"),
+     ("subscription_contracts", {"status": "NEW_AND_UNKNOWN"}, False, "subscription_contracts/update"),
      ("refunds", {}, False, "refunds/create"), ("orders", {}, True, "orders/create"), ("orders", {}, False, "orders/updated")],
 )  # fmt: skip
 def test_a_state_is_told_as_the_topic_that_leads_to_it(family: str, node: dict[str, Any], first: bool, topic: str | None) -> None:
     assert FAMILIES[family].topic(node, first) == topic
+
+
+@pytest.mark.parametrize(("status", "first", "wanted", "topic"), [
+    ("CANCELLED", False, "cancel update", "cancel"), ("CANCELLED", False, "update", "update"),
+    ("CANCELLED", True, "create update", "update"), ("ACTIVE", True, "create update", "create"),
+    ("ACTIVE", True, "update", ""), ("ACTIVE", False, "create cancel", ""), ("EXPIRED", False, "cancel create", ""),
+])  # fmt: skip
+def test_a_state_that_the_update_tells_too_is_told_as_it_where_its_own_topic_is_not_wanted(status: str, first: bool, wanted: str,
+                                                                                           topic: str) -> None:  # fmt: skip
+    family = FAMILIES["subscription_contracts"]
+    full = [f"subscription_contracts/{word}" for word in wanted.split()]
+    assert family.told_as({"status": status}, first, full) == (topic and f"subscription_contracts/{topic}")
+    assert family.topics_of({"status": status}) == {"subscription_contracts/update"}
 
 
 def test_a_topic_that_cannot_be_reconciled_is_refused_with_the_reason() -> None:

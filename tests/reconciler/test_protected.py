@@ -102,6 +102,20 @@ def test_an_order_whose_customer_is_withheld_has_none() -> None:
     assert "customer" not in family.body(node, showing.home)
 
 
+def test_a_contract_whose_customer_and_order_are_withheld_says_nothing_of_either() -> None:
+    showing, family = Showing(600), FAMILIES["subscription_contracts"]
+    whole = list(bodies(showing, family))
+    assert any(body["origin_order_id"] for body in whole)
+    showing.admin.incidents.start("personal_data_hidden", fields=("all",))
+    hidden = {name for kind in ("customer", "origin_order") for name in (f"{kind}_id", f"admin_graphql_api_{kind}_id")}
+    for before, after in zip(whole, bodies(showing, family), strict=True):
+        assert {key: value for key, value in before.items() if key not in hidden} == {
+            key: value for key, value in after.items() if key not in hidden}  # fmt: skip
+        assert after.get("origin_order_id") is None
+        assert "customer_id" not in after
+        assert "origin_order_id" not in after or before["origin_order_id"] is None
+
+
 # ── a pass ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.kafka
 @pytest.mark.anyio

@@ -27,6 +27,8 @@ SAMPLES = Path(__file__).parents[2] / "../shared/shopify/samples"
     ("customers/redact", {"shop_id": 1, "customer": {"id": 12}}, "customer/12", "customer/12"),
     ("customer.tags_added", {"customerId": "gid://shopify/Customer/12"}, "customer/12", "customer/12"),
     ("companies/update", {"id": 13}, "company/13", "company/13"),
+    ("segments/update", {"id": 15}, "segment/15", "segment/15"),
+    ("subscription_contracts/pause", {"id": 16, "customer_id": 12}, "subscription_contract/16", "subscription_contract/16"),
     ("carts/update", {"token": "eeafa2"}, "cart/eeafa2", "cart/eeafa2"),
     ("app/uninstalled", {"id": 14}, "shop/14", None),
     ("attributed_sessions/first", {}, None, None),
@@ -43,6 +45,11 @@ def test_the_version_is_updated_at_as_an_instant():
 
 def test_a_refund_which_never_changes_has_its_creation_as_version():
     found = resources.find("refunds/create", b'{"id":1,"order_id":2,"created_at":"2026-11-20T15:00:00Z"}')
+    assert found.version == 1_795_186_800_000_000
+
+
+def test_a_segment_says_when_it_was_edited_in_a_member_of_its_own():
+    found = resources.find("segments/update", b'{"id":1,"lastEditDate":"2026-11-20T15:00:00.000Z"}')
     assert found.version == 1_795_186_800_000_000
 
 
