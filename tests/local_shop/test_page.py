@@ -24,8 +24,8 @@ async with LocalShop(seed=7, mix=WHOLE, target="http://127.0.0.1:8000/webhooks")
 ```
 
 - **What it holds**: orders with refunds, fulfilments, transactions, returns and fulfilment orders; products with variants; collections,
-  customers, draft orders, inventory items and levels, locations, discounts. `Mix` says how often each act happens; the usual one has
-  orders, products and customers only, `DELETING` deletes some of them, `WHOLE` does everything.
+  customers and their segments, subscription contracts, draft orders, inventory items and levels, locations, discounts. `Mix` says how
+  often each act happens; the usual one has orders, products and customers only, `DELETING` deletes some of them, `WHOLE` does everything.
 - **A shop of any size**: `shop.shop.stock(1_000_000, start, end)` adds orders that are only a seed, 8 bytes each, until they're touched.
 - **Time** is `clock`, any function of seconds: tests turn their own.
 - **Truth**: `shop.truth` has every webhook with its fate and outcome; `shop.missing()` what no delivered webhook showed, and

@@ -85,7 +85,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 async def world(ledger: Ledger) -> AsyncIterator[World]:
     clock = [BEGAN]
     async with LocalShop("b.myshopify.com", seed=3, mix=WHOLE, plan=Plan("wide", 1e9, 1e9), clock=lambda: clock[0]) as shop:
-        for _ in range(700):
+        for _ in range(1_200):
             clock[0] += 1
             shop.shop.change(clock[0])
         async with httpx.AsyncClient() as http:
