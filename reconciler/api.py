@@ -54,9 +54,10 @@ async def gate(client: AdminClient) -> Gate:
 
 async def count(client: AdminClient, family: Family, search: str) -> Counted:
     """How many match: resources, or what they are inside of. Of what the API doesn't count: at least none."""
-    if not family.count_query:
+    if not family.counts(search):
         return Counted(0, True)
-    return _counted((await client.ask(family.count_query, {"query": search or None}, _COUNT_POINTS)).data[family.count_name])
+    variables = {"query": search or None} if family.listing.count_filtered else {}
+    return _counted((await client.ask(family.count_query, variables, _COUNT_POINTS)).data[family.count_name])
 
 
 async def count_deletions(client: AdminClient, search: str) -> Counted:
@@ -93,7 +94,8 @@ async def page(client: AdminClient, family: Family, search: str, after: str | No
         left = (*_cut(gid, more), *others)
         rows = tuple(row(family, one) for one in more["nodes"])
         return Listed(rows, replace(place, inside=left).text(), 0, _suspicious(listing, gid, len(rows), more))
-    answer = await client.ask(family.list_query, {"query": search or None, "after": place.root}, listing.points)
+    variables = {"query": search or None} if listing.searched else {}
+    answer = await client.ask(family.list_query, {**variables, "after": place.root}, listing.points)
     found = answer.data[listing.root]
     nodes, info = found["nodes"], found["pageInfo"]
     further = _Place(info["endCursor"], (), not info["hasNextPage"])

@@ -173,8 +173,8 @@ def uncountable(family: Family, measure: Measure) -> str:
     if not family.count_query:
         return UNCOUNTED
     if measure is Measure.CREATED:
-        return "" if family.created else NO_CREATED
-    return "" if family.listing.filtered else NO_UPDATED
+        return "" if family.created and family.listing.count_filtered else NO_CREATED
+    return "" if family.listing.filtered and family.listing.count_filtered else NO_UPDATED
 
 
 def reason(topic: str, family: Family | None) -> str:

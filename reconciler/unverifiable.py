@@ -10,6 +10,7 @@ _NOWHERE = "the Admin API doesn't show what it tells of"
 _DETAIL = "the Admin API shows it only inside of each resource, without a list by time of change"
 _NO_TIME = "the Admin API lists it without a time of change"
 _APP = "it's about the app and the shop, not about data of the shop's"
+_FILES = "a theme's updated_at moves with its files, too, and no webhook tells of these"
 _OTHER = "the Admin API lists it, and the reconciler has no family for it yet"
 _WORK = "several steps lead to the same status of a fulfillment order, and the newest status is all that the Admin API shows"
 _LEGAL = "the Admin API shows no compliance request"
@@ -20,8 +21,8 @@ _REASONS = (
     ("attributed_sessions/*", _NOWHERE), ("audit_events/*", _NOWHERE), ("bulk_operations/finish", _APP),
     ("carts/*", _NOWHERE), ("channels/delete", _NOWHERE), ("checkout_and_accounts_configurations/*", _NO_TIME),
     ("checkouts/*", "the Admin API shows abandoned checkouts only"),
-    ("collection_listings/*", _NOWHERE), ("collection_publications/*", _NO_TIME), ("companies/*", _OTHER),
-    ("company_contact*", _DETAIL), ("company_locations/*", _OTHER), ("customer.*", _UNTOUCHED), ("customer_account_settings/*", _NO_TIME),
+    ("collection_listings/*", _NOWHERE), ("collection_publications/*", _NO_TIME),
+    ("company_contact*", _DETAIL), ("customer.*", _UNTOUCHED), ("customer_account_settings/*", _NO_TIME),
     ("customer_groups/*", _NO_TIME), ("customer_payment_methods/*", _DETAIL),
     ("customers/data_request", _LEGAL), ("customers/redact", _LEGAL),
     ("shop/redact", _LEGAL), ("customers/merge", _STEP), ("customers/purchasing_summary", _UNTOUCHED),
@@ -43,7 +44,7 @@ _REASONS = (
     ("reverse_deliveries/*", _DETAIL), ("reverse_fulfillment_orders/*", _DETAIL), ("scheduled_product_listings/*", _NOWHERE),
     ("segments/*", _NO_TIME), ("selling_plan_groups/*", _NO_TIME), ("shipping_addresses/*", _DETAIL),
     ("shop/update", _NO_TIME), ("subscription_billing_*", _DETAIL), ("subscription_contracts/*", _OTHER), ("tax_*", _NOWHERE),
-    ("tender_transactions/*", _NO_TIME), ("themes/*", _OTHER),
+    ("tender_transactions/*", _NO_TIME), ("themes/update", _FILES),
     ("variants/*", "it tells of a step between two states; variants are compared with their product, and their stock as levels"),
 )  # fmt: skip
 

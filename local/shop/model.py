@@ -69,6 +69,17 @@ class Mix:
     discount_create: float = 0
     discount_update: float = 0
     discount_delete: float = 0
+    company_create: float = 0
+    company_update: float = 0
+    company_delete: float = 0
+    company_location_create: float = 0
+    company_location_update: float = 0
+    company_location_delete: float = 0
+    theme_create: float = 0
+    theme_update: float = 0
+    theme_publish: float = 0
+    theme_edit_files: float = 0
+    theme_delete: float = 0
 
 
 _PLAIN = Mix.__slots__.index("customer_delete") + 1
@@ -80,11 +91,12 @@ WHOLE = Mix(**{name: getattr(Mix(), name) or (0.5 if name.endswith(_RARE) else 4
 # The act that changes a resource once more. The other kinds are written once, or know only steps of their own.
 _AGAIN = {kind: f"{kind}_update" for kind in GID if f"{kind}_update" in ACTS}
 # An order needs somebody to buy it and something to buy; goods of a whole shop lie somewhere.
-_NEEDS = {"order": ("location", "customer", "product"), "draft_order": ("customer", "product"), "product": ("location",)}
-# Webhook bodies without a version: Shopify's have no `updated_at`; or one that is the creation.
-_UNVERSIONED, _WRITTEN_ONCE = ("fulfillment_order", "return"), ("refund", "order_transaction")
+_NEEDS = {"order": ("location", "customer", "product"), "draft_order": ("customer", "product"), "product": ("location",),
+          "company_location": ("company",)}  # fmt: skip
+# Their creation is the version of these webhook bodies, which have no `updated_at`.
+_WRITTEN_ONCE = ("refund", "order_transaction")
 SUBJECTS = {"order": "ORDER", "product": "PRODUCT", "customer": "CUSTOMER", "collection": "COLLECTION", "draft_order": "DRAFT_ORDER",
-            "variant": "PRODUCT_VARIANT", "discount": "DISCOUNT_CODE_NODE"}  # fmt: skip
+            "variant": "PRODUCT_VARIANT", "discount": "DISCOUNT_CODE_NODE", "company": "COMPANY", "company_location": "COMPANY_LOCATION"}  # fmt: skip
 """Kinds whose deletion is among the Admin API's `events`, and their names there."""
 
 
@@ -301,10 +313,10 @@ class Shop:
         return self._told(topic, name, gid, body, None, 0)
 
     def _webhook(self, topic: str, resource: Resource) -> Change:
-        deleted = topic.rpartition("/")[2] in ENDS
+        body = _last_words(resource) if topic.rpartition("/")[2] in ENDS else bodies.plain(resource.body)
         stamped = resource.created if resource.kind in _WRITTEN_ONCE else resource.updated
-        return self._told(topic, resource.name, resource.gid, _last_words(resource) if deleted else bodies.plain(resource.body),
-                          None if deleted or resource.kind in _UNVERSIONED else stamped, resource.updated)  # fmt: skip
+        versioned = resource.kind in _WRITTEN_ONCE or "updated_at" in body
+        return self._told(topic, resource.name, resource.gid, body, stamped if versioned else None, resource.updated)
 
     def _told(self, topic: str, name: str, gid: str, body: Body, version: int | None, state: int) -> Change:
         self._number += 1
@@ -326,6 +338,8 @@ def _last_words(resource: Resource) -> Body:
     """What a deletion's webhook says."""
     if resource.kind == "inventory_level":
         return {key: resource.body[key] for key in ("inventory_item_id", "location_id")}
+    if resource.kind in ("company", "company_location"):
+        return bodies.plain(resource.body)
     return {"admin_graphql_api_id": resource.gid} if resource.kind == "discount" else {"id": resource.id}
 
 

@@ -10,8 +10,6 @@ from hooktape.settings import Settings
 
 OUTSIDE = "app"
 """`HOOKTAPE_SUBSCRIBED_BY`: the app's configuration file subscribes, which the Admin API doesn't list."""
-# Bodies whose id isn't the member `id`.
-_IDS = {"inventory_levels": ("inventory_item_id", "location_id"), "fulfillment_orders": ("fulfillment_order",)}
 _VERSIONS = {"updatedAt": "updated_at", "createdAt": "created_at", "discount.updatedAt": "updated_at"}
 
 
@@ -170,9 +168,7 @@ class Unheard:
 
 def needed(topic: str) -> tuple[str, ...]:
     """The members of the topic's body without which neither order nor reconciliation is possible; () where none is known."""
-    name = topic.partition("/")[0]
-    family = FAMILIES.get(name)
+    family = FAMILIES.get(topic.partition("/")[0])
     if family is None or (topic not in CHECKED and topic != family.delete):
         return ()
-    ids = _IDS.get(name, ("id",))
-    return (*ids, _VERSIONS[family.version]) if family.versioned and topic != family.delete else ids
+    return (*family.ids, _VERSIONS[family.version]) if family.versioned and topic != family.delete else family.ids
