@@ -52,13 +52,13 @@ def since(state: State) -> int:
     steps = (at for row in rows for topic, at in row.stamps if topic in wanted and at >= state.low)
     versions = (row.version for row in rows)
     pending = (at for entry in state.pending.values() for at in (entry.version or 0, *(at for _, at in entry.steps)))
-    return min([state.window.start, *steps, *versions, *pending, *_beginning(state)]) - MARGIN
+    known = _known_from(state) if state.pending or any(_told(state, row) for row in rows) else []
+    return min([state.window.start, *steps, *versions, *pending, *known]) - MARGIN
 
 
-def _beginning(state: State) -> tuple[int, ...]:
-    """From when on the tape is asked what it knew of a resource, where that's what its state is compared with."""
-    standing = state.standing
-    return (standing.coverage_from,) if standing.family.by_difference else ()
+def _known_from(state: State) -> list[int]:
+    """Where a state is compared with whatever the tape knew of its resource: from when on."""
+    return [state.standing.coverage_from] if state.standing.family.by_difference else []
 
 
 def _told(state: State, row: Row) -> bool:
@@ -227,7 +227,7 @@ def recheck(state: State) -> tuple[Fence, ReadTape]:
     created = [entry[0].created for entry in state.fetched.values() if entry and entry[0].created >= state.standing.coverage_from]
     steps = [at for entry in asked for _, at in entry.steps]
     steps += [at for found in state.fetched.values() if found for _, at in found[0].stamps if at >= state.low]
-    oldest = min([entry.version or 0 for entry in asked] + ([*created, *steps, *_beginning(state)] if state.look is Look.STATES else []))
+    oldest = min([entry.version or 0 for entry in asked] + (created + steps + _known_from(state) if state.look is Look.STATES else []))
     return Fence(), ReadTape(oldest - MARGIN, frozenset(entry.resource for entry in asked))
 
 

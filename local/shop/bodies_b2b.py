@@ -40,7 +40,8 @@ def company_location(rng: Random, number: int, firm: Body, at: int) -> Body:
 
     return {
         "name": name, "external_id": None, "phone": rng.choice([None, "555-0142"]), "locale": "en", "created_at": stamp(at),
-        "updated_at": stamp(at), "note": None, "buyer_experience_configuration": None, "admin_graphql_api_id": gid("CompanyLocation", number),
+        "updated_at": stamp(at), "note": None, "buyer_experience_configuration": None,
+        "admin_graphql_api_id": gid("CompanyLocation", number),
         "tax_exemptions": exemptions,
         "tax_settings": {"tax_registration_id": registration, "tax_exempt": bool(exemptions), "tax_exemptions": exemptions},
         "company": firm, "billing_address": address(number + 1) if rng.random() < 2 / 3 else None, "shipping_address": address(number + 2),

@@ -96,7 +96,8 @@ _NEEDS = {"order": ("location", "customer", "product"), "draft_order": ("custome
 # Their creation is the version of these webhook bodies, which have no `updated_at`.
 _WRITTEN_ONCE = ("refund", "order_transaction")
 SUBJECTS = {"order": "ORDER", "product": "PRODUCT", "customer": "CUSTOMER", "collection": "COLLECTION", "draft_order": "DRAFT_ORDER",
-            "variant": "PRODUCT_VARIANT", "discount": "DISCOUNT_CODE_NODE", "company": "COMPANY", "company_location": "COMPANY_LOCATION"}  # fmt: skip
+            "variant": "PRODUCT_VARIANT", "discount": "DISCOUNT_CODE_NODE", "company": "COMPANY",
+            "company_location": "COMPANY_LOCATION"}  # fmt: skip
 """Kinds whose deletion is among the Admin API's `events`, and their names there."""
 
 

@@ -126,6 +126,8 @@ def test_one_state_has_one_id_and_another_state_of_the_same_second_has_another(s
      ("fulfillment_orders", {"status": "OPEN"}, True, "fulfillment_orders/order_routing_complete"),
      ("fulfillment_orders", {"status": "OPEN"}, False, "fulfillment_orders/hold_released"),
      ("fulfillment_orders", {"status": "CLOSED"}, False, None), ("locations", {"isActive": False}, False, "locations/deactivate"),
+     ("themes", {"role": "MAIN"}, False, "themes/publish"), ("themes", {"role": "UNPUBLISHED"}, False, None),
+     ("themes", {"role": "MAIN"}, True, "themes/create"),
      ("refunds", {}, False, "refunds/create"), ("orders", {}, True, "orders/create"), ("orders", {}, False, "orders/updated")],
 )  # fmt: skip
 def test_a_state_is_told_as_the_topic_that_leads_to_it(family: str, node: dict[str, Any], first: bool, topic: str | None) -> None:
