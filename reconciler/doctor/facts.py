@@ -43,6 +43,8 @@ class Problem(StrEnum):
     PROTECTED = "protected"
     SUPPORT = "support"
     UNSET = "unset"
+    UNREACHABLE = "unreachable"
+    CERTIFICATE = "certificate"
     SILENT = "silent"
     DELIVERED_VERSION = "delivered_version"
     DELIVERED_FIELDS = "delivered_fields"
@@ -51,7 +53,9 @@ class Problem(StrEnum):
 
 
 BY_TAPE = frozenset({Problem.SILENT, Problem.DELIVERED_VERSION, Problem.DELIVERED_FIELDS, Problem.REFUSED, Problem.UNHEARD})
-"""Judged by what came; all others by what the Admin API shows."""
+"""Judged by what came."""
+BY_ASKING = frozenset({Problem.UNSET, Problem.UNREACHABLE, Problem.CERTIFICATE})
+"""Judged without the Admin API and the tape; all others by what the Admin API shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,15 @@ class Evidence:
     heard: Mapping[str, Heard] = field(default_factory=dict)
     missing: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     outages: tuple[Outage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """`why` the declared address doesn't lead to an ingestor, as asked from here; "": it does, or can't be asked. `expires`: when its
+    certificate does (epoch seconds; None: it has none)."""
+
+    why: str = ""
+    expires: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
