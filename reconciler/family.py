@@ -92,7 +92,7 @@ class Family:
     """The body carries its version. Where it doesn't, a state is on the tape when the resource's latest record (by when it was
     triggered) has the same digest."""
     by_difference: bool = False
-    """Its `updated_at` moves without any webhook, too: what's missing is only a state that differs from the newest one on the tape,
+    """Its `updated_at` may move without any webhook: what's missing is only a state that differs from the newest one on the tape,
     however old that is. Of a resource that the tape doesn't know nothing can be said. Not for what is `versioned`."""
     ids: tuple[str, ...] = ("id",)
     """The members of its bodies that name the resource."""

@@ -93,8 +93,8 @@ _AGAIN = {kind: f"{kind}_update" for kind in GID if f"{kind}_update" in ACTS}
 # An order needs somebody to buy it and something to buy; goods of a whole shop lie somewhere.
 _NEEDS = {"order": ("location", "customer", "product"), "draft_order": ("customer", "product"), "product": ("location",),
           "company_location": ("company",)}  # fmt: skip
-# Their creation is the version of these webhook bodies, which have no `updated_at`.
-_WRITTEN_ONCE = ("refund", "order_transaction")
+# Webhook bodies without a version: Shopify's have no `updated_at`; or one that is the creation.
+_UNVERSIONED, _WRITTEN_ONCE = ("fulfillment_order", "return"), ("refund", "order_transaction")
 SUBJECTS = {"order": "ORDER", "product": "PRODUCT", "customer": "CUSTOMER", "collection": "COLLECTION", "draft_order": "DRAFT_ORDER",
             "variant": "PRODUCT_VARIANT", "discount": "DISCOUNT_CODE_NODE", "company": "COMPANY",
             "company_location": "COMPANY_LOCATION"}  # fmt: skip
@@ -314,10 +314,11 @@ class Shop:
         return self._told(topic, name, gid, body, None, 0)
 
     def _webhook(self, topic: str, resource: Resource) -> Change:
-        body = _last_words(resource) if topic.rpartition("/")[2] in ENDS else bodies.plain(resource.body)
+        deleted = topic.rpartition("/")[2] in ENDS
+        body = _last_words(resource) if deleted else bodies.plain(resource.body)
         stamped = resource.created if resource.kind in _WRITTEN_ONCE else resource.updated
-        versioned = resource.kind in _WRITTEN_ONCE or "updated_at" in body
-        return self._told(topic, resource.name, resource.gid, body, stamped if versioned else None, resource.updated)
+        unversioned = resource.kind in _UNVERSIONED or (deleted and "updated_at" not in body)
+        return self._told(topic, resource.name, resource.gid, body, None if unversioned else stamped, resource.updated)
 
     def _told(self, topic: str, name: str, gid: str, body: Body, version: int | None, state: int) -> Change:
         self._number += 1
