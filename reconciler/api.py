@@ -94,7 +94,8 @@ async def page(client: AdminClient, family: Family, search: str, after: str | No
         left = (*_cut(gid, more), *others)
         rows = tuple(row(family, one) for one in more["nodes"])
         return Listed(rows, replace(place, inside=left).text(), 0, _suspicious(listing, gid, len(rows), more))
-    answer = await client.ask(family.list_query, {"query": search or None, "after": place.root}, listing.points)
+    variables = {"query": search or None} if listing.searched else {}
+    answer = await client.ask(family.list_query, {**variables, "after": place.root}, listing.points)
     found = answer.data[listing.root]
     nodes, info = found["nodes"], found["pageInfo"]
     further = _Place(info["endCursor"], (), not info["hasNextPage"])

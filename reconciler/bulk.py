@@ -192,7 +192,7 @@ class Lister:
                 await self._give_up(client, family, other.search, other.gid)
         if any(other.search == search for other in found):
             return True
-        return bool(family.count_query) and (await api.count(client, family, search)).count >= self._estimate
+        return family.counts(search) and (await api.count(client, family, search)).count >= self._estimate
 
     async def _bulk(self, client: AdminClient, family: Family, search: str, window: Window | None) -> Listed:
         """Begins or takes up the operation and waits for its end: seconds to hours. The first portion."""

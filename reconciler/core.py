@@ -152,14 +152,14 @@ def tally(state: State) -> Tally:
 
 
 # ── the list, and whether it's whole ────────────────────────────────────────────────────────────────────────────────
-def _counts(state: State) -> bool:
-    family = state.standing.family
-    return state.look is Look.DELETIONS or bool(family.count_query)
+def counts(state: State) -> bool:
+    """Whether Shopify's own count tells if the list is whole."""
+    return state.look is Look.DELETIONS or state.standing.family.counts(search(state))
 
 
 def _list_anew(state: State) -> Step:
     state = _forgotten(state)
-    if _counts(state):
+    if counts(state):
         return _at(state, Phase.COUNTING), (Count(search(state), state.look is Look.DELETIONS),)
     return _list(state)
 
@@ -188,7 +188,7 @@ def _listed(state: State, page: Listed) -> Step:
     else:
         state = state.but(pages=(*state.pages, page.rows), unsifted=state.unsifted + len(page.rows))
     if page.after is None:
-        if not _counts(state):
+        if not counts(state):
             return _whole(state.but(agreed=not state.doubt, exact=False))
         return _at(state, Phase.RECOUNTING), (Count(search(state), state.look is Look.DELETIONS),)
     if state.look is Look.DELETIONS and state.listed >= DELETIONS_LIMIT:

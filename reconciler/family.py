@@ -91,6 +91,11 @@ class Family:
     versioned: bool = True
     """The body carries its version. Where it doesn't, a state is on the tape when the resource's latest record (by when it was
     triggered) has the same digest."""
+    by_difference: bool = False
+    """Its `updated_at` may move without any webhook: what's missing is only a state that differs from the newest one on the tape,
+    however old that is. Of a resource that the tape doesn't know nothing can be said. Not for what is `versioned`."""
+    ids: tuple[str, ...] = ("id",)
+    """The members of its bodies that name the resource."""
     deletion: Deletion | None = None
     """None: no topic tells of it."""
     stamps: Mapping[str, str] = field(default_factory=dict)
@@ -136,8 +141,9 @@ class Family:
 
     @property
     def swept(self) -> bool:
-        """Whether its list shows every live resource by ascending id, so that what it lacks may be deleted."""
-        return self.deletion is not None and self.deletion.sweep and self.listing.sorted and not self.listing.inside
+        """Whether its list shows every live resource by ascending id, or on one page, so that what it lacks may be deleted."""
+        listing = self.listing
+        return self.deletion is not None and self.deletion.sweep and (listing.sorted or listing.short) and not listing.inside
 
     @property
     def list_query(self) -> str:
@@ -168,7 +174,7 @@ class Family:
         item, dash, place = number.partition("-")
         if dash:
             return {"inventory_item_id": int(item), "location_id": int(place)}
-        return {"admin_graphql_api_id": self.gid(resource)} if self.kind == "discount" else {"id": int(number)}
+        return {"id": int(number)} if "id" in self.ids else {"admin_graphql_api_id": self.gid(resource)}
 
     def topic(self, node: Node, first: bool) -> str | None:
         """What to record this state as; `first`: nothing of it is on the tape, and it began within what the tape covers.

@@ -52,7 +52,13 @@ def since(state: State) -> int:
     steps = (at for row in rows for topic, at in row.stamps if topic in wanted and at >= state.low)
     versions = (row.version for row in rows)
     pending = (at for entry in state.pending.values() for at in (entry.version or 0, *(at for _, at in entry.steps)))
-    return min([state.window.start, *steps, *versions, *pending]) - MARGIN
+    known = _known_from(state) if state.pending or any(_told(state, row) for row in rows) else []
+    return min([state.window.start, *steps, *versions, *pending, *known]) - MARGIN
+
+
+def _known_from(state: State) -> list[int]:
+    """Where a state is compared with whatever the tape knew of its resource: from when on."""
+    return [state.standing.coverage_from] if state.standing.family.by_difference else []
 
 
 def _told(state: State, row: Row) -> bool:
@@ -86,12 +92,22 @@ def _settled(state: State, row: Row, coverage: Coverage) -> str:
     """The outcome of a row that isn't missing, by its name in the tally; "": it's missing as far as this coverage goes."""
     if _steps(state, row, coverage, before=state.window.end) or _lacks(state, row, coverage):
         return ""
-    return "covered" if _told(state, row) or row.stamps else "untold"
+    return "covered" if (_told(state, row) or row.stamps) and _judged(state, row, coverage) else "untold"
 
 
 def _lacks(state: State, row: Row, coverage: Coverage) -> bool:
     """Whether the tape lacks its state, as far as that is to be judged."""
-    return not beyond(state, row) and _told(state, row) and coverage.covering(row.resource, row.version, row.digest) is None
+    return not beyond(state, row) and _told(state, row) and _news(state, row, coverage)
+
+
+def _news(state: State, row: Row, coverage: Coverage) -> bool:
+    """Whether the tape has nothing that makes the state no news to it, and can have nothing else to say about it."""
+    return _judged(state, row, coverage) and coverage.covering(row.resource, row.version, row.digest) is None
+
+
+def _judged(state: State, row: Row, coverage: Coverage) -> bool:
+    """Whether the tape is known to lack a state that it hasn't got: otherwise perhaps no webhook told of it."""
+    return not state.standing.family.by_difference or coverage.holds(row.resource)
 
 
 def _counted(state: State, row: Row, outcome: str) -> tuple[str, ...]:
@@ -211,7 +227,7 @@ def recheck(state: State) -> tuple[Fence, ReadTape]:
     created = [entry[0].created for entry in state.fetched.values() if entry and entry[0].created >= state.standing.coverage_from]
     steps = [at for entry in asked for _, at in entry.steps]
     steps += [at for found in state.fetched.values() if found for _, at in found[0].stamps if at >= state.low]
-    oldest = min([entry.version or 0 for entry in asked] + (created + steps if state.look is Look.STATES else []))
+    oldest = min([entry.version or 0 for entry in asked] + (created + steps + _known_from(state) if state.look is Look.STATES else []))
     return Fence(), ReadTape(oldest - MARGIN, frozenset(entry.resource for entry in asked))
 
 
@@ -276,7 +292,7 @@ def _missed(state: State, row: Row, node: Mapping[str, Any], entry: Pending, cov
     # What was taken more lately may be on its way.
     settled = standing.shop_now - standing.options.grace * SECOND
     steps = tuple(step for step in _steps(state, row, coverage, entry.steps) if step in entry.steps or step[1] <= settled)
-    if not _told(state, row) or coverage.covering(row.resource, row.version, row.digest):
+    if not _told(state, row) or not _news(state, row, coverage):
         return "", steps
     first = row.created >= standing.coverage_from and not coverage.holds(row.resource)
     return standing.family.told_as(node, first, state.wanted), steps

@@ -15,7 +15,7 @@ from hooktape.reconciler.family import NODES_AT_ONCE
 from hooktape.settings import Settings
 
 _BY_KIND = {family.kind: family for family in FAMILIES.values() if family.versioned}
-# A body of theirs on the tape doesn't say which state it shows.
+# A body of theirs on the tape doesn't say which state it shows, or a newer one needn't have had a webhook.
 _UNVERSIONED = {family.kind for family in FAMILIES.values() if not family.versioned}
 # Those that only a wrong token or a closed shop explains: asking again for the next batch would be refused the same way.
 _LASTING = {"no_token", "unauthorized", "payment_required", "forbidden", "not_found", "locked", "api_version", "wrong_shop"}
@@ -55,7 +55,7 @@ class Shops:
             kind, _, number = resource.partition("/")
             if kind not in _BY_KIND or not number.replace("-", "", 1).isdecimal():
                 found[resource] = f"the Admin API isn't asked for a {kind}: " + (
-                    "its bodies carry no version" if kind in _UNVERSIONED else f"only for {', '.join(_BY_KIND)}")
+                    "no version says which state its bodies show" if kind in _UNVERSIONED else f"only for {', '.join(_BY_KIND)}")
             else:
                 wanted[kind].append(resource)
         if not wanted:

@@ -16,10 +16,10 @@ REASON = "protected"
 """Why a question was refused, where all that it asks for is withheld."""
 _WORDS = "not approved to"
 _KINDS = {
-    "name": "firstName lastName name displayName",
+    "name": "firstName lastName name displayName recipient",
     "address": (
         "billingAddress shippingAddress defaultAddress address1 address2 city company country countryCodeV2 latitude longitude province "
-        "provinceCode zip"
+        "provinceCode zip zoneCode"
     ),
     "email": "email emailAddress defaultEmailAddress",
     "phone": "phone phoneNumber defaultPhoneNumber",

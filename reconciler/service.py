@@ -286,8 +286,9 @@ class Reconciler:
                          missing=report.missing + state.missing, behind=report.behind or state.window.end < asked.end)  # fmt: skip
         if not run.look.of_states:
             return report
-        return replace(report, window=(state.window.start, state.window.end), exact=state.exact and bool(run.family.count_query),
-                       counted=state.counted if run.family.count_query and not state.window.empty else None)  # fmt: skip
+        counts = core.counts(state)
+        return replace(report, window=(state.window.start, state.window.end), exact=state.exact and counts,
+                       counted=state.counted if counts and not state.window.empty else None)  # fmt: skip
 
     async def _audit(self, run: Run, what: str, detail: Mapping[str, Any]) -> None:
         """A backfill's beginning and end; each of its events needn't be told of by itself."""

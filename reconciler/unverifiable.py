@@ -16,7 +16,7 @@ _ENDED = "Shopify has announced that it sends it no more from 2026 on"
 _ONE = "it's one object of the Admin API, and what is compared are lists"
 _BY_TYPE = "the Admin API lists metaobjects one type at a time, and its list of types can't be narrowed to what changed"
 _APP = "it's about the app and the shop, not about data of the shop's"
-_OTHER = "the Admin API lists it, and the reconciler has no family for it yet"
+_FILES = "a theme's updated_at may move with its files, too, and no webhook tells of these"
 _WORK = "several steps lead to the same status of a fulfillment order, and the newest status is all that the Admin API shows"
 _LEGAL = "the Admin API shows no compliance request"
 _MERGED = "it tells of two fulfillment orders at once; each one's newest state is compared by itself"
@@ -26,8 +26,8 @@ _REASONS = (
     ("attributed_sessions/*", _NOWHERE), ("audit_events/*", _NOWHERE), ("bulk_operations/finish", _APP),
     ("carts/*", _NOWHERE), ("channels/delete", _NOWHERE), ("checkout_and_accounts_configurations/*", _ENDED),
     ("checkouts/*", "the Admin API shows abandoned checkouts only"),
-    ("collection_listings/*", _NOWHERE), ("collection_publications/*", _NO_TIME), ("companies/*", _OTHER),
-    ("company_contact*", _DETAIL), ("company_locations/*", _OTHER), ("customer.*", _UNTOUCHED), ("customer_account_settings/*", _NO_TIME),
+    ("collection_listings/*", _NOWHERE), ("collection_publications/*", _NO_TIME),
+    ("company_contact*", _DETAIL), ("customer.*", _UNTOUCHED), ("customer_account_settings/*", _NO_TIME),
     ("customer_groups/*", _NO_TIME), ("customer_payment_methods/*", _DETAIL),
     ("customers/data_request", _LEGAL), ("customers/redact", _LEGAL),
     ("shop/redact", _LEGAL), ("customers/merge", _STEP), ("customers/purchasing_summary", _UNTOUCHED),
@@ -50,7 +50,7 @@ _REASONS = (
     ("selling_plan_groups/*", _BEGUN), ("shipping_addresses/*", _DETAIL),
     ("shop/update", _ONE), ("subscription_billing_attempts/*", _BEGUN), ("subscription_billing_cycle*", _DETAIL),
     ("subscription_contracts/activate", _STEP), ("tax_*", _NOWHERE),
-    ("tender_transactions/*", _PROCESSED), ("themes/*", _OTHER),
+    ("tender_transactions/*", _PROCESSED), ("themes/update", _FILES),
     ("variants/*", "it tells of a step between two states; variants are compared with their product, and their stock as levels"),
 )  # fmt: skip
 

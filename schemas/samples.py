@@ -297,6 +297,8 @@ _FULL: dict[str, Callable[[Random, int], Body]] = {
     "refunds/create": lambda rng, at: refund(rng, _sample_order(rng, at), _id(rng), at),
     "customers/redact": _redact, "customers/data_request": _data_request, "shop/redact": _compliance,
 }  # fmt: skip
+# Families whose bodies have no `id`; those of their deletions show the last state.
+_BY_GID = ("companies", "company_contacts", "company_locations")
 _EPOCH = 1_767_225_600  # 2026-01-01T00:00:00Z: a sample is a function of topic and seed alone
 
 
@@ -304,7 +306,8 @@ def sample(topic: str, seed: int = 0) -> bytes:
     """A body as Shopify might send it for `topic`; the same topic and seed give the same bytes.
 
     Detailed for orders, products, customers, refunds, fulfilments, inventory levels, the shop and the compliance topics;
-    of any other topic, known or not, it has the id, the global id and `updated_at`; of a deletion the id alone.
+    of any other topic, known or not, it has the id, the global id and `updated_at`; of a deletion the id alone. Companies have the
+    global id only.
     """
     rng = Random(f"{topic}:{seed}")
     at = _EPOCH + rng.randrange(86_400 * 300)
@@ -312,7 +315,9 @@ def sample(topic: str, seed: int = 0) -> bytes:
         body = _FULL[topic](rng, at)
         return encode(body | _SAID[topic](at) if topic in _SAID else body)
     number, family = _id(rng), topic.partition("/")[0].partition(".")[0]
+    named = gid("".join(word.title() for word in singular(family).split("_")), number)
+    if family in _BY_GID:
+        return encode({"admin_graphql_api_id": named, "updated_at": stamp(at)})
     if topic.endswith("/delete"):
         return encode({"id": number})
-    kind = "".join(word.title() for word in singular(family).split("_"))
-    return encode({"id": number, "admin_graphql_api_id": gid(kind, number), "updated_at": stamp(at)})
+    return encode({"id": number, "admin_graphql_api_id": named, "updated_at": stamp(at)})

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from hooktape.local.shop import bodies
+from hooktape.local.shop import bodies, bodies_b2b
 from hooktape.local.shop.store import FIRST_PLACE, PLACES, Resource, level_id
 from hooktape.schemas import samples
 
@@ -270,15 +270,58 @@ def _move(shop: "Shop", rng: Random, level: Resource, at: int) -> News:
     yield from _stock(shop, level, rng.randint(1, 50), at)
 
 
+# ── companies and themes ────────────────────────────────────────────────────────────────────────────────────────────
+def _company(shop: "Shop", rng: Random, at: int) -> News:
+    number = shop.next_id("company", rng)
+    company = shop.add("company", number, bodies_b2b.company(rng, number, at), at)
+    yield "companies/create", company
+    yield from _branch_of(shop, rng, company, at)
+
+
+def _branch(shop: "Shop", rng: Random, at: int) -> News:
+    yield from _branch_of(shop, rng, shop.any("company", rng), at)
+
+
+def _branch_of(shop: "Shop", rng: Random, company: Resource, at: int) -> News:
+    number = shop.next_id("company_location", rng)
+    body = bodies_b2b.company_location(rng, number, company.body, at)
+    yield "company_locations/create", shop.add("company_location", number, body, at, company.name)
+
+
+def _theme(shop: "Shop", rng: Random, at: int) -> News:
+    if len(shop.shelves["theme"]) < bodies_b2b.THEMES:
+        number = shop.next_id("theme", rng)
+        yield "themes/create", shop.add("theme", number, bodies_b2b.theme(rng, number, at), at)
+
+
+def _publish(shop: "Shop", rng: Random, theme: Resource, at: int) -> News:
+    replaced = [one for one in shop.live("theme") if one.body["role"] == "main"]
+    # Two changes of one theme in one second would be one version.
+    if all(one.updated < at for one in replaced) or shop.ties:
+        for one, role in ((theme, "main"), *((one, "unpublished") for one in replaced)):
+            one.body["role"] = role
+            shop.touch(one, at)
+        yield "themes/publish", theme
+        yield from (("themes/update", one) for one in replaced)
+
+
+def _quietly(shop: "Shop", rng: Random, target: Resource, at: int) -> News:
+    """`updated_at` moves, and no webhook of the resource's own tells why: a theme's files (the schema's note on THEMES_UPDATE), a
+    contract's payment, of which its body has nothing."""
+    shop.touch(target, at)
+    yield from ()
+
+
 def _delete(topic: str) -> Act:
-    """A deletion takes along what belongs to the resource; Shopify tells of items and levels, not of an order's parts."""
+    """A deletion takes along what belongs to the resource; Shopify tells of some kinds, not of an order's parts."""
 
     def act(shop: "Shop", rng: Random, target: Resource, at: int) -> News:
         below = shop.below(target)
         for gone in (target, *below):
             shop.remove(gone, at)
         yield topic, target
-        told = {"inventory_item": "inventory_items/delete", "inventory_level": "inventory_levels/disconnect"}
+        told = {"inventory_item": "inventory_items/delete", "inventory_level": "inventory_levels/disconnect",
+                "company_location": "company_locations/delete"}  # fmt: skip
         yield from ((told[gone.kind], gone) for gone in below if gone.kind in told)
 
     return act
@@ -289,6 +332,7 @@ MAKE: dict[str, Making] = {
     "customer_create": _make("customers/create", "customer", samples.customer),
     "collection_create": _make("collections/create", "collection", bodies.collection),
     "discount_create": _make("discounts/create", "discount", bodies.discount),
+    "company_create": _company, "company_location_create": _branch, "theme_create": _theme,
     "segment_create": _make("segments/create", "segment", bodies.segment), "subscription_contract_create": _contract,
 }  # fmt: skip
 ACTS: dict[str, Act] = {
@@ -309,11 +353,18 @@ ACTS: dict[str, Act] = {
     "location_delete": _delete("locations/delete"),
     "discount_update": _set("discounts/update", lambda rng: {"title": f"SAVE{rng.randrange(10**6):06d}"}),
     "discount_delete": _delete("discounts/delete"),
+    "company_update": _set("companies/update", lambda rng: {"note": f"Net {rng.randrange(10**4)} days"}),
+    "company_delete": _delete("companies/delete"),
+    "company_location_update": _set("company_locations/update", lambda rng: {"external_id": f"B{rng.randrange(10**6):06d}"}),
+    "company_location_delete": _delete("company_locations/delete"),
+    "theme_update": _set("themes/update", lambda rng: {"name": f"Season {rng.randrange(10**6)}"}),
+    "theme_publish": _publish, "theme_edit_files": _quietly, "theme_delete": _delete("themes/delete"),
     "segment_update": _set("segments/update", lambda rng: {"query": f"amount_spent > {rng.randrange(10**6)}"}),
     "segment_delete": _delete("segments/delete"),
     "subscription_contract_update": _revise("", lambda rng: {"delivery_policy": {"interval": "week", "interval_count": rng.randint(1, 8)}}),
     "subscription_contract_pause": _revise("pause", lambda rng: {"status": "paused"}),
     "subscription_contract_activate": _revise("activate", lambda rng: {"status": "active"}), "subscription_contract_end": _end,
+    "subscription_contract_bill": _quietly,
 }  # fmt: skip
 
 
@@ -335,8 +386,11 @@ ALLOWED: dict[str, Callable[[Resource], bool]] = {
     "location_activate": lambda place: not place.body["active"],
     # Orders go to the first location: a shop always has it.
     "location_delete": lambda place: not place.body["active"],
+    "theme_publish": lambda theme: theme.body["role"] == "unpublished",
+    "theme_delete": lambda theme: theme.body["role"] != "main",
     "subscription_contract_pause": lambda contract: contract.body["status"] == "active",
     "subscription_contract_activate": lambda contract: contract.body["status"] == "paused",
+    "subscription_contract_bill": lambda contract: contract.body["status"] == "active",
     "subscription_contract_end": lambda contract: contract.body["status"] in ("active", "paused"),
 }  # fmt: skip
 """Which resources an act may strike; no entry: all."""

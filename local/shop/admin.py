@@ -35,14 +35,16 @@ from hooktape.local.shop.subscriptions import Subscriptions
 
 VERSIONS = ("2025-10", "2026-01", "2026-04", "2026-07", "2026-10")
 """Supported versions, oldest first: four of them at any time, and the newest."""
-SCOPES = ("read_all_orders", "read_customers", "read_discounts", "read_draft_orders", "read_inventory", "read_locations",
-          "read_merchant_managed_fulfillment_orders", "read_orders", "read_own_subscription_contracts", "read_products",
-          "read_returns")  # fmt: skip
+SCOPES = ("read_all_orders", "read_companies", "read_customers", "read_discounts", "read_draft_orders", "read_inventory",
+          "read_locations", "read_merchant_managed_fulfillment_orders", "read_orders", "read_own_subscription_contracts",
+          "read_products", "read_returns", "read_themes")  # fmt: skip
+# Any of these scopes will do.
 _NEEDS = {
     "order": "orders", "refund": "orders", "fulfillment": "orders", "order_transaction": "orders", "return": "returns",
     "fulfillment_order": "merchant_managed_fulfillment_orders", "product": "products", "variant": "products",
     "collection": "products", "customer": "customers", "draft_order": "draft_orders", "inventory_item": "inventory",
-    "inventory_level": "inventory", "location": "locations", "discount": "discounts", "segment": "customers",
+    "inventory_level": "inventory", "location": "locations", "discount": "discounts", "company": "companies customers",
+    "company_location": "companies customers", "theme": "themes", "segment": "customers",
     "subscription_contract": "own_subscription_contracts",
 }  # fmt: skip
 _PERSONAL = frozenset({"customer", "draft_order", "order"})
@@ -110,9 +112,9 @@ class Admin:
 
     def permit(self, kind: str, field: str) -> None:
         """Raises GraphQLError when the app may not read this kind."""
-        needed = f"read_{_NEEDS[kind]}" if kind in _NEEDS else None
-        if needed and needed not in self.scopes:
-            scope = f"`{needed}` access scope."
+        needed = [f"read_{scope}" for scope in _NEEDS.get(kind, "").split()]
+        if needed and not {*needed} & {*self.scopes}:
+            scope = " or ".join(f"`{one}` access scope" for one in needed) + "."
             raise refused(f"Access denied for {field} field. Required access: {scope}", "ACCESS_DENIED",
                           documentation="https://shopify.dev/api/usage/access-scopes", requiredAccess=scope)  # fmt: skip
         if kind in _PERSONAL and "all" in (self.incidents.on("personal_data_hidden") or {"fields": ()})["fields"]:

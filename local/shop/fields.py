@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphql import GraphQLObjectType, GraphQLSchema, build_schema, get_named_type
 
-from hooktape.local.shop import lists, paging, search, views, views_goods, views_orders, views_subscribers
+from hooktape.local.shop import lists, paging, search, views, views_b2b, views_goods, views_orders, views_subscribers
 from hooktape.local.shop.bulk import Operation
 from hooktape.local.shop.model import Destroyed
 from hooktape.local.shop.store import GID, Resource
@@ -61,6 +61,9 @@ _PERSONAL = {
     "CustomerPhoneNumber": {"phoneNumber": "phone"}, "Order": {"email": "email", "phone": "phone"}, "DraftOrder": {"email": "email"},
     "MailingAddress": {"firstName": "name", "lastName": "name", "name": "name", "address1": "address", "address2": "address",
                        "latitude": "address", "longitude": "address", "zip": "address", "phone": "phone"},
+    "CompanyLocation": {"phone": "phone"},
+    "CompanyAddress": {"recipient": "name", "firstName": "name", "lastName": "name", "address1": "address", "address2": "address",
+                       "zip": "address", "phone": "phone"},
 }  # fmt: skip
 """Type → field → which of the four protected customer fields it is (shopify.dev/docs/apps/launch/protected-customer-data)."""
 _BEHIND = {Destroyed: "BasicEvent", Operation: "BulkOperation", Subscription: "WebhookSubscription", views_goods.Discount: "DiscountNode",
@@ -71,14 +74,14 @@ _BEHIND = {Destroyed: "BasicEvent", Operation: "BulkOperation", Subscription: "W
 def schema() -> GraphQLSchema:
     """The subset of Shopify's schema that the shop answers."""
     here = files("hooktape.local.shop")
-    names = ("admin_root", "admin", "admin_orders", "admin_goods", "admin_subscribers", "admin_app")
+    names = ("admin_root", "admin", "admin_orders", "admin_goods", "admin_b2b", "admin_subscribers", "admin_app")
     return build_schema("\n".join((here / f"{name}.graphql").read_text() for name in names))
 
 
 @cache
 def table() -> Mapping[str, Mapping[str, View]]:
     """Type → field → its view."""
-    found = {**views.FIELDS, **views_orders.FIELDS, **views_goods.FIELDS, **views_subscribers.FIELDS, **_APP}
+    found = {**views.FIELDS, **views_orders.FIELDS, **views_goods.FIELDS, **views_b2b.FIELDS, **views_subscribers.FIELDS, **_APP}
     found["Order"] = found["Order"] | views_orders.ORDER
     for name in schema().type_map:
         if name.endswith("Connection"):

@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 _KINDS = {name: kind for kind, name in GID.items()}
 LISTS = {"orders": "order", "products": "product", "customers": "customer", "collections": "collection", "draftOrders": "draft_order",
          "productVariants": "variant", "fulfillmentOrders": "fulfillment_order", "inventoryItems": "inventory_item",
-         "locations": "location", "discountNodes": "discount", "segments": "segment",
-         "subscriptionContracts": "subscription_contract"}  # fmt: skip
+         "locations": "location", "discountNodes": "discount", "companies": "company", "companyLocations": "company_location",
+         "themes": "theme", "segments": "segment", "subscriptionContracts": "subscription_contract"}  # fmt: skip
 """Root connections and the kinds that they list."""
-COUNTS = {f"{name}Count": kind for name, kind in LISTS.items()
-          if kind not in ("fulfillment_order", "inventory_item", "subscription_contract")}  # fmt: skip
+_UNCOUNTED = ("fulfillment_order", "inventory_item", "company_location", "theme", "subscription_contract")
+COUNTS = {f"{name}Count": kind for name, kind in LISTS.items() if kind not in _UNCOUNTED}
 SINGLE = {"order": "order", "product": "product", "customer": "customer", "collection": "collection", "draftOrder": "draft_order",
           "productVariant": "variant", "fulfillmentOrder": "fulfillment_order", "inventoryItem": "inventory_item",
           "inventoryLevel": "inventory_level", "location": "location", "refund": "refund", "return": "return",
-          "fulfillment": "fulfillment", "discountNode": "discount", "segment": "segment",
-          "subscriptionContract": "subscription_contract"}  # fmt: skip
+          "fulfillment": "fulfillment", "discountNode": "discount", "company": "company", "companyLocation": "company_location",
+          "segment": "segment", "subscriptionContract": "subscription_contract"}  # fmt: skip
 _TWO_MONTHS = 60 * 86_400
 """Seconds that an app without read_all_orders sees back."""
 
@@ -202,6 +202,8 @@ SEARCHABLE: dict[str, dict[str, search.Field]] = {
     "fulfillment_order": COMMON | {"status": lambda row: str(row.body["fulfillment_order"]["status"])},
     "location": COMMON | {"name": _text("name"), "active": _text("active")},
     "discount": COMMON | {"title": _text("title"), "status": _text("status")},
+    "company": COMMON | {"default": _text("name"), "name": _text("name"), "external_id": _text("external_id")},
+    "company_location": COMMON | {"default": _text("name"), "name": _text("name"), "external_id": _text("external_id")},
     "segment": COMMON | {"default": _text("name"), "name": _text("name")}, "subscription_contract": COMMON | {"status": _text("status")},
     "event": {
         "default": lambda row: row.kind, "id": lambda row: int(row.id), "created_at": lambda row: int(row.at),

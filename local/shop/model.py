@@ -69,6 +69,17 @@ class Mix:
     discount_create: float = 0
     discount_update: float = 0
     discount_delete: float = 0
+    company_create: float = 0
+    company_update: float = 0
+    company_delete: float = 0
+    company_location_create: float = 0
+    company_location_update: float = 0
+    company_location_delete: float = 0
+    theme_create: float = 0
+    theme_update: float = 0
+    theme_publish: float = 0
+    theme_edit_files: float = 0
+    theme_delete: float = 0
     segment_create: float = 0
     segment_update: float = 0
     segment_delete: float = 0
@@ -77,6 +88,7 @@ class Mix:
     subscription_contract_pause: float = 0
     subscription_contract_activate: float = 0
     subscription_contract_end: float = 0
+    subscription_contract_bill: float = 0
 
 
 _PLAIN = Mix.__slots__.index("customer_delete") + 1
@@ -89,11 +101,12 @@ WHOLE = Mix(**{name: getattr(Mix(), name) or (0.5 if name.endswith(_RARE) else 4
 _AGAIN = {kind: f"{kind}_update" for kind in GID if f"{kind}_update" in ACTS}
 # An order needs somebody to buy it and something to buy; goods of a whole shop lie somewhere.
 _NEEDS = {"order": ("location", "customer", "product"), "draft_order": ("customer", "product"), "product": ("location",),
-          "subscription_contract": ("customer",)}  # fmt: skip
+          "company_location": ("company",), "subscription_contract": ("customer",)}  # fmt: skip
 # Webhook bodies without a version: Shopify's have no `updated_at`; or one that is the creation.
 _UNVERSIONED, _WRITTEN_ONCE = ("fulfillment_order", "return", "subscription_contract"), ("refund", "order_transaction")
 SUBJECTS = {"order": "ORDER", "product": "PRODUCT", "customer": "CUSTOMER", "collection": "COLLECTION", "draft_order": "DRAFT_ORDER",
-            "variant": "PRODUCT_VARIANT", "discount": "DISCOUNT_CODE_NODE"}  # fmt: skip
+            "variant": "PRODUCT_VARIANT", "discount": "DISCOUNT_CODE_NODE", "company": "COMPANY",
+            "company_location": "COMPANY_LOCATION"}  # fmt: skip
 """Kinds whose deletion is among the Admin API's `events`, and their names there."""
 
 
@@ -314,9 +327,10 @@ class Shop:
 
     def _webhook(self, topic: str, resource: Resource) -> Change:
         deleted = topic.rpartition("/")[2] in ENDS
+        body = _last_words(resource) if deleted else bodies.plain(resource.body)
         stamped = resource.created if resource.kind in _WRITTEN_ONCE else resource.updated
-        return self._told(topic, resource.name, resource.gid, _last_words(resource) if deleted else bodies.plain(resource.body),
-                          None if deleted or resource.kind in _UNVERSIONED else stamped, resource.updated)  # fmt: skip
+        unversioned = resource.kind in _UNVERSIONED or (deleted and "updated_at" not in body)
+        return self._told(topic, resource.name, resource.gid, body, None if unversioned else stamped, resource.updated)
 
     def _told(self, topic: str, name: str, gid: str, body: Body, version: int | None, state: int) -> Change:
         self._number += 1
@@ -338,6 +352,8 @@ def _last_words(resource: Resource) -> Body:
     """What a deletion's webhook says."""
     if resource.kind == "inventory_level":
         return {key: resource.body[key] for key in ("inventory_item_id", "location_id")}
+    if resource.kind in ("company", "company_location"):
+        return bodies.plain(resource.body)
     return {"admin_graphql_api_id": resource.gid} if resource.kind == "discount" else {"id": resource.id}
 
 

@@ -174,7 +174,8 @@ class LocalShop:
     def silent(self) -> set[str]:
         """The resources whose `updatedAt` moved on after their last webhook, lost ones counted: Shopify has no topic for that.
 
-        A fulfilment order that its fulfilment closes is one. Nothing was missed, though the Admin API shows something newer.
+        A fulfilment order that its fulfilment closes is one, a theme whose files are edited, a contract that is paid for. Nothing was
+        missed, though the Admin API shows something newer.
         """
         last = self.truth.latest().items()
         return {name for name, delivery in last if (found := self.shop.get(name)) and found.updated * 1_000_000 > delivery.shows}

@@ -18,6 +18,7 @@ GID = {
     "order_transaction": "OrderTransaction", "return": "Return", "fulfillment_order": "FulfillmentOrder",
     "variant": "ProductVariant", "collection": "Collection", "draft_order": "DraftOrder", "inventory_item": "InventoryItem",
     "inventory_level": "InventoryLevel", "location": "Location", "discount": "DiscountCodeNode",
+    "company": "Company", "company_location": "CompanyLocation", "theme": "OnlineStoreTheme",
     "segment": "Segment", "subscription_contract": "SubscriptionContract",
 }  # fmt: skip
 """Every kind of resource, as the tape's names say it, and its type in global ids."""

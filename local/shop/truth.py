@@ -14,7 +14,8 @@ from hooktape.local.shop.faults import Fate
 from hooktape.local.shop.model import ENDS, Change
 
 STEPS = frozenset({"orders/create", "orders/cancelled", "fulfillments/create", "products/create", "customers/create",
-                   "draft_orders/create", "inventory_items/create", "segments/create", "subscription_contracts/create"})  # fmt: skip
+                   "draft_orders/create", "inventory_items/create", "companies/create", "company_locations/create",
+                   "themes/create", "segments/create", "subscription_contracts/create"})  # fmt: skip
 """Topics of what the Admin API tells the time of: that it was missed can be seen although a later change arrived."""
 _NONE: Set[str] = frozenset()
 

@@ -96,7 +96,7 @@ def _local(key: str, value: Any, home: Home) -> Any:
         return local(value, home)
     if isinstance(value, list) and key != "variant_gids":
         return [_local(key, one, home) for one in value]
-    if isinstance(value, str) and key.endswith("_at") and _INSTANT.fullmatch(value):
+    if isinstance(value, str) and key.endswith(("_at", "_since")) and _INSTANT.fullmatch(value):
         return datetime.fromisoformat(value).astimezone(home.zone).isoformat()
     return value
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from hooktape.reconciler.doctor.facts import (
+    BY_ASKING,
     BY_TAPE,
     Closed,
     Declared,
@@ -18,6 +19,7 @@ from hooktape.reconciler.doctor.facts import (
     Heard,
     Outage,
     Problem,
+    Reached,
     Seen,
     Severity,
     Subscription,
@@ -42,6 +44,8 @@ REMEMBERED = 86_400.0
 """Seconds for which an outage is reported: a day, so that whoever comes in the morning sees the night's."""
 SOON, NEAR = 60, 14
 """Days before a version's support ends: time to plan the change, and the last to make it."""
+RENEWED, EXPIRING = 14, 3
+"""Days before a certificate ends by which it should have been renewed (Let's Encrypt's clients do so at 30), and the last to see to it."""
 PASSING = frozenset({"unreachable", "unavailable", "throttled"})
 """Reasons that are likely to be over by the next look."""
 _APPROVAL = "ask Shopify for it, in the app's API access requests, under protected customer data access"
@@ -61,7 +65,8 @@ _REMEDIES = {
 }  # fmt: skip
 
 
-def diagnose(declared: Declared, seen: Seen | Closed, evidence: Evidence | Unheard, now: float) -> tuple[Finding, ...]:
+def diagnose(declared: Declared, seen: Seen | Closed, evidence: Evidence | Unheard, reached: Reached,
+             now: float) -> tuple[Finding, ...]:  # fmt: skip
     """Everything that is wrong, the worst first. What couldn't be looked at isn't among it: see `unjudged`."""
     found: list[Finding] = []
     if isinstance(seen, Closed):
@@ -75,6 +80,7 @@ def diagnose(declared: Declared, seen: Seen | Closed, evidence: Evidence | Unhea
         found += _protected(declared, seen, evidence)
         found += _support(declared, seen, now)
         excused = frozenset(f.subject for f in found if f.problem in (Problem.MISSING, Problem.ADDRESS)) | _barred(declared, seen).keys()
+    found += _reached(declared, evidence, reached, now)
     if isinstance(evidence, Unheard):
         found.append(Finding(Problem.UNHEARD, "tape", ERROR, f"the tape can't be read, so that nothing is known of what comes: "
                              f"{evidence.why}", "look at Kafka, and HOOKTAPE_KAFKA"))  # fmt: skip
@@ -88,7 +94,7 @@ def diagnose(declared: Declared, seen: Seen | Closed, evidence: Evidence | Unhea
 
 def unjudged(seen: Seen | Closed, evidence: Evidence | Unheard) -> frozenset[Problem]:
     """What this look can't tell: an earlier finding of such a kind stands until one can."""
-    by_api = frozenset(Problem) - BY_TAPE - {Problem.CLOSED} if isinstance(seen, Closed) else frozenset()
+    by_api = frozenset(Problem) - BY_TAPE - BY_ASKING - {Problem.CLOSED} if isinstance(seen, Closed) else frozenset()
     return by_api | (BY_TAPE - {Problem.UNHEARD} if isinstance(evidence, Unheard) else frozenset())
 
 
@@ -125,9 +131,6 @@ def _shown(declared: Declared, seen: Seen) -> Iterator[Finding]:
     elsewhere: dict[str, list[Subscription]] = defaultdict(list)
     for one in seen.subscriptions:
         (here if ours(declared, one.uri) else elsewhere)[one.topic].append(one)
-    if not declared.outside and not declared.address:
-        yield Finding(Problem.UNSET, "HOOKTAPE_WEBHOOK_URL", NOTICE, "HOOKTAPE_WEBHOOK_URL isn't set, so that no subscription's address "
-                      "can be checked, and none made", "set it to the address that Shopify sends webhooks to")  # fmt: skip
     if not declared.outside:
         yield from _missing(declared, seen, here, elsewhere)
     for topic, made in here.items():
@@ -240,6 +243,26 @@ def _support(declared: Declared, seen: Seen, now: float) -> Iterator[Finding]:
         yield Finding(Problem.SUPPORT, version, ERROR if days <= NEAR else WARNING, f"Shopify promises to support API version {version} "
                       f"until {ends:%Y-%m-%d}: after that it may answer with another version, and nothing is reconciled",
                       newest)  # fmt: skip
+
+
+# ── the address ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def _reached(declared: Declared, evidence: Evidence | Unheard, reached: Reached, now: float) -> Iterator[Finding]:
+    if not declared.address:
+        yield Finding(Problem.UNSET, "HOOKTAPE_WEBHOOK_URL", NOTICE, "HOOKTAPE_WEBHOOK_URL isn't set, so that nobody can check whether "
+                      "it leads here, nor a subscription's address", "set it to the address that Shopify sends webhooks to")  # fmt: skip
+        return
+    heard = () if isinstance(evidence, Unheard) else evidence.heard.values()
+    # Whatever the way from here is like: Shopify has found it.
+    comes = max((one.triggered_us for one in heard), default=0) / 1e6 > now - PRESUMED
+    if reached.why and not comes:
+        yield Finding(Problem.UNREACHABLE, "HOOKTAPE_WEBHOOK_URL", WARNING, f"asked from here, {declared.address} doesn't lead to an "
+                      f"ingestor: {reached.why}; and no webhook of this shop has come for half an hour", "look at DNS, the proxy, its "
+                      "certificate, and whether the ingestor runs")  # fmt: skip
+    if reached.expires is not None and (days := (reached.expires - now) / 86_400) <= RENEWED:
+        ends = iso(round(reached.expires * 1e6))
+        yield Finding(Problem.CERTIFICATE, "HOOKTAPE_WEBHOOK_URL", ERROR if days <= EXPIRING else WARNING, "the certificate of "
+                      f"{declared.address} ends at {ends}: Shopify delivers nothing after that", "renew it, and see why it wasn't "
+                      "renewed by itself")  # fmt: skip
 
 
 # ── what comes ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,8 +10,6 @@ from hooktape.settings import Settings
 
 OUTSIDE = "app"
 """`HOOKTAPE_SUBSCRIBED_BY`: the app's configuration file subscribes, which the Admin API doesn't list."""
-# Bodies whose id isn't the member `id`.
-_IDS = {"inventory_levels": ("inventory_item_id", "location_id"), "fulfillment_orders": ("fulfillment_order",)}
 _VERSIONS = {"updatedAt": "updated_at", "createdAt": "created_at", "discount.updatedAt": "updated_at", "lastEditDate": "lastEditDate"}
 
 
@@ -45,6 +43,8 @@ class Problem(StrEnum):
     PROTECTED = "protected"
     SUPPORT = "support"
     UNSET = "unset"
+    UNREACHABLE = "unreachable"
+    CERTIFICATE = "certificate"
     SILENT = "silent"
     DELIVERED_VERSION = "delivered_version"
     DELIVERED_FIELDS = "delivered_fields"
@@ -53,7 +53,9 @@ class Problem(StrEnum):
 
 
 BY_TAPE = frozenset({Problem.SILENT, Problem.DELIVERED_VERSION, Problem.DELIVERED_FIELDS, Problem.REFUSED, Problem.UNHEARD})
-"""Judged by what came; all others by what the Admin API shows."""
+"""Judged by what came."""
+BY_ASKING = frozenset({Problem.UNSET, Problem.UNREACHABLE, Problem.CERTIFICATE})
+"""Judged without the Admin API and the tape; all others by what the Admin API shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,15 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Reached:
+    """`why` the declared address doesn't lead to an ingestor, as asked from here; "": it does, or can't be asked. `expires`: when its
+    certificate does (epoch seconds; None: it has none)."""
+
+    why: str = ""
+    expires: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Unheard:
     """The tape couldn't be read."""
 
@@ -170,9 +181,7 @@ class Unheard:
 
 def needed(topic: str) -> tuple[str, ...]:
     """The members of the topic's body without which neither order nor reconciliation is possible; () where none is known."""
-    name = topic.partition("/")[0]
-    family = FAMILIES.get(name)
+    family = FAMILIES.get(topic.partition("/")[0])
     if family is None or (topic not in CHECKED and topic != family.delete):
         return ()
-    ids = _IDS.get(name, ("id",))
-    return (*ids, _VERSIONS[family.version]) if family.versioned and topic != family.delete else ids
+    return (*family.ids, _VERSIONS[family.version]) if family.versioned and topic != family.delete else family.ids

@@ -19,8 +19,21 @@ from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler import api, protected, queries
 from hooktape.reconciler.client import AdminClient
 from hooktape.reconciler.doctor import diagnosis
-from hooktape.reconciler.doctor.facts import Closed, Declared, Evidence, Finding, Heard, Outage, Seen, Severity, Subscription, Unheard
+from hooktape.reconciler.doctor.facts import (
+    Closed,
+    Declared,
+    Evidence,
+    Finding,
+    Heard,
+    Outage,
+    Reached,
+    Seen,
+    Severity,
+    Subscription,
+    Unheard,
+)
 from hooktape.reconciler.doctor.hearing import Listener
+from hooktape.reconciler.doctor.reaching import reach
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
 from hooktape.reconciler.pacing import Pace
@@ -37,6 +50,7 @@ _WITHHELD_POINTS = 25
 _LEASE_TTL = 120.0
 _LEASE_POLL = 0.25
 T = TypeVar("T")
+Reach = Callable[[str, httpx.AsyncClient], Awaitable[Reached]]
 LookBack = Callable[[str, Sequence[Family], int | None], Awaitable[None]]
 """(shop, families, microseconds since when; None: as far as a look-back goes)."""
 
@@ -71,12 +85,14 @@ class Doctor:
         http: httpx.AsyncClient | None = None,
         look_back: LookBack | None = None,
         repair: bool | None = None,
+        reach: Reach = reach,
     ) -> None:
         self._settings, self._ledger, self._clock = settings, ledger, clock
         self._http, self._owns_http = http or httpx.AsyncClient(), http is None
         self._look_back = look_back
         self._repairs = settings.doctor_repair == "on" if repair is None else repair
         self._declared = Declared.of(settings)
+        self._reach = reach
         self._listener = Listener(settings, ledger)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
@@ -104,13 +120,14 @@ class Doctor:
 
     async def _look(self, shop: str, by_hand: bool) -> Look:
         seen, evidence = await self._see(shop, by_hand), await self._hear(shop)
-        findings = diagnosis.diagnose(self._declared, seen, evidence, self._clock())
+        reached = await self._reach(self._declared.address, self._http)
+        findings = diagnosis.diagnose(self._declared, seen, evidence, reached, self._clock())
         made: list[str] = []
         if self._repairs and (wanted := diagnosis.creatable(self._declared, findings)):
             made = await self._subscribe(shop, wanted)
             if made:
                 seen = await self._see(shop, by_hand)
-                findings = diagnosis.diagnose(self._declared, seen, evidence, self._clock())
+                findings = diagnosis.diagnose(self._declared, seen, evidence, reached, self._clock())
         standing = await self._ask(lambda: self._keep(shop, findings, diagnosis.unjudged(seen, evidence)))
         if made and self._look_back is not None:
             await self._compare_again(shop, made, evidence)

@@ -1,5 +1,6 @@
 """Every query that the reconciler sends to the Admin API, by what it asks for. A test holds each against the real schema."""
 
+from hooktape.reconciler.queries.companies import COMPANY_BODIES, COMPANY_LOCATION_BODIES, THEME_BODIES
 from hooktape.reconciler.queries.contracts import CONTRACT_BODIES
 from hooktape.reconciler.queries.goods import (
     COLLECTION_BODIES,
@@ -60,6 +61,8 @@ __all__ = [
     "BULK_RUN",
     "BULK_SEE",
     "COLLECTION_BODIES",
+    "COMPANY_BODIES",
+    "COMPANY_LOCATION_BODIES",
     "CONTRACT_BODIES",
     "CUSTOMER_BODIES",
     "DELETIONS",
@@ -89,6 +92,7 @@ __all__ = [
     "SEGMENT_BODIES",
     "SUBSCRIBE",
     "SUBSCRIPTIONS",
+    "THEME_BODIES",
     "TRANSACTION_BODIES",
     "VERSIONS",
     "WITHHELD",

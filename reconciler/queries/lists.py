@@ -32,11 +32,13 @@ class Listing:
     """The API counts the root (`ordersCount`)."""
     count_filtered: bool = True
     """That count takes a `query`; else it's of all there is."""
+    short: bool = False
+    """There are never so many that they need more than one page: no edit can shift any, whatever the order."""
     filtered: bool = True
     """The root (or, where `inner_filter`, what is inside) can be filtered by `updated_at`; else all of it is listed."""
     inner_filter: bool = False
     searched: bool = True
-    """The root takes a `query` at all."""
+    """The root, or what is inside, takes a `query` at all."""
     pad: int = 0
     """Microseconds by which the filter is widened on both sides, where it's read in the shop's zone."""
     points: int = 260
@@ -46,8 +48,9 @@ class Listing:
 def page(listing: Listing) -> str:
     """One page of root nodes, each with the first page of what is inside. Variables: `query` (null: all) and `after`."""
     given = [f"first: {listing.size}", "after: $after", *_root(listing, "$query")]
+    asked = "$query: String, $after: String" if listing.searched else "$after: String"
     return f"""
-query List($query: String, $after: String) {{
+query List({asked}) {{
   {listing.root}({", ".join(given)}) {{
     nodes {{ {_node(listing, "$query", bulk=False)} }}
     pageInfo {{ hasNextPage endCursor }}

@@ -24,13 +24,14 @@ async with LocalShop(seed=7, mix=WHOLE, target="http://127.0.0.1:8000/webhooks")
 ```
 
 - **What it holds**: orders with refunds, fulfilments, transactions, returns and fulfilment orders; products with variants; collections,
-  customers and their segments, subscription contracts, draft orders, inventory items and levels, locations, discounts. `Mix` says how
-  often each act happens; the usual one has orders, products and customers only, `DELETING` deletes some of them, `WHOLE` does everything.
+  customers and their segments, subscription contracts, draft orders, inventory items and levels, locations, discounts, companies with
+  their locations, themes. `Mix` says how often each act happens; the usual one has orders, products and customers only, `DELETING`
+  deletes some of them, `WHOLE` does everything.
 - **A shop of any size**: `shop.shop.stock(1_000_000, start, end)` adds orders that are only a seed, 8 bytes each, until they're touched.
 - **Time** is `clock`, any function of seconds: tests turn their own.
 - **Truth**: `shop.truth` has every webhook with its fate and outcome; `shop.missing()` what no delivered webhook showed, and
   `shop.missing(exact=True)` also second changes within one second. `shop.silent()` has what moved without any webhook, since Shopify has
-  no topic for it, as when a fulfilment closes its fulfilment order.
+  no topic for it, as when a fulfilment closes its fulfilment order, or a theme's files are edited.
 - **Subscriptions** are the app's file by default, for every topic, which the API doesn't list; `subscribed=[…]` makes them by the API.
 - **Bulk operations** write their lines to disk and are served at their `url`.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hooktape.local.shop.fields import schema
 from hooktape.local.shop.lists import LISTS
 from hooktape.local.shop.model import SUBJECTS, WHOLE, Change
 from hooktape.local.shop.store import GID
@@ -25,6 +26,8 @@ TOPICS = {
     "inventory_items/create", "inventory_items/update", "inventory_items/delete", "inventory_levels/connect",
     "inventory_levels/update", "inventory_levels/disconnect", "locations/create", "locations/update", "locations/deactivate",
     "locations/activate", "locations/delete", "discounts/create", "discounts/update", "discounts/delete",
+    "companies/create", "companies/update", "companies/delete", "company_locations/create", "company_locations/update",
+    "company_locations/delete", "themes/create", "themes/update", "themes/publish", "themes/delete",
     "segments/create", "segments/update", "segments/delete", "subscription_contracts/create", "subscription_contracts/update",
     "subscription_contracts/pause", "subscription_contracts/activate", "subscription_contracts/cancel",
     "subscription_contracts/expire", "subscription_contracts/fail",
@@ -92,6 +95,8 @@ def test_a_list_shows_all_that_lives_and_its_windows_show_what_changed_in_them(f
     gids = [gid.replace("DiscountNode", "DiscountCodeNode") for gid in client.ids(field, **hidden)]
     live = client.shop.live(kind)
     assert sorted(gids) == sorted(resource.gid for resource in live)
+    if "query" not in schema().type_map["QueryRoot"].fields[field].args:  # type: ignore[attr-defined]
+        return
     low = sorted(resource.updated for resource in live)[len(live) // 2]
     found = client.ids(field, query=f"updated_at:>='{samples.utc(low)}' updated_at:<'{samples.utc(low + 60)}'", **hidden)
     assert len(found) == sum(low <= resource.updated < low + 60 for resource in live) > 0

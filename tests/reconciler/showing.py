@@ -30,6 +30,9 @@ class Showing:
         self.said: dict[str, Change] = {}
         for _ in range(changes):
             self.change()
+        while self.shop.untold:
+            # The last act's other webhooks: what it changed shows already.
+            self.change()
 
     def change(self) -> Change:
         self.now += 1

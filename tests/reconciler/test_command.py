@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from hooktape.cli.reconcile import command
 from hooktape.errors import HooktapeError
 from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop.server import LocalShop
-from hooktape.settings import Settings
+from hooktape.settings import Secret, Settings
+from tests.ingest.conftest import in_background
 
 from .conftest import Clock, deliver, on_tape
 from .test_reconciler import begun, changes_of, opened
@@ -94,22 +96,28 @@ async def test_the_service_makes_pass_after_pass_until_it_is_told_to_stop(tape: 
 @pytest.mark.anyio
 async def test_the_doctor_says_what_is_wrong_makes_what_is_missing_and_then_nothing_is(tape: Settings, tmp_path: Path) -> None:
     clock: Clock = begun()
-    async with opened(clock, seed=23, subscribed=["orders/create"], target="https://hooks.example/webhooks") as shop:
-        env = environment(tape, shop, tmp_path, HOOKTAPE_TOPICS="orders/create,orders/updated", HOOKTAPE_SUBSCRIBED_BY="api",
-                          HOOKTAPE_WEBHOOK_URL="https://hooks.example/webhooks")  # fmt: skip
-        code, out, err = await ran(env, "--json", command="doctor")
-        assert code == 5, err
-        (look,) = json.loads(out)["shops"]
-        assert [(one["problem"], one["subject"], one["severity"]) for one in look["findings"]] == [("missing", "orders/updated", "error")]
-        assert len(shop.subscriptions.shown()) == 1
+    with in_background(replace(tape, shopify_secrets=(Secret("shpss_test"),))) as ingest:
+        address = f"{ingest.url}/webhooks"
+        async with opened(clock, seed=23, subscribed=["orders/create"], target=address) as shop:
+            env = environment(tape, shop, tmp_path, HOOKTAPE_TOPICS="orders/create,orders/updated", HOOKTAPE_SUBSCRIBED_BY="api",
+                              HOOKTAPE_WEBHOOK_URL=address)  # fmt: skip
+            code, out, err = await ran(env, "--json", command="doctor")
+            assert code == 5, err
+            (look,) = json.loads(out)["shops"]
+            (only,) = look["findings"]
+            assert (only["problem"], only["subject"], only["severity"]) == ("missing", "orders/updated", "error")
+            assert len(shop.subscriptions.shown()) == 1
 
-        code, out, err = await ran(env, "--repair", command="doctor")
-        assert code == 0, err
-        assert {one.topic for one in shop.subscriptions.shown()} == {"orders/create", "orders/updated"}
-        assert "1 subscription made" in out
+            code, out, err = await ran(env, "--repair", command="doctor")
+            assert code == 0, err
+            assert {one.topic for one in shop.subscriptions.shown()} == {"orders/create", "orders/updated"}
+            assert "1 subscription made" in out
 
-        code, out, err = await ran(env, command="doctor")
-        assert (code, "nothing is wrong" in out) == (0, True), err
+            code, out, err = await ran(env, command="doctor")
+            assert (code, "nothing is wrong" in out) == (0, True), err
+
+            code, out, err = await ran({**env, "HOOKTAPE_WEBHOOK_URL": f"{shop.url}/webhooks"}, command="doctor")
+            assert "an ingestor answers with 401" in out
 
 
 @pytest.mark.parametrize(("arguments", "says"), [

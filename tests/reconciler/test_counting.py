@@ -46,7 +46,9 @@ def test_one_side_alone_says_nothing() -> None:
     ("orders/create", ""), ("orders/updated", ""), ("orders/delete", counting.NO_EVENTS), ("orders/cancelled", counting.STEP),
     ("products/delete", ""), ("collections/create", counting.NO_CREATED), ("collections/update", ""),
     ("refunds/create", counting.PARTS), ("inventory_items/update", counting.UNCOUNTED), ("locations/update", counting.NO_UPDATED),
-    ("locations/create", ""), ("segments/create", counting.NO_CREATED), ("segments/update", counting.NO_UPDATED),
+    ("locations/create", ""), ("companies/create", counting.NO_CREATED), ("companies/update", counting.NO_UPDATED),
+    ("companies/delete", counting.NO_EVENTS), ("company_locations/update", counting.UNCOUNTED), ("themes/publish", counting.UNCOUNTED),
+    ("segments/create", counting.NO_CREATED), ("segments/update", counting.NO_UPDATED),
     ("subscription_contracts/update", counting.UNCOUNTED), ("carts/update", "the Admin API doesn't show what it tells of"),
 ])  # fmt: skip
 def test_what_cannot_be_counted_says_why(topic: str, says: str) -> None:

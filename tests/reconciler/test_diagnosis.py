@@ -17,6 +17,7 @@ from hooktape.reconciler.doctor.facts import (
     Heard,
     Outage,
     Problem,
+    Reached,
     Seen,
     Severity,
     Subscription,
@@ -37,6 +38,7 @@ ORDER, GOOD = Subscription("gid://1", UPDATED, URL, version="2026-04"), Subscrip
 WHOLE = Seen((ORDER, GOOD), SCOPES, VERSIONS)
 EMPTY = replace(WHOLE, subscriptions=())
 QUIET = Evidence()
+HERE = Reached()
 
 
 def ago(minutes: float) -> int:
@@ -50,8 +52,8 @@ def missing(count: int, minutes: float, topic: str = UPDATED) -> Evidence:
 
 
 def said(declared: Declared = BY_API, seen: Seen | Closed = WHOLE, evidence: Evidence | Unheard = QUIET,
-         now: float = NOW) -> dict[tuple[Problem, str], Finding]:  # fmt: skip
-    found = diagnose(declared, seen, evidence, now)
+         now: float = NOW, reached: Reached = HERE) -> dict[tuple[Problem, str], Finding]:  # fmt: skip
+    found = diagnose(declared, seen, evidence, reached, now)
     by_name = {(one.problem, one.subject): one for one in found}
     assert len(by_name) == len(found)
     return by_name
@@ -82,7 +84,7 @@ def test_a_subscription_that_the_api_should_show_and_does_not_is_missing_and_can
 
 def test_an_empty_list_proves_nothing_where_the_apps_configuration_subscribes() -> None:
     assert said(BY_APP, EMPTY) == {}
-    assert creatable(BY_APP, diagnose(BY_API, EMPTY, QUIET, NOW)) == ()
+    assert creatable(BY_APP, diagnose(BY_API, EMPTY, QUIET, HERE, NOW)) == ()
 
 
 def test_nothing_is_made_without_an_address_and_that_it_is_missing_is_said() -> None:
@@ -184,6 +186,27 @@ def test_what_an_app_is_not_approved_for_is_worth_knowing_and_whole_families_a_w
     assert only(said(seen=barred), Problem.PROTECTED, "orders").severity is Severity.WARNING
     came = Evidence({UPDATED: Heard(ago(60), "2026-04")})
     assert only(said(seen=barred, evidence=came), Problem.PROTECTED, "orders").severity is Severity.ERROR
+
+
+def test_an_address_that_leads_nowhere_is_a_warning_unless_webhooks_come_all_the_same() -> None:
+    nowhere = Reached("it can't be connected to")
+    finding = only(said(reached=nowhere), Problem.UNREACHABLE, "HOOKTAPE_WEBHOOK_URL")
+    assert finding.severity is Severity.WARNING
+    assert URL in finding.what
+    assert "it can't be connected to" in finding.what
+    long_ago, just_now = (Evidence({UPDATED: Heard(ago(minutes), "2026-04")}) for minutes in (31, 29))
+    only(said(evidence=long_ago, reached=nowhere), Problem.UNREACHABLE, "HOOKTAPE_WEBHOOK_URL")
+    assert said(evidence=just_now, reached=nowhere) == {}
+
+
+@pytest.mark.parametrize(("days", "severity"), [(14.1, None), (14, Severity.WARNING), (3.1, Severity.WARNING), (3, Severity.ERROR),
+                                                (-1, Severity.ERROR)])  # fmt: skip
+def test_a_certificate_that_should_have_been_renewed_is_a_warning_and_in_its_last_days_an_error(
+    days: float, severity: Severity | None
+) -> None:
+    found = said(reached=Reached(expires=NOW + days * 86_400))
+    assert [one.severity for one in found.values()] == ([] if severity is None else [severity])
+    assert set(found) <= {(Problem.CERTIFICATE, "HOOKTAPE_WEBHOOK_URL")}
 
 
 @pytest.mark.parametrize(("days", "severity"), [
@@ -324,7 +347,7 @@ SEEN = st.builds(Seen, st.lists(SUBSCRIPTIONS, max_size=6).map(tuple), st.frozen
 def test_whatever_is_found_each_thing_is_said_once_the_worst_first_with_something_to_do(
     declared: Declared, seen: Seen | Closed, evidence: Evidence | Unheard
 ) -> None:
-    found = diagnose(declared, seen, evidence, NOW)
+    found = diagnose(declared, seen, evidence, HERE, NOW)
     assert len({(one.problem, one.subject) for one in found}) == len(found)
     ranks = [list(Severity).index(one.severity) for one in found]
     assert ranks == sorted(ranks)
@@ -336,5 +359,5 @@ def test_whatever_is_found_each_thing_is_said_once_the_worst_first_with_somethin
 
 def test_all_of_shopifys_topics_can_be_declared() -> None:
     declared = Declared.of(Settings(topics=("all",), subscribed_by="api", webhook_url=URL))
-    made = creatable(declared, diagnose(declared, Seen((), frozenset(), VERSIONS), QUIET, NOW))
+    made = creatable(declared, diagnose(declared, Seen((), frozenset(), VERSIONS), QUIET, HERE, NOW))
     assert set(made) == {topic for topic, row in shopify.table().items() if row.enum and not row.scopes}

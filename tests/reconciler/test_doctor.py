@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+import httpx
 import pytest
 
 from hooktape import metrics
 from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop.cost import Plan
 from hooktape.local.shop.server import LocalShop
+from hooktape.reconciler.doctor.facts import Reached
 from hooktape.reconciler.doctor.visiting import Doctor, Look
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
@@ -80,6 +82,11 @@ class World:
         return {one.problem: one.severity for one in (await self.look()).findings}
 
 
+async def answered(address: str, http: httpx.AsyncClient) -> Reached:
+    """As if an ingestor answered there."""
+    return Reached()
+
+
 @asynccontextmanager
 async def world(tape: Settings, ledger: Ledger, by: str = "api", **changes: object) -> AsyncIterator[World]:
     # Time enough before the real now, which the broker's stamps are of, for a test's hours.
@@ -89,7 +96,7 @@ async def world(tape: Settings, ledger: Ledger, by: str = "api", **changes: obje
         settings = pointed_at(tape, shop, webhook_url=URL, subscribed_by=by, reconcile_lag=60.0, reconcile_overlap=600.0,
                               reconcile_grace=1800.0, **changes)  # fmt: skip
         async with (Reconciler(settings, ledger, clock=clock) as reconciler,
-                    Doctor(settings, ledger, clock=clock, look_back=reconciler.look_back) as doctor):  # fmt: skip
+                    Doctor(settings, ledger, clock=clock, look_back=reconciler.look_back, reach=answered) as doctor):  # fmt: skip
             await reconciler.pass_(shop.domain)
             yield World(settings, ledger, clock, shop, reconciler, doctor)
 
@@ -271,7 +278,7 @@ async def test_a_kafka_that_is_away_leaves_what_the_api_shows(tape: Settings, le
     async with world(tape, ledger) as here:
         nowhere = replace(here.settings, kafka="127.0.0.1:1", read_timeout=0.5)
         here.shop.incidents.start("subscription_removed", topics=(GONE,))
-        async with Doctor(nowhere, ledger, clock=here.clock) as doctor:
+        async with Doctor(nowhere, ledger, clock=here.clock, reach=answered) as doctor:
             look = await doctor.look(here.shop.domain)
         assert look is not None
         assert {one.problem for one in look.findings} == {"missing", "unheard"}

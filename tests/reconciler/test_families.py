@@ -126,6 +126,8 @@ def test_one_state_has_one_id_and_another_state_of_the_same_second_has_another(s
      ("fulfillment_orders", {"status": "OPEN"}, True, "fulfillment_orders/order_routing_complete"),
      ("fulfillment_orders", {"status": "OPEN"}, False, "fulfillment_orders/hold_released"),
      ("fulfillment_orders", {"status": "CLOSED"}, False, None), ("locations", {"isActive": False}, False, "locations/deactivate"),
+     ("themes", {"role": "MAIN"}, False, "themes/publish"), ("themes", {"role": "UNPUBLISHED"}, False, None),
+     ("themes", {"role": "MAIN"}, True, "themes/create"),
      ("subscription_contracts", {"status": "ACTIVE"}, True, "subscription_contracts/create"),
      ("subscription_contracts", {"status": "ACTIVE"}, False, "subscription_contracts/update"),
      ("subscription_contracts", {"status": "PAUSED"}, True, "subscription_contracts/pause"),
