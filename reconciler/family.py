@@ -93,7 +93,8 @@ class Family:
     triggered) has the same digest."""
     by_difference: bool = False
     """Its `updated_at` may move without any webhook: what's missing is only a state that differs from the newest one on the tape,
-    however old that is. Of a resource that the tape doesn't know nothing can be said. Not for what is `versioned`."""
+    however old that is. Of a resource that the tape doesn't know nothing can be said. Since it takes reading the tape from its
+    beginning, states are left to look-backs, and a fast pass looks for steps only. Not for what is `versioned`."""
     ids: tuple[str, ...] = ("id",)
     """The members of its bodies that name the resource."""
     deletion: Deletion | None = None

@@ -25,7 +25,7 @@ from hooktape.reconciler.moves import (
     Row,
 )
 from hooktape.reconciler.report import Tally
-from hooktape.reconciler.standing import MARGIN, SECOND, State, beyond, in_window
+from hooktape.reconciler.standing import MARGIN, SECOND, State, in_window, steps_only
 
 CHUNK = 100
 """Confirmed and recorded at once: bounds the memory that bodies take, and what a crash leaves to look up."""
@@ -52,7 +52,7 @@ def since(state: State) -> int:
     steps = (at for row in rows for topic, at in row.stamps if topic in wanted and at >= state.low)
     versions = (row.version for row in rows)
     pending = (at for entry in state.pending.values() for at in (entry.version or 0, *(at for _, at in entry.steps)))
-    known = _known_from(state) if state.pending or any(_told(state, row) for row in rows) else []
+    known = _known_from(state) if state.looks_back and (state.pending or any(_told(state, row) for row in rows)) else []
     return min([state.window.start, *steps, *versions, *pending, *known]) - MARGIN
 
 
@@ -97,7 +97,7 @@ def _settled(state: State, row: Row, coverage: Coverage) -> str:
 
 def _lacks(state: State, row: Row, coverage: Coverage) -> bool:
     """Whether the tape lacks its state, as far as that is to be judged."""
-    return not beyond(state, row) and _told(state, row) and _news(state, row, coverage)
+    return not steps_only(state, row) and _told(state, row) and _news(state, row, coverage)
 
 
 def _news(state: State, row: Row, coverage: Coverage) -> bool:
@@ -112,7 +112,7 @@ def _judged(state: State, row: Row, coverage: Coverage) -> bool:
 
 def _counted(state: State, row: Row, outcome: str) -> tuple[str, ...]:
     """Where the tally counts such a row: also as counted anew, unless an earlier pass has looked as far as that."""
-    if beyond(state, row):
+    if steps_only(state, row):
         return ()
     reached = state.standing.cursor.position
     return (outcome, f"{outcome}_anew") if reached is None or row.version >= reached else (outcome,)
@@ -144,7 +144,7 @@ def _states(state: State, coverage: Coverage) -> Judged:
         if earlier is None and (outcome := _settled(state, row, coverage)):
             # What was pending and came is one outcome.
             outcomes.update(_counted(state, row, outcome) if resource not in arrived else ())
-        elif earlier is not None and beyond(state, row):
+        elif earlier is not None and steps_only(state, row):
             if steps != earlier.steps:
                 pending[resource] = replace(earlier, steps=steps)
                 fresh.append(pending[resource])

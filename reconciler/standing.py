@@ -110,6 +110,13 @@ class State:
         reached = standing.coverage_from if standing.cursor.position is None else standing.cursor.position
         return (options.since is None and options.reach is None) or self.window.start <= reached
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether states of a family `by_difference` are judged, for which all of the tape is read: not every few minutes, but in a
+        look-back, in a window by hand, and in one that begins so long ago that a look-back may not reach there."""
+        options = self.standing.options
+        return options.reach is not None or options.since is not None or self.window.start <= self.standing.shop_now - DAY
+
     def but(self, **changes: Any) -> "State":
         """The same but for these."""
         return replace(self, **changes)
@@ -128,15 +135,15 @@ def in_window(state: State) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for page in state.pages:
         for row in page:
-            if state.low <= row.version and (not beyond(state, row) or (state.look is Look.STATES and _stepped(state, row))):
+            if state.low <= row.version and (not steps_only(state, row) or (state.look is Look.STATES and _stepped(state, row))):
                 rows[row.resource] = row
     return rows
 
 
-def beyond(state: State, row: Row) -> bool:
-    """Whether it has changed since the window's end: its state is a later pass's affair, and only its steps within the window are
-    judged."""
-    return row.version >= state.window.end
+def steps_only(state: State, row: Row) -> bool:
+    """Whether only its steps within the window are judged. Its state is a later pass's affair: it has changed since the window's end,
+    or takes a look back."""
+    return row.version >= state.window.end or (state.standing.family.by_difference and state.look is Look.STATES and not state.looks_back)
 
 
 def _stepped(state: State, row: Row) -> bool:

@@ -25,6 +25,9 @@ from .showing import SCOPES, Direct, Showing
 FAMILY = pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
 WANTED = {topic for family in FAMILIES.values() for topic in family.topics}
 OPTIONS = Options(overlap=600, lag=0, grace=0, retention=30 * 86400)
+BEGAN = (1_770_000_000 - 1) * SECOND
+"""When recording began."""
+LOOK_BACK = replace(OPTIONS, reach=30 * 86400)
 
 
 class Told(Showing):
@@ -54,11 +57,15 @@ class Looking:
         self.pending: dict[str, Pending] = {}
         self.recorded: list[Event] = []
         self.client = Direct(showing)
+        self.options = LOOK_BACK if family.by_difference else OPTIONS
+        self.position: int | None = None
+        self.read_since: list[int] = []
 
     async def looked(self) -> State:
-        now, began = self.showing.now + 1, (1_770_000_000 - 1) * SECOND
-        state, actions = core.begin(Standing("one.myshopify.com", self.family, Cursor(began), began, OPTIONS, now, round(now * SECOND),
-                                             list(self.pending.values()), self.topics))  # fmt: skip
+        now = self.showing.now + 1
+        state, actions = core.begin(Standing(
+            "one.myshopify.com", self.family, Cursor(BEGAN, self.position), BEGAN, self.options, now, round(now * SECOND),
+            list(self.pending.values()), self.topics))  # fmt: skip
         while actions:
             found = [await self.answer(action, state) for action in actions][-1]
             if found is None:
@@ -72,7 +79,8 @@ class Looking:
                 return await api.count(self.client, self.family, query)  # type: ignore[arg-type]
             case List(query, after, _):
                 return await api.page(self.client, self.family, query, after)  # type: ignore[arg-type]
-            case ReadTape(_, wanted):
+            case ReadTape(since, wanted):
+                self.read_since.append(since)
                 coverage = Coverage(self.family, wanted=wanted)
                 for one in self.tape:
                     if one.topic in self.family.topics:
@@ -207,6 +215,32 @@ def test_contracts_are_compared_alike_whether_their_bodies_say_when_they_changed
     assert {event.resource for event in looking.recorded} == {lost.resource}
     asyncio.run(looking.looked())
     assert {event.resource for event in looking.recorded} == {lost.resource}
+
+
+def test_only_a_look_back_compares_with_the_whole_tape_and_what_it_finds_is_recorded_by_the_next_pass() -> None:
+    family, hour = FAMILIES[CONTRACTS], 3600
+    changes = [change for change in shop().changes if change.topic.startswith(CONTRACTS)]
+    updates = [change for change in changes if change.topic == f"{CONTRACTS}/update"]
+    lost = next(change for change in reversed(updates) if shop().said[change.resource] is change)
+    kept = [change for change in changes if (change.resource, change.state) != (lost.resource, lost.state)]
+    looking = Looking(shop(), family, [event_of(change) for change in kept])
+    # The shop's last few changes; a grace period that's over by the second of two passes.
+    near = round(shop().now - 60) * SECOND
+
+    def passes(reach: float | None, grace: float) -> list[int]:
+        looking.options, looking.position, looking.read_since = replace(OPTIONS, reach=reach, overlap=0, grace=grace), near, []
+        asyncio.run(looking.looked())
+        return looking.read_since
+
+    assert all(since > near - 20 * 60 * SECOND for since in passes(None, hour))
+    assert looking.pending == {}
+    assert min(passes(30 * 86_400, hour)) < BEGAN
+    assert looking.pending.keys() == {lost.resource}
+    passes(None, hour)
+    assert (looking.pending.keys(), looking.recorded) == ({lost.resource}, [])
+    assert min(passes(None, 0)) < BEGAN
+    assert [event.resource for event in looking.recorded] == [lost.resource]
+    assert looking.pending == {}
 
 
 def test_a_contract_that_was_paid_for_has_missed_nothing_and_of_one_that_the_tape_does_not_know_nothing_is_said() -> None:
