@@ -20,13 +20,14 @@ _BEGAN = 1_770_000_000
 
 
 class Showing:
-    """`said`: resource → the last webhook that told of it."""
+    """`changes`: every webhook of its life; `said`: resource → the last one that told of it."""
 
     def __init__(self, changes: int = 1_200, seed: int = 4, mix: Mix = WHOLE) -> None:
         self.now = float(_BEGAN)
         self.shop = Shop("one.myshopify.com", seed, lambda: self.now, mix)
         self.admin = Admin(self.shop, "token", Plan("wide", 1e9, 1e9))
         self.home = Home(ZoneInfo("America/Panama"), "USD")
+        self.changes: list[Change] = []
         self.said: dict[str, Change] = {}
         for _ in range(changes):
             self.change()
@@ -37,6 +38,7 @@ class Showing:
     def change(self) -> Change:
         self.now += 1
         change = self.shop.change(self.now)
+        self.changes.append(change)
         self.said[change.resource] = change
         return change
 

@@ -51,23 +51,15 @@ INSIDE = {
 NOTHING_ELSE = dict.fromkeys(Mix.__slots__, 0.0)
 
 
-class Told(Showing):
-    """Keeps every webhook of the shop's life. `acts`: all that happens in it."""
-
-    def __init__(self, changes: int, **acts: float) -> None:
-        self.changes: list[Change] = []
-        super().__init__(changes, mix=Mix(**NOTHING_ELSE | acts))
-
-    def change(self) -> Change:
-        change = super().change()
-        self.changes.append(change)
-        return change
+def with_acts(changes: int, **acts: float) -> Showing:
+    """A shop in which these acts happen, and no others."""
+    return Showing(changes, mix=Mix(**NOTHING_ELSE | acts))
 
 
 @cache
-def shop() -> Told:
+def shop() -> Showing:
     acts = {name: 0.5 if name.endswith("_delete") else 3.0 for name in Mix.__slots__ if name.startswith(("company_", "theme_"))}
-    return Told(500, **acts)
+    return with_acts(500, **acts)
 
 
 def bodies(showing: Showing, family: Family) -> list[dict[str, Any]]:
@@ -142,7 +134,7 @@ def test_bodies_that_carry_no_id_are_known_by_their_global_one() -> None:
 
 
 # ── themes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-def looked(showing: Told, tape: Sequence[Change], family: Family = THEMES) -> tuple[list[tuple[str, str | None]], Looking]:
+def looked(showing: Showing, tape: Sequence[Change], family: Family = THEMES) -> tuple[list[tuple[str, str | None]], Looking]:
     """What is recorded of the shop whose tape has these webhooks, in two looks: the second finds nothing more."""
     looking = Looking(showing, family, [event_of(change) for change in tape])
     asyncio.run(looking.looked())
@@ -152,9 +144,9 @@ def looked(showing: Told, tape: Sequence[Change], family: Family = THEMES) -> tu
     return found, looking
 
 
-def edited() -> tuple[Told, Resource, Change]:
+def edited() -> tuple[Showing, Resource, Change]:
     """A shop whose main theme's files were edited long after its webhooks, that theme, and the webhook of its publishing."""
-    showing = Told(40, theme_create=1, theme_publish=1)
+    showing = with_acts(40, theme_create=1, theme_publish=1)
     publishing = next(change for change in reversed(showing.changes) if change.topic == "themes/publish")
     theme = showing.shop.get(publishing.resource)
     assert theme is not None

@@ -30,23 +30,13 @@ BEGAN = (1_770_000_000 - 1) * SECOND
 LOOK_BACK = replace(OPTIONS, reach=30 * 86400)
 
 
-class Told(Showing):
-    """Keeps every webhook of the shop's life."""
-
-    def __init__(self) -> None:
-        self.changes: list[Change] = []
-        # Goods that go take their levels and items with them, of which no webhook tells.
-        super().__init__(mix=replace(WHOLE, product_delete=0, product_remove_variant=0))
-
-    def change(self) -> Change:
-        change = super().change()
-        self.changes.append(change)
-        return change
+# Goods that go take their levels and items with them, of which no webhook tells.
+MIX = replace(WHOLE, product_delete=0, product_remove_variant=0)
 
 
 @cache
-def shop() -> Told:
-    return Told()
+def shop() -> Showing:
+    return Showing(mix=MIX)
 
 
 class Looking:
@@ -244,7 +234,7 @@ def test_only_a_look_back_compares_with_the_whole_tape_and_what_it_finds_is_reco
 
 
 def test_a_contract_that_was_paid_for_has_missed_nothing_and_of_one_that_the_tape_does_not_know_nothing_is_said() -> None:
-    showing, family = Told(), FAMILIES[CONTRACTS]
+    showing, family = Showing(mix=MIX), FAMILIES[CONTRACTS]
     known, unknown = showing.live(family)[:2]
     showing.now += 3600
     for contract in (known, unknown):
