@@ -49,6 +49,8 @@ _WITHHELD_POINTS = 25
 # A look at a shop that doesn't answer takes half a minute.
 _LEASE_TTL = 120.0
 _LEASE_POLL = 0.25
+# A round over hundreds of shops takes about that long.
+_REACHED_SECONDS = 60.0
 T = TypeVar("T")
 Reach = Callable[[str, httpx.AsyncClient], Awaitable[Reached]]
 LookBack = Callable[[str, Sequence[Family], int | None], Awaitable[None]]
@@ -93,6 +95,7 @@ class Doctor:
         self._repairs = settings.doctor_repair == "on" if repair is None else repair
         self._declared = Declared.of(settings)
         self._reach = reach
+        self._reached_at: tuple[float, Reached] | None = None
         self._listener = Listener(settings, ledger)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
@@ -120,7 +123,7 @@ class Doctor:
 
     async def _look(self, shop: str, by_hand: bool) -> Look:
         seen, evidence = await self._see(shop, by_hand), await self._hear(shop)
-        reached = await self._reach(self._declared.address, self._http)
+        reached = await self._reached()
         findings = diagnosis.diagnose(self._declared, seen, evidence, reached, self._clock())
         made: list[str] = []
         if self._repairs and (wanted := diagnosis.creatable(self._declared, findings)):
@@ -148,6 +151,13 @@ class Doctor:
                         hidden, barred)  # fmt: skip
         except AdminApiError as error:
             return Closed(error.reason, str(error))
+
+    async def _reached(self) -> Reached:
+        """Of the address, which is the same for all shops: an ingestor that doesn't answer isn't waited for once for each."""
+        now = self._clock()
+        if self._reached_at is None or not 0 <= now - self._reached_at[0] < _REACHED_SECONDS:
+            self._reached_at = now, await self._reach(self._declared.address, self._http)
+        return self._reached_at[1]
 
     async def _withheld(self, client: AdminClient, scopes: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
         """Kinds of protected data that are withheld in what is declared, and families that are as a whole."""

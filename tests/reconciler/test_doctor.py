@@ -259,6 +259,24 @@ async def test_one_doctor_at_a_time_looks_at_a_shop_and_only_when_it_is_due(tape
         assert await here.doctor.look(here.shop.domain) is None
 
 
+async def test_the_address_is_asked_once_for_all_shops_of_a_round_and_again_in_the_next(tape: Settings, ledger: Ledger) -> None:
+    asked: list[str] = []
+
+    async def nobody(address: str, http: httpx.AsyncClient) -> Reached:
+        asked.append(address)
+        return Reached("nobody answers")
+
+    async with world(tape, ledger) as here, Doctor(here.settings, ledger, clock=here.clock, reach=nobody) as doctor:
+        for _ in range(3):
+            look = await doctor.look(here.shop.domain)
+            assert look is not None
+            assert [(one.problem, one.severity) for one in look.findings] == [("unreachable", "warning")]
+        assert asked == [URL]
+        here.clock.now += MINUTE
+        await doctor.look(here.shop.domain)
+        assert asked == [URL, URL]
+
+
 async def test_findings_are_metrics_while_they_stand(tape: Settings, ledger: Ledger) -> None:
     def exported() -> set[tuple[str, ...]]:
         return {tuple(sample.labels[name] for name in ("shop", "problem", "subject", "severity"))
