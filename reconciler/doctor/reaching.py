@@ -37,7 +37,7 @@ async def reach(address: str, http: httpx.AsyncClient) -> Reached:
 
 
 def _told(answer: httpx.Response) -> str:
-    if answer.is_redirect:
+    if answer.has_redirect_location:
         return f"it redirects to {answer.headers['Location']}, and Shopify follows no redirect"
     return f"an unsigned POST is answered with {answer.status_code}, and an ingestor answers with 401"
 

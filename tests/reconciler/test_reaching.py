@@ -59,6 +59,7 @@ async def test_behind_a_proxy_that_lets_only_posts_through_the_unsigned_one_tell
 
 @pytest.mark.parametrize(("answer", "says"), [
     ("404 Not Found", "answered with 404"), ("200 OK", "answered with 200"), ("502 Bad Gateway", "answered with 502"),
+    ("304 Not Modified", "answered with 304"), ("301 Moved Permanently", "answered with 301"),
     ("301 Moved Permanently\r\nLocation: https://elsewhere.example/", "redirects to https://elsewhere.example/")])  # fmt: skip
 async def test_another_answer_is_told(answer: str, says: str) -> None:
     async with answering(GET=answer, POST=answer) as address:
