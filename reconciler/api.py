@@ -100,7 +100,9 @@ async def page(client: AdminClient, family: Family, search: str, after: str | No
     nodes, info = found["nodes"], found["pageInfo"]
     further = _Place(info["endCursor"], (), not info["hasNextPage"])
     if not listing.inside:
-        return Listed(tuple(row(family, node) for node in nodes), further.text())
+        doubt = f"{listing.root} have more than one page, and come in no order that an edit can't change"
+        return Listed(tuple(row(family, node) for node in nodes), further.text(),
+                      incomplete=doubt if listing.short and info["hasNextPage"] else "")  # fmt: skip
     if not listing.connection:
         return Listed(tuple(row(family, one) for node in nodes for one in node[listing.inside]), further.text(), len(nodes))
     parts = [(node["id"], node[listing.inside]) for node in nodes]

@@ -223,7 +223,7 @@ FAMILIES: dict[str, Family] = {
         ),
         Family(
             "themes", "theme", "OnlineStoreTheme", "themes/create", "themes/publish", "themes/delete",
-            # A shop has 20 themes at most, 100 on the largest plan: less than a page (help.shopify.com/manual/online-store/themes).
+            # A shop has 20 themes at most, far less than a page (shopify.dev/docs/api/admin-rest/latest/resources/theme).
             Listing("themes", "id createdAt updatedAt role", sorted=False, counted=False, filtered=False, searched=False, short=True),
             Bodies(queries.THEME_BODIES, 2, companies.theme), ("role",), companies.theme_brief, versioned=False, by_difference=True,
             deletion=Deletion(), stamps={"themes/create": "createdAt"}, state_topic=_theme_topic,

@@ -7,7 +7,7 @@ from hooktape.schemas.samples import gid, stamp
 
 Body = dict[str, Any]
 THEMES = 20
-"""Most themes of a shop (help.shopify.com/manual/online-store/themes)."""
+"""Most themes of a shop (shopify.dev/docs/api/admin-rest/latest/resources/theme)."""
 _FIRMS = ("Fjord & Sons", "Café Supply/Nord", "Larch Joinery", "Tidewater Hotels", "Mills <Printing>")
 _BRANCHES = (("Head Office", "Milford", "Vermont", "VT", "05060"), ("Harbour Depot", "Port Anders", "Maine", "ME", "04101"))
 _THEMES = (("Plain Sails", 887), ("Old Harbour", None), ("Lantern & Co", 1190))

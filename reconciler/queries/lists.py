@@ -33,7 +33,8 @@ class Listing:
     count_filtered: bool = True
     """That count takes a `query`; else it's of all there is."""
     short: bool = False
-    """There are never so many that they need more than one page: no edit can shift any, whatever the order."""
+    """There should never be so many that they need more than one page: no edit can shift any then, whatever the order. A list that
+    does have more proves nothing about what it doesn't show."""
     filtered: bool = True
     """The root (or, where `inner_filter`, what is inside) can be filtered by `updated_at`; else all of it is listed."""
     inner_filter: bool = False

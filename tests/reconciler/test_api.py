@@ -70,6 +70,14 @@ async def test_what_the_api_does_not_know_is_told_apart_from_what_could_not_be_r
     assert (await api.fetch(asking, FAMILIES["orders"], (GID,), frozenset())).found == {GID: None}
 
 
+async def test_a_list_without_an_order_proves_nothing_once_it_has_a_second_page() -> None:
+    theme = {"id": "gid://shopify/OnlineStoreTheme/1", "createdAt": AT, "updatedAt": AT, "role": "MAIN"}
+    for more in (False, True):
+        asking, _ = client({"themes": {"nodes": [theme], "pageInfo": {"hasNextPage": more, "endCursor": "p1"}}})
+        found = await api.page(asking, FAMILIES["themes"], "", None)
+        assert (len(found.rows), bool(found.incomplete), found.after is None) == (1, more, not more)
+
+
 def gate(domain: str) -> dict[str, Any]:
     shop = {"myshopifyDomain": domain, "ianaTimezone": "America/New_York", "currencyCode": "JPY"}
     return {"shop": shop, "currentAppInstallation": {"accessScopes": [{"handle": "write_orders"}]}}
