@@ -35,6 +35,7 @@ class Service:
         self._clock = reconciler.clock
         self._chosen, self._families = frozenset(shops), tuple(families)
         self._begun: frozenset[str] = frozenset()
+        self._untried: set[str] | None = None
         self._every = schedule.intervals(settings)
         self._busy = settings.reconcile_lease * _BUSY
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -70,8 +71,13 @@ class Service:
         self._begun = shops
         dues, parked = await asyncio.to_thread(lambda: (self._timetable.due(), self._timetable.parked()))
         busy = {*self._tasks, *(key for key, until in self._elsewhere.items() if until > now)}
-        probes = {shop: entry.probe_at for shop, entry in parked.items()}
+        if self._untried is None:
+            # Who starts the service has most often just set what was wrong.
+            self._untried = set(parked)
+        probes = {shop: entry.probe_at for shop, entry in parked.items() if shop not in self._untried}
         for task in schedule.ready(dues, probes, shops, busy, now)[: _TOGETHER - len(self._tasks)]:
+            if task.name != schedule.DOCTOR:
+                self._untried.discard(task.shop)
             self._tasks[task.shop, task.lane] = asyncio.create_task(self._do(task, dues[task.shop, task.name]))
         ahead = [due - now for due in dues.values() if due > now]
         return max(0.01, min([_LOOK, *ahead]))

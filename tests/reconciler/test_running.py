@@ -113,3 +113,20 @@ async def test_an_app_that_doesnt_answer_when_the_service_starts_is_asked_again(
         stop.set()
         await served
     assert len(asked) == 3
+
+
+async def test_a_closed_shop_is_tried_once_when_the_service_starts_and_then_at_its_time(ledger: Ledger, tmp_path: Path) -> None:
+    path, clock, stop = tmp_path / "tokens", Clock(), asyncio.Event()
+    path.write_text(f"{ONE}=token\n{TWO}=token\n")
+    settings = Settings(shop_tokens_file=path, reconcile_interval=300.0)
+    ledger.timetable.park(ONE, "unauthorized", clock.now - 60, clock.now + 3540)
+    async with httpx.AsyncClient() as http:
+        reconciler = Played(Access(settings, http, clock=clock), clock)
+        served = asyncio.create_task(Service(reconciler, Idle(), settings, ledger.timetable).run(stop))
+        await until(lambda: sorted(reconciler.passed) == [ONE, TWO])
+        for moment, passed in ((300, [TWO]), (3600, [ONE, TWO])):
+            reconciler.passed.clear()
+            clock.now += moment
+            await until(lambda passed=passed: sorted(reconciler.passed) == passed)  # type: ignore[misc]
+        stop.set()
+        await served
