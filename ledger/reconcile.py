@@ -92,10 +92,12 @@ class Reconcile:
                                    THEN reconcile_cursors.position ELSE excluded.position END""",
             {"shop": shop, "family": family, "position": position, "now": now}))  # fmt: skip
 
-    def last_success(self) -> dict[str, float]:
-        """Shop → when the oldest of its families' last complete passes ended (epoch seconds)."""
+    def last_success(self, families: Sequence[str] | None = None) -> dict[str, float]:
+        """Shop → when the oldest of its families' last complete passes ended (epoch seconds); `families`: of these only."""
         return dict(self._database.read(lambda t: t.rows(
-            "SELECT shop, MIN(last_success) FROM reconcile_cursors WHERE last_success IS NOT NULL GROUP BY shop")))  # fmt: skip
+            f"""SELECT shop, MIN(last_success) FROM reconcile_cursors
+                WHERE last_success IS NOT NULL {"AND family IN :families" if families is not None else ""} GROUP BY shop""",
+            {"families": tuple(families or ())})) if families is None or families else [])  # fmt: skip
 
     def oldest_positions(self, families: Sequence[str]) -> dict[str, int]:
         """Shop → up to when the one of these families that is furthest behind has been looked through (microseconds)."""

@@ -13,7 +13,10 @@ from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler import protected
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
+from hooktape.reconciler.moves import Look
+from hooktape.reconciler.performing import cursor_of
 from hooktape.reconciler.report import Report
+from hooktape.schemas import topics as shopify
 from hooktape.settings import Settings
 
 # The coverage that is shown is of the passes that ended so lately, in seconds: one lost webhook is history after that.
@@ -24,11 +27,17 @@ Labels = tuple[str, ...]
 
 
 class Figures:
-    """What one reconciler exports. `clock` gives epoch seconds. May be used by several threads."""
+    """What one reconciler exports. `clock` gives epoch seconds. May be used by several threads.
 
-    def __init__(self, settings: Settings, ledger: Ledger, clock: Callable[[], float], families: Collection[Family]) -> None:
-        self._ledger, self._clock, self._suspect = ledger, clock, settings.reconcile_suspect
-        self._families = [family.name for family in families]
+    `shops`: those that can be asked now (none: nobody has said yet). The ledger also remembers shops and families that are none of ours
+    any more; their figures would only grow older, and an alert on them would never end.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger, clock: Callable[[], float], families: Collection[Family],
+                 shops: Callable[[], Collection[str]] = frozenset) -> None:  # fmt: skip
+        self._ledger, self._clock, self._suspect, self._shops = ledger, clock, settings.reconcile_suspect, shops
+        self._families, wanted = [family.name for family in families], set(shopify.expand(settings.topics))
+        self._cursors = [*self._families, *(cursor_of(each, Look.DELETIONS) for each in families if each.subject and each.delete in wanted)]
         self._lock = threading.Lock()
         self._streaks: dict[tuple[str, str], int] = {}
         self._unverifiable: dict[tuple[str, str], Counter[str]] = {}
@@ -51,20 +60,25 @@ class Figures:
 
     def measure(self) -> None:
         """Sets the gauges. Raises LedgerError."""
-        now, memory = self._clock(), self._ledger.reconcile
+        now, memory, ours = self._clock(), self._ledger.reconcile, frozenset(self._shops())
         pending, suspected, held = memory.pending_counts(now - self._suspect)
         metrics.RECONCILE_PENDING.set(pending)
         metrics.RECONCILE_SUSPECTED.set(suspected)
         metrics.RECONCILE_HELD.set(held)
         metrics.RECONCILE_BULK.set(self._ledger.bulk.running())
-        for shop, moment in memory.last_success().items():
-            metrics.RECONCILE_LAST_SUCCESS.labels(shop).set(moment)
-        for shop, position in memory.oldest_positions(self._families).items():
-            # Asked at each scrape: while no pass ends it must grow by itself.
-            metrics.RECONCILE_OPEN.labels(shop).set_function(partial(self._age, position / 1e6))
-        parked: dict[Labels, float] = {(entry.shop, entry.reason): entry.since for entry in self._ledger.timetable.parked().values()}
+        succeeded = {(shop,): moment for shop, moment in memory.last_success(self._cursors).items() if not ours or shop in ours}
+        positions = {(shop,): at for shop, at in memory.oldest_positions(self._families).items() if not ours or shop in ours}
+        parked: dict[Labels, float] = {(entry.shop, entry.reason): entry.since for entry in self._ledger.timetable.parked().values()
+                                       if not ours or entry.shop in ours}  # fmt: skip
         covered = self._coverage(now)
         with self._lock:
+            self._streaks = {key: number for key, number in self._streaks.items() if not ours or key[0] in ours}
+            self._unverifiable = {key: count for key, count in self._unverifiable.items() if not ours or key[0] in ours}
+            self._show(metrics.RECONCILE_LAST_SUCCESS, succeeded)
+            self._forget(metrics.RECONCILE_OPEN, positions)
+            for labels, position in positions.items():
+                # Asked at each scrape: while no pass ends it must grow by itself.
+                metrics.RECONCILE_OPEN.labels(*labels).set_function(partial(self._age, position / 1e6))
             self._show(metrics.RECONCILE_PARKED, parked)
             self._show(metrics.RECONCILE_UNVERIFIABLE, {(reason,): number for reason, number in
                                                         sum(self._unverifiable.values(), Counter[str]()).items()})  # fmt: skip
@@ -89,12 +103,16 @@ class Figures:
         return {(FAMILIES[name].update,): part for name, part in shares.items() if part is not None}
 
     def _show(self, gauge: Gauge, values: Mapping[Labels, float]) -> None:
-        # Clearing it first would let a scrape in between see nothing, and begin an alert's waiting time anew.
-        for labels in self._shown.get(gauge, set()) - values.keys():
-            gauge.remove(*labels)
+        self._forget(gauge, values)
         for labels, value in values.items():
             gauge.labels(*labels).set(value)
-        self._shown[gauge] = set(values)
+
+    def _forget(self, gauge: Gauge, labels: Collection[Labels]) -> None:
+        """Takes away what isn't shown any more."""
+        # Clearing it first would let a scrape in between see nothing, and begin an alert's waiting time anew.
+        for gone in self._shown.get(gauge, set()) - set(labels):
+            gauge.remove(*gone)
+        self._shown[gauge] = set(labels)
 
 
 def _reason(report: Report, family: Family, topic: str) -> str:

@@ -119,3 +119,29 @@ def test_figures_follow_the_passes_and_what_is_over_leaves_no_figure(ledger: Led
     figures.ended(Report(SHOP, "orders", reason="protected", unverifiable={"orders/updated": "not approved"}))
     figures.measure()
     assert value("unverifiable", reason="protected") == 1
+
+
+def test_a_shop_or_a_family_that_is_none_of_ours_any_more_leaves_no_figure_that_grows_old(ledger: Ledger) -> None:
+    clock, shops = Clock(10_000.0), {SHOP, "gone.myshopify.com"}
+    figures = Figures(Settings(), ledger, clock, [FAMILIES["orders"], FAMILIES["products"]], lambda: shops)
+    for shop in sorted(shops):
+        ledger.reconcile.advance(shop, "orders", 9_000_000_000, 9_000.0)
+        ledger.timetable.park(shop, "locked", 9_000.0, 1.0)
+        for _ in range(4 if shop != SHOP else 1):
+            figures.ended(Report(shop, "orders", tally=Tally(recorded=1), complete=True, unverifiable={"orders/edited": "a step"}))
+    ledger.reconcile.advance(SHOP, "customers", 1_000_000_000, 1_000.0)
+    ledger.reconcile.advance(SHOP, "customers/deletions", 1_000_000_000, 1_000.0)
+    ledger.reconcile.advance(SHOP, "products/deletions", 8_000_000_000, 8_000.0)
+    figures.measure()
+    assert value("missing_passes", topic="orders/updated") == 4
+    assert value("unverifiable", reason="no_list") == 2
+    # The look for deletions is one that goes on; customers aren't wanted any more.
+    assert value("last_success_timestamp_seconds", shop=SHOP) == 8_000
+    shops.discard("gone.myshopify.com")
+    figures.measure()
+    for name in ("last_success_timestamp_seconds", "oldest_open_window_seconds"):
+        assert value(name, shop="gone.myshopify.com") is None
+        assert value(name, shop=SHOP) is not None
+    assert value("parked_timestamp_seconds", shop="gone.myshopify.com", reason="locked") is None
+    assert value("missing_passes", topic="orders/updated") == 1
+    assert value("unverifiable", reason="no_list") == 1
