@@ -19,8 +19,9 @@ from hooktape.reconciler.report import Report
 from hooktape.schemas import topics as shopify
 from hooktape.settings import Settings
 
-# The coverage that is shown is of the passes that ended so lately, in seconds: one lost webhook is history after that.
-_LATELY = 3600.0
+# The coverage that is shown is of the passes that ended so lately, in seconds: one lost webhook is history after that. Less by two
+# intervals than the hour that the alert waits: the figure is renewed when a pass ends, and must not last that long for one webhook.
+_LATELY = 3000.0
 # Between two looks at it, in seconds, about as often as Prometheus asks: it's summed over every shop's kept passes.
 _LOOK = 60.0
 Labels = tuple[str, ...]

@@ -145,3 +145,15 @@ def test_a_shop_or_a_family_that_is_none_of_ours_any_more_leaves_no_figure_that_
     assert value("parked_timestamp_seconds", shop="gone.myshopify.com", reason="locked") is None
     assert value("missing_passes", topic="orders/updated") == 1
     assert value("unverifiable", reason="no_list") == 1
+
+
+def test_one_lost_webhook_is_out_of_the_coverage_before_an_hour_is_over_though_the_next_pass_is_late(ledger: Ledger) -> None:
+    clock = Clock(10_000.0)
+    figures = Figures(Settings(), ledger, clock, FAMILIES.values())
+    ledger.reports.add(Report(SHOP, "orders", tally=Tally(covered=9, covered_anew=9, recorded=1), complete=True).kept(clock.now))
+    figures.measure()
+    assert value("coverage_ratio", topic="orders/updated") == 0.9
+    # The alert waits for an hour; passes come every five minutes, and this one some seconds early.
+    clock.now += 3600 - 300 - 5
+    figures.measure()
+    assert value("coverage_ratio", topic="orders/updated") is None
