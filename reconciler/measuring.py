@@ -67,8 +67,10 @@ class Figures:
         metrics.RECONCILE_SUSPECTED.set(suspected)
         metrics.RECONCILE_HELD.set(held)
         metrics.RECONCILE_BULK.set(self._ledger.bulk.running())
-        succeeded = {(shop,): moment for shop, moment in memory.last_success(self._cursors).items() if not ours or shop in ours}
-        positions = {(shop,): at for shop, at in memory.oldest_positions(self._families).items() if not ours or shop in ours}
+        succeeded: dict[Labels, float] = {(shop,): moment for shop, moment in memory.last_success(self._cursors).items()
+                                          if not ours or shop in ours}  # fmt: skip
+        positions: dict[Labels, int] = {(shop,): at for shop, at in memory.oldest_positions(self._families).items()
+                                        if not ours or shop in ours}  # fmt: skip
         parked: dict[Labels, float] = {(entry.shop, entry.reason): entry.since for entry in self._ledger.timetable.parked().values()
                                        if not ours or entry.shop in ours}  # fmt: skip
         covered = self._coverage(now)

@@ -154,7 +154,8 @@ RECONCILE_MISSING_PASSES = Gauge("hooktape_reconcile_missing_passes",
     "Passes in a row of which each recorded something, in the shop where there are most. Do: from 3 on, check the subscription.",
     ["topic"])
 RECONCILE_COVERAGE = Gauge("hooktape_reconcile_coverage_ratio",
-    "Of the changes of the last 50 minutes' passes whose webhook came or never came, the part that came. Do: below 1, see `hooktape reconcile report`.",
+    "Of the changes in the last 50 minutes' passes whose webhook came or never came, the part that came. Do: below 1, see "
+    "`hooktape reconcile report`.",
     ["topic"])
 RECONCILE_UNVERIFIABLE = Gauge("hooktape_reconcile_unverifiable",
     "Topics that can't be checked, a shop's counted each: no_list (never, see docs), scope, protected (data that the app isn't approved "
