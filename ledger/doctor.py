@@ -94,6 +94,12 @@ class Doctor:
         return [Heard(of, topic, at, version, tuple(json.loads(lacks)), recorded, since)
                 for of, topic, at, version, lacks, recorded, since in rows]  # fmt: skip
 
+    def forgive(self, shop: str, topics: Collection[str]) -> None:
+        """Forgets what was recorded of these topics since their last webhook: their subscriptions are new."""
+        self._database.write(lambda t: t.many(
+            "UPDATE doctor_heard SET recorded = 0, recorded_at = 0 WHERE shop = :shop AND topic = :topic",
+            [{"shop": shop, "topic": topic} for topic in sorted(topics)]))  # fmt: skip
+
     def hear(self, tape: Tape, heard: Sequence[Heard]) -> bool:
         """Notes a reading that began at `tape.seq`; False when another was noted meanwhile, and this one is to be thrown away."""
 

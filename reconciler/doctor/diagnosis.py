@@ -112,6 +112,16 @@ def ours(declared: Declared, uri: str) -> bool:
     return same and (path == base or path.startswith(f"{base}/"))
 
 
+def made_at(declared: Declared, seen: Seen | Closed) -> dict[str, int]:
+    """Topic → when the oldest of its subscriptions was made that the API shows (microseconds): what was missed before is no sign that
+    it's gone. Of those of the app's configuration nobody knows."""
+    found: dict[str, int] = {}
+    for one in seen.subscriptions if isinstance(seen, Seen) and not declared.outside else ():
+        if ours(declared, one.uri):
+            found[one.topic] = min(one.made_us, found.get(one.topic, one.made_us))
+    return found
+
+
 def creatable(declared: Declared, findings: Iterable[Finding]) -> tuple[str, ...]:
     """The topics whose subscription can be made: declared as made by the API, not there, and allowed by the scopes."""
     if declared.outside or not declared.address:
@@ -272,10 +282,12 @@ def _reached(declared: Declared, evidence: Evidence | Unheard, reached: Reached,
 # ── what comes ──────────────────────────────────────────────────────────────────────────────────────────────────────
 def _silence(declared: Declared, seen: Seen | Closed, evidence: Evidence, excused: frozenset[str], now: float) -> Iterator[Finding]:
     shown = {one.topic for one in seen.subscriptions} if isinstance(seen, Seen) else set()
+    begun = made_at(declared, seen)
     for topic in declared.topics:
-        heard = evidence.heard.get(topic, Heard())
-        missed = [at for at in evidence.missing.get(topic, ()) if at > heard.triggered_us]
-        count, since = len(missed) + heard.recorded, min([*missed, *([heard.recorded_us] if heard.recorded else [])], default=0)
+        heard, begin = evidence.heard.get(topic, Heard()), begun.get(topic, 0)
+        missed = [at for at in evidence.missing.get(topic, ()) if at > max(heard.triggered_us, begin)]
+        recorded = heard.recorded if heard.recorded_us > begin else 0
+        count, since = len(missed) + recorded, min([*missed, *([heard.recorded_us] if recorded else [])], default=0)
         lasting = now - since / 1e6
         if topic in excused or count < ENOUGH or lasting < declared.suspect:
             continue

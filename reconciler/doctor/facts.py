@@ -106,6 +106,8 @@ class Subscription:
     namespaces: tuple[str, ...] = ()
     version: str = ""
     supported: bool = True
+    made_us: int = 0
+    """When it was made: of what changed earlier it can't have told."""
 
 
 @dataclass(frozen=True, slots=True)

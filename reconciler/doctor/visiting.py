@@ -3,14 +3,17 @@
 import asyncio
 import os
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
+from prometheus_client import Gauge
 
 from hooktape import log, metrics
 from hooktape.errors import AdminApiError, NothingMatched, TapeError
@@ -40,6 +43,7 @@ from hooktape.reconciler.family import Family
 from hooktape.reconciler.pacing import Pace
 from hooktape.schemas import topics as shopify
 from hooktape.settings import Settings
+from hooktape.times import micros
 
 _log = log.get("hooktape.reconciler")
 WHO = "doctor"
@@ -101,6 +105,8 @@ class Doctor:
         self._reach = reach
         self._reached_at: tuple[float, Reached] | None = None
         self._listener = Listener(settings, ledger)
+        self._shown: dict[Gauge, frozenset[tuple[str, ...]]] = {}
+        self._measuring = threading.Lock()
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
     async def __aenter__(self) -> Self:
@@ -135,6 +141,9 @@ class Doctor:
             if made:
                 seen = await self._see(shop, by_hand)
                 findings = diagnosis.diagnose(self._declared, seen, evidence, reached, self._clock())
+        if isinstance(evidence, Evidence) and (renewed := self._renewed(seen, evidence)):
+            # What the new ones miss is counted from nothing.
+            await self._ask(lambda: self._ledger.doctor.forgive(shop, renewed))
         standing = await self._ask(lambda: self._keep(shop, findings, diagnosis.unjudged(seen, evidence)))
         if made and self._look_back is not None:
             await self._compare_again(shop, made, evidence)
@@ -183,6 +192,11 @@ class Doctor:
         except (TapeError, NothingMatched) as error:
             return Unheard(str(error))
         return await self._ask(lambda: self._evidence(shop))
+
+    def _renewed(self, seen: Seen | Closed, evidence: Evidence) -> list[str]:
+        """Topics whose subscription was made after what the reconciler had to record of them."""
+        return [topic for topic, at in diagnosis.made_at(self._declared, seen).items()
+                if topic in evidence.heard and 0 < evidence.heard[topic].recorded_us <= at]  # fmt: skip
 
     def _evidence(self, shop: str) -> Evidence:
         heard = {one.topic: Heard(one.triggered_at, one.version, one.lacks, one.recorded, one.recorded_at)
@@ -248,15 +262,22 @@ class Doctor:
 
     def measure(self) -> None:
         """Sets the gauges from the ledger, of all shops."""
-        metrics.DOCTOR_FINDING.clear()
-        # What was found at a shop that is none of ours any more concerns nobody.
+        # What was found at a shop that is none of ours any more concerns nobody, nor that nobody looks at it.
         shops = self._access.known
-        for one in self._ledger.doctor.findings():
-            if not shops or one.shop in shops:
-                metrics.DOCTOR_FINDING.labels(one.shop, one.problem, one.subject, one.severity).set(1)
-        for shop, moment in self._ledger.doctor.looked().items():
-            if not shops or shop in shops:
-                metrics.DOCTOR_LOOKED.labels(shop).set(moment)
+        with self._measuring:
+            found: dict[tuple[str, ...], float] = {
+                (one.shop, one.problem, one.subject, one.severity): 1.0 for one in self._ledger.doctor.findings()
+                if not shops or one.shop in shops}  # fmt: skip
+            looked: dict[tuple[str, ...], float] = {
+                (shop,): moment for shop, moment in self._ledger.doctor.looked().items() if not shops or shop in shops}
+            gauges = {metrics.DOCTOR_FINDING: found, metrics.DOCTOR_LOOKED: looked}
+            for gauge, values in gauges.items():
+                for labels, value in values.items():
+                    gauge.labels(*labels).set(value)
+                # Cleared before, a scrape in between would see nothing, and an alert's waiting time begin anew.
+                for gone in self._shown.get(gauge, frozenset()) - values.keys():
+                    gauge.remove(*gone)
+                self._shown[gauge] = frozenset(values)
 
     async def _acquire(self, name: str, wait: bool) -> bool:
         deadline = time.monotonic() + _LEASE_TTL + _LEASE_POLL
@@ -284,7 +305,7 @@ async def _subscriptions(client: AdminClient) -> tuple[Subscription, ...]:
             found.append(Subscription(
                 str(node["id"]), topic, str(node["uri"]), str(node["format"]), str(node["filter"] or ""),
                 tuple(node["includeFields"] or ()), tuple(node["metafieldNamespaces"] or ()), str(version["handle"]),
-                bool(version["supported"])))  # fmt: skip
+                bool(version["supported"]), micros(datetime.fromisoformat(str(node["createdAt"])))))  # fmt: skip
         if not page["pageInfo"]["hasNextPage"]:
             return tuple(found)
         after = page["pageInfo"]["endCursor"]

@@ -3,7 +3,7 @@
 SUBSCRIPTIONS = """
 query Subscriptions($after: String) {
   webhookSubscriptions(first: 100, after: $after, sortKey: ID) {
-    nodes { id topic uri format filter includeFields metafieldNamespaces apiVersion { handle supported } }
+    nodes { id createdAt topic uri format filter includeFields metafieldNamespaces apiVersion { handle supported } }
     pageInfo { hasNextPage endCursor }
   }
 }

@@ -361,3 +361,16 @@ def test_all_of_shopifys_topics_can_be_declared() -> None:
     declared = Declared.of(Settings(topics=("all",), subscribed_by="api", webhook_url=URL))
     made = creatable(declared, diagnose(declared, Seen((), frozenset(), VERSIONS), QUIET, HERE, NOW))
     assert set(made) == {topic for topic, row in shopify.table().items() if row.enum and not row.scopes}
+
+
+def test_what_was_missed_before_a_subscription_was_made_is_no_sign_that_it_is_gone() -> None:
+    lost = Evidence({UPDATED: Heard(ago(90), recorded=7, recorded_us=ago(80))}, missing(9, 25).missing)
+    removed = replace(WHOLE, subscriptions=(GOOD,))
+    assert (Problem.SILENT, UPDATED) not in said(seen=removed, evidence=lost)
+    assert said(seen=with_order(made_us=ago(1)), evidence=lost) == {}
+    # An older one beside it should have told; and a new one that misses as many is as silent.
+    both = replace(WHOLE, subscriptions=(ORDER, replace(ORDER, gid="gid://9", made_us=ago(1)), GOOD))
+    assert said(seen=both, evidence=lost)[Problem.SILENT, UPDATED].severity is Severity.ERROR
+    assert said(seen=with_order(made_us=ago(30)), evidence=lost)[Problem.SILENT, UPDATED].severity is Severity.WARNING
+    # Beside the app's configuration, of which nobody knows since when it's there.
+    assert said(BY_APP, with_order(made_us=ago(1)), lost)[Problem.SILENT, UPDATED].severity is Severity.ERROR
