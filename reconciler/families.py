@@ -95,7 +95,8 @@ FAMILIES: dict[str, Family] = {
             Listing("orders", "id createdAt updatedAt cancelledAt closedAt name displayFinancialStatus displayFulfillmentStatus note tags"),
             Bodies(queries.ORDER_BODIES, 140, orders.order, "lineItems", queries.ORDER_LINES, 460, _lines_whole,
                    {"customers": "customers", "products": "products"}),
-            ("name", "financial_status", "fulfillment_status", "cancelled_at", "closed_at", "note", "tags"), orders.order_brief,
+            # Of the other words for how much is fulfilled the API doesn't always have REST's.
+            ("name", "financial_status", "fulfillment_status=fulfilled", "cancelled_at", "closed_at", "note", "tags"), orders.order_brief,
             deletion=Deletion("ORDER"), stamps={"orders/create": "createdAt", "orders/cancelled": "cancelledAt"},
             horizon=("read_all_orders", 60),
         ),

@@ -79,7 +79,7 @@ class Family:
     bodies: Bodies
     digest: tuple[str, ...]
     """Members of the body that, with the version, tell one state from another: `updated_at` has whole seconds only. Dots lead
-    into objects."""
+    into objects; `member=word`: only whether it's that word counts."""
     brief: Mapper
     """From a list's node to those members of the body, as `bodies.map` says them."""
     scopes: tuple[str, ...] = ()
@@ -236,7 +236,7 @@ class Family:
     def digest_of(self, body: Mapping[str, Any]) -> str:
         """Of a body, ours or a webhook's: the same for the same members, whatever zone its times are in."""
         # A creation's body and an update's have the same members; those of a deletion lack all.
-        said = [plain(reach(body, name)) for name in self.digest]
+        said = [_said(body, *name.split("=")) for name in self.digest]
         return sha256(msgspec.json.encode(said)).hexdigest()[:16]
 
     def digest_of_payload(self, payload: bytes) -> str | None:
@@ -246,6 +246,11 @@ class Family:
         except msgspec.DecodeError:
             return None
         return self.digest_of(body) if isinstance(body, dict) else None
+
+
+def _said(body: Mapping[str, Any], name: str, word: str | None = None) -> Any:
+    found = reach(body, name)
+    return plain(found) if word is None else found == word
 
 
 _SAME: dict[frozenset[str], frozenset[str]] = {}

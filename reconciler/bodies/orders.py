@@ -3,8 +3,9 @@
 from hooktape.reconciler.bodies.people import person
 from hooktape.reconciler.bodies.values import Body, Home, Node, address, in_shop, lower, maybe, money, number, tags
 
-# REST knows four words; the Admin API's further ones are all "not fulfilled yet" to it.
-_FULFILLED = {"FULFILLED": "fulfilled", "PARTIALLY_FULFILLED": "partial", "RESTOCKED": "restocked"}
+# The words that say how much is fulfilled, which is all that REST tells. The Admin API's further ones, as ON_HOLD and SCHEDULED, speak of
+# what isn't yet: of an order of which a part is sent already they don't say so, and REST's word for that is "partial".
+_FULFILLED = {"FULFILLED": "fulfilled", "PARTIALLY_FULFILLED": "partial", "RESTOCKED": "restocked", "UNFULFILLED": None, "OPEN": None}
 
 
 def order(node: Node, home: Home) -> Body:
@@ -15,7 +16,7 @@ def order(node: Node, home: Home) -> Body:
         "confirmed": node["confirmed"], "created_at": node["createdAt"], "currency": node["currencyCode"],
         "customer_locale": node["customerLocale"], "email": node["email"],
         "financial_status": lower(node["displayFinancialStatus"]),
-        "fulfillment_status": _FULFILLED.get(node["displayFulfillmentStatus"]), "name": node["name"], "note": node["note"],
+        "name": node["name"], "note": node["note"],
         # GraphQL's `number` is the one in the name (#1234), which REST calls order_number; REST's own `number` is another.
         "order_number": node["number"], "payment_gateway_names": node["paymentGatewayNames"], "phone": node["phone"],
         "po_number": node["poNumber"], "presentment_currency": node["presentmentCurrencyCode"],
@@ -23,6 +24,8 @@ def order(node: Node, home: Home) -> Body:
         "tags": tags(node["tags"]), "tax_exempt": node["taxExempt"], "taxes_included": node["taxesIncluded"],
         "test": node["test"], "updated_at": node["updatedAt"],
     }  # fmt: skip
+    if node["displayFulfillmentStatus"] in _FULFILLED:
+        body["fulfillment_status"] = _FULFILLED[node["displayFulfillmentStatus"]]
     for name, field in _AMOUNTS.items():
         if node[field] is not None:
             body[name] = in_shop(node[field])

@@ -198,3 +198,33 @@ def test_a_segment_has_the_members_that_are_documented_its_times_in_utc() -> Non
     body = FAMILIES["segments"].body(node, shop().home)
     assert body == {"id": 7, "name": "Has one order", "query": "number_of_orders = 1", "creationDate": "2026-01-01T00:00:00.000Z",
                     "lastEditDate": "2026-11-22T10:00:00.000Z"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("shown", "rest"), [
+    ("FULFILLED", "fulfilled"), ("PARTIALLY_FULFILLED", "partial"), ("RESTOCKED", "restocked"), ("UNFULFILLED", None), ("OPEN", None)])
+def test_an_order_says_how_much_of_it_is_fulfilled(shown: str, rest: str | None) -> None:
+    family = FAMILIES["orders"]
+    node = {**shop_order(), "displayFulfillmentStatus": shown}
+    assert family.body(node, shop().home)["fulfillment_status"] == rest
+    assert family.digest_of(family.brief(node, shop().home)) == family.digest_of(family.body(node, shop().home))
+
+
+@pytest.mark.parametrize("shown", ["ON_HOLD", "SCHEDULED", "IN_PROGRESS", "PENDING_FULFILLMENT", "REQUEST_DECLINED"])
+@pytest.mark.parametrize("rest", ["partial", None])
+def test_an_order_whose_rest_waits_does_not_say_that_nothing_is_fulfilled_and_is_known_by_its_webhook(shown: str, rest: str | None) -> None:
+    # "All of the unfulfilled items in this order are on hold": another part may be sent already.
+    family, node = FAMILIES["orders"], shop_order()
+    webhook = {**family.body(node, shop().home), "fulfillment_status": rest}
+    waits = {**node, "displayFulfillmentStatus": shown}
+    assert "fulfillment_status" not in family.body(waits, shop().home)
+    assert family.digest_of(family.brief(waits, shop().home)) == family.digest_of(webhook)
+
+
+def test_an_order_that_was_fulfilled_within_the_second_of_another_change_is_told_apart() -> None:
+    family, node = FAMILIES["orders"], shop_order()
+    states = [family.digest_of(family.brief({**node, "displayFulfillmentStatus": word}, shop().home)) for word in ("UNFULFILLED", "FULFILLED")]
+    assert len(set(states)) == 2
+
+
+def shop_order() -> Any:
+    return shop().nodes(FAMILIES["orders"])[0]
