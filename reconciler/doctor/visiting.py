@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
-from prometheus_client import Gauge
 
 from hooktape import log, metrics
 from hooktape.errors import AdminApiError, NothingMatched, TapeError
@@ -105,7 +104,6 @@ class Doctor:
         self._reach = reach
         self._reached_at: tuple[float, Reached] | None = None
         self._listener = Listener(settings, ledger)
-        self._shown: dict[Gauge, frozenset[tuple[str, ...]]] = {}
         self._measuring = threading.Lock()
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
@@ -275,9 +273,9 @@ class Doctor:
                 for labels, value in values.items():
                     gauge.labels(*labels).set(value)
                 # Cleared before, a scrape in between would see nothing, and an alert's waiting time begin anew.
-                for gone in self._shown.get(gauge, frozenset()) - values.keys():
+                shown = {tuple(sample.labels.values()) for metric in gauge.collect() for sample in metric.samples}
+                for gone in shown - values.keys():
                     gauge.remove(*gone)
-                self._shown[gauge] = frozenset(values)
 
     async def _acquire(self, name: str, wait: bool) -> bool:
         deadline = time.monotonic() + _LEASE_TTL + _LEASE_POLL
