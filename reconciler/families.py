@@ -204,7 +204,8 @@ FAMILIES: dict[str, Family] = {
             "discounts", "discount", "DiscountNode", "discounts/create", "discounts/update", "discounts/delete",
             # The filter is read in the shop's zone, up to 14 hours from UTC.
             Listing("discountNodes", queries.DISCOUNT, pad=14 * HOUR, points=760),
-            Bodies(queries.DISCOUNT_BODIES, 3, goods.discount), ("title", "status"), goods.discount_brief, version="discount.updatedAt",
+            # Not by its status, which moves by the clock alone when a discount begins or ends.
+            Bodies(queries.DISCOUNT_BODIES, 3, goods.discount), ("title",), goods.discount_brief, version="discount.updatedAt",
             created="discount.createdAt", ids=_BY_GID, deletion=Deletion("DISCOUNT_CODE_NODE"),
         ),
         Family(

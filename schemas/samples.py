@@ -58,6 +58,11 @@ def utc(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
+def millis(seconds: int) -> str:
+    """The same instant as the few webhooks tell it that have UTC: `2026-11-20T08:00:00.000Z`."""
+    return f"{utc(seconds)[:-1]}.000Z"
+
+
 def gid(kind: str, number: int) -> str:
     """`Order`, 1 → `gid://shopify/Order/1`."""
     return f"gid://shopify/{kind}/{number}"
@@ -130,7 +135,7 @@ def product(rng: Random, number: int, at: int) -> Body:
         "options": [{"name": "Size", "id": number + 300, "product_id": number, "position": 1,
                      "values": [v["option1"] for v in variants]}],
         "images": [], "image": None, "media": [],
-        "variant_gids": [{"admin_graphql_api_id": v["admin_graphql_api_id"], "updated_at": utc(at)} for v in variants],
+        "variant_gids": [{"admin_graphql_api_id": v["admin_graphql_api_id"], "updated_at": millis(at)} for v in variants],
         "has_variants_that_requires_components": False,
     }  # fmt: skip
 

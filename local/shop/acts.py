@@ -210,7 +210,7 @@ def _reprice(shop: "Shop", rng: Random, product: Resource, at: int) -> News:
         "inventory_quantity": rng.randint(0, 200), "updated_at": samples.stamp(at),
     }  # fmt: skip
     told = next(one for one in product.body["variant_gids"] if one["admin_graphql_api_id"] == variant["admin_graphql_api_id"])
-    told["updated_at"] = samples.utc(at)
+    told["updated_at"] = samples.millis(at)
     if found := shop.get_id("variant", variant["id"]):
         shop.touch(found, at)
     shop.touch(product, at)

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from hooktape.schemas import samples
-from hooktape.schemas.samples import cents, gid, money, price, stamp
+from hooktape.schemas.samples import cents, gid, millis, money, price, stamp
 
 Body = dict[str, Any]
 _TITLES = ("Spring & Summer", "Under the Tree", "New In", "For the Kitchen", "Last Pieces", "Café/Bar")
@@ -94,11 +94,6 @@ def draft_order(rng: Random, number: int, count: int, at: int, buyer: Body, good
         "total_price": price(amount), "subtotal_price": price(amount), "total_tax": "0.00", "payment_terms": None,
         "admin_graphql_api_id": gid("DraftOrder", number), "customer": order["customer"],
     }  # fmt: skip
-
-
-def millis(seconds: int) -> str:
-    """Whole seconds since the epoch as the bodies of segments show them."""
-    return f"{samples.utc(seconds)[:-1]}.000Z"
 
 
 def segment(rng: Random, number: int, at: int) -> Body:

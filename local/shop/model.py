@@ -274,7 +274,7 @@ class Shop:
         """Moves `updated` on, after its body was changed."""
         self.shelves[resource.kind].change(resource, at)
         if "lastEditDate" in resource.body:
-            resource.body["lastEditDate"] = bodies.millis(resource.updated)
+            resource.body["lastEditDate"] = samples.millis(resource.updated)
         else:
             resource.body["updated_at" if "updated_at" in resource.body else "_updated_at"] = samples.stamp(resource.updated)
         resource.seen.append((self._now, resource.updated))

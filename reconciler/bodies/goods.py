@@ -1,6 +1,6 @@
 """Products with their variants, collections, stock, locations and discounts."""
 
-from hooktape.reconciler.bodies.values import Body, Home, Node, amount, lower, number, tags
+from hooktape.reconciler.bodies.values import Body, Home, Node, amount, lower, millis, number, tags
 
 
 def product(node: Node, home: Home) -> Body:
@@ -14,7 +14,8 @@ def product(node: Node, home: Home) -> Body:
         "variants": [_variant(variant, own, home) for variant in variants],
         "options": [{"name": option["name"], "id": number(option["id"]), "product_id": own, "position": option["position"],
                      "values": option["values"]} for option in node["options"]],
-        "variant_gids": [{"admin_graphql_api_id": variant["id"], "updated_at": variant["updatedAt"]} for variant in variants],
+        # Of all lists the one whose times are in UTC, with milliseconds.
+        "variant_gids": [{"admin_graphql_api_id": variant["id"], "updated_at": millis(variant["updatedAt"])} for variant in variants],
         "has_variants_that_requires_components": node["hasVariantsThatRequiresComponents"],
     }  # fmt: skip
 
@@ -107,4 +108,4 @@ def discount(node: Node, home: Home) -> Body:
 
 def discount_brief(node: Node, home: Home) -> Body:
     """What a list says of a discount."""
-    return {"title": node["discount"]["title"], "status": node["discount"]["status"]}
+    return {"title": node["discount"]["title"]}

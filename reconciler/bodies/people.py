@@ -1,8 +1,6 @@
 """Customers, also as orders embed them, their segments, and draft orders."""
 
-from datetime import UTC, datetime
-
-from hooktape.reconciler.bodies.values import Body, Home, Node, address, amount, in_shop, lower, maybe, number, tags
+from hooktape.reconciler.bodies.values import Body, Home, Node, address, amount, in_shop, lower, maybe, millis, number, tags
 
 
 def customer(node: Node, home: Home) -> Body:
@@ -37,18 +35,14 @@ def customer_brief(node: Node, home: Home) -> Body:
 def segment(node: Node, home: Home) -> Body:
     """A segment as in `segments/*`: the only webhooks whose members have GraphQL's names, and whose times are in UTC."""
     return {
-        "id": number(node["id"]), "name": node["name"], "query": node["query"], "creationDate": _millis(node["creationDate"]),
-        "lastEditDate": _millis(node["lastEditDate"]),
+        "id": number(node["id"]), "name": node["name"], "query": node["query"], "creationDate": millis(node["creationDate"]),
+        "lastEditDate": millis(node["lastEditDate"]),
     }  # fmt: skip
 
 
 def segment_brief(node: Node, home: Home) -> Body:
     """What a list says of a segment."""
     return {"name": node["name"], "query": node["query"]}
-
-
-def _millis(text: str) -> str:
-    return datetime.fromisoformat(text).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def draft_order(node: Node, home: Home) -> Body:

@@ -85,6 +85,11 @@ def maybe(node: Node | None) -> int | None:
     return None if node is None else number(node["id"])
 
 
+def millis(text: str) -> str:
+    """A time in UTC with milliseconds, as the few webhooks have it that don't tell it in the shop's zone."""
+    return datetime.fromisoformat(text).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def local(body: Body, home: Home) -> Body:
     """The body with its times in the shop's zone, as webhooks have them; GraphQL's are in UTC."""
     return {key: _local(key, value, home) for key, value in body.items()}
