@@ -68,12 +68,13 @@ class Tallies:
         found = self._database.read(lambda t: t.rows(sql, _params(asked)))
         return [Minute(what, int(minute) * MINUTE, int(count), int(open_)) for what, minute, count, open_ in found]
 
-    def created(self, asked: Asked, limit: int) -> list[str]:
-        """The resources that the tape dates the creation of in [since, until), at most `limit` of them."""
-        sql = f"""SELECT r.resource FROM ({_of_resource(asked)}) AS r
+    def created(self, asked: Asked, limit: int) -> dict[str, bool]:
+        """The resources that the tape dates the creation of in [since, until), at most `limit` of them → whether the group hasn't finished
+        it."""
+        sql = f"""SELECT r.resource, r.began_open FROM ({_of_resource(asked)}) AS r
                   WHERE r.began >= :since AND r.began < :until AND NOT {_GONE} LIMIT :limit"""
         rows = self._database.read(lambda t: t.rows(sql, _params(asked) | {"limit": limit}))
-        return [str(resource) for (resource,) in rows]
+        return {str(resource): bool(open_) for resource, open_ in rows}
 
     def begun(self, shop: str, topics: Sequence[str]) -> int | None:
         """When the oldest event of these topics was received that the catalogue has (microseconds); None: it has none."""

@@ -143,7 +143,8 @@ def days(since: int, until: int, zone: tzinfo) -> list[Span]:
 
 
 def _midnight(us: int, zone: tzinfo) -> datetime:
-    return from_micros(us).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    # The first of two, where clocks are set back to it (Atlantic/Azores).
+    return from_micros(us).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
 
 
 def clipped(spans: Iterable[Span], begun: int) -> list[Span]:
@@ -222,19 +223,20 @@ def tape(cell: Cell, minutes: Iterable[Minute], handled: bool) -> Tape:
     return Tape(count, open_ if handled else None, slack)
 
 
-def redated(rows: Sequence[Row], of: int, began: Mapping[str, int]) -> list[Row]:
+def redated(rows: Sequence[Row], of: int, began: Mapping[str, int], unfinished: Collection[str] = ()) -> list[Row]:
     """The rows with what the tape dates in the minute from `of` on put where it belongs, by Shopify's own time of creation.
 
-    `began`: resource → that, microseconds, of all of them.
+    `began`: resource → that, microseconds, of all of them; `unfinished`: those that the group hasn't finished.
     """
-    earlier = sum(at < of for at in began.values())
+    found = [resource for resource, at in began.items() if at < of]
+    earlier, waits = len(found), len({*found} & {*unfinished})
 
     def one(row: Row) -> Row:
         if row.cell.measure is not Measure.CREATED or row.tape is None or of not in row.cell.span:
             return row
-        if of == row.cell.span[1]:
-            return replace(row, tape=replace(row.tape, count=row.tape.count + earlier, slack=0))
-        return replace(row, tape=replace(row.tape, count=row.tape.count - earlier))
+        tape, here = row.tape, 1 if of == row.cell.span[1] else -1
+        moved = replace(tape, count=tape.count + here * earlier, open=None if tape.open is None else tape.open + here * waits)
+        return replace(row, tape=replace(moved, slack=0) if here > 0 else moved)
 
     return [one(row) for row in rows]
 

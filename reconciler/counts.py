@@ -158,15 +158,16 @@ class _Shop:
         """Asks when those were created that the tape dates just after a day that looks short: a delivery is triggered a little later."""
         for edge in counting.doubtful(rows):
             asked = self._asked(family, (edge, edge + MINUTE))
-            resources = await asyncio.to_thread(self._ledger.tallies.created, asked, _LOOKED_UP + 1)
-            if len(resources) > _LOOKED_UP:
+            opens = await asyncio.to_thread(self._ledger.tallies.created, asked, _LOOKED_UP + 1)
+            if len(opens) > _LOOKED_UP:
                 continue
+            resources = list(opens)
             began: dict[str, int] = {}
             for start in range(0, len(resources), NODES_AT_ONCE):
                 gids = [family.gid(resource) for resource in resources[start : start + NODES_AT_ONCE]]
                 async with self._slots:
                     began |= {row.resource: row.created for row in await api.rows(self._client, family, gids) if row is not None}
-            rows = counting.redated(rows, edge, began)
+            rows = counting.redated(rows, edge, began, [resource for resource, open_ in opens.items() if open_])
         return rows
 
 

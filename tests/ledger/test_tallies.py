@@ -1,5 +1,7 @@
 """What was created, changed and deleted in which minute, and what a group has open of it, on both databases."""
 
+from dataclasses import replace
+
 from hooktape.ledger.catalogue import Entry
 from hooktape.ledger.checks import Finish, State
 from hooktape.ledger.keys import EventKey, event_id16
@@ -83,7 +85,11 @@ def test_what_a_group_has_not_finished_is_open(ledger: Ledger) -> None:
 def test_creations_of_a_minute_are_told_by_name(ledger: Ledger) -> None:
     record(ledger, at(1, "orders/create", 1, 5.1), at(2, "orders/create", 2, 5.2), at(3, "orders/create", 3, 6.0))
     asked = Asked(SHOP, TOPICS, "orders/create", "orders/delete", T0 + 5 * MINUTE, T0 + 6 * MINUTE)
-    assert sorted(ledger.tallies.created(asked, 10)) == ["order/1", "order/2"]
+    assert ledger.tallies.created(asked, 10) == {"order/1": False, "order/2": False}
+    worker = Owner(ledger)
+    assert worker.record([Finish(EventKey(DAY, event_id16(SHOP, "w1")), State.SUCCEEDED, 1, worker.part, worker.epoch, "any")])
+    of_group = replace(asked, group="g", taken=["orders/create"])
+    assert ledger.tallies.created(of_group, 10) == {"order/1": False, "order/2": True}
     assert len(ledger.tallies.created(asked, 1)) == 1
 
 

@@ -67,6 +67,13 @@ def test_days_are_the_calendars_of_the_zone() -> None:
     assert [end for _, end in spring[:-1]] == [start for start, _ in spring[1:]]
 
 
+def test_a_day_that_begins_twice_has_both_of_its_first_hours() -> None:
+    # On 2026-10-25 clocks in the Azores are set back from 1:00 to 0:00, at 1:00 UTC.
+    azores, second_half_past = ZoneInfo("Atlantic/Azores"), micros(datetime(2026, 10, 25, 1, 30, tzinfo=UTC))
+    (start, end), *_ = counting.days(second_half_past, second_half_past + 48 * 60 * MINUTE, azores)
+    assert (start, (end - start) // (60 * MINUTE)) == (micros(datetime(2026, 10, 25, 0, tzinfo=UTC)), 25)
+
+
 def test_a_day_on_which_recording_began_is_counted_from_the_next_minute_on() -> None:
     assert counting.clipped([DAY, NEXT], DAY[1] + 1) == [(DAY[1] + MINUTE, NEXT[1])]
     assert counting.clipped([DAY, NEXT], DAY[0]) == [DAY, NEXT]
@@ -111,6 +118,13 @@ def test_what_was_delivered_after_midnight_goes_to_the_day_of_its_creation() -> 
     assert [row.tape for row in found] == [Tape(9, None, 0), Tape(5), Tape(4, None, 1)]
     assert [row.verdict for row in found] == [Verdict.GAP, Verdict.EQUAL, Verdict.UNSURE]
     assert counting.doubtful(found) == []
+
+
+def test_what_goes_to_another_day_takes_along_that_the_group_has_not_finished_it() -> None:
+    rows = [Row("s", Cell(ORDERS, Measure.CREATED, DAY), Counted(3, True), Tape(1, 0, 2)),
+            Row("s", Cell(ORDERS, Measure.CREATED, NEXT), Counted(0, True), Tape(2, 1))]  # fmt: skip
+    found = counting.redated(rows, DAY[1], {"order/1": DAY[1] - 1, "order/2": DAY[1] - 2}, ["order/2", "order/9"])
+    assert [(row.tape, row.finished) for row in found] == [(Tape(3, 1, 0), 2), (Tape(0, 0), 0)]
 
 
 def test_a_part_of_a_day_says_which() -> None:
