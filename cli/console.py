@@ -26,6 +26,7 @@ def command(host: str, port: int, openapi: bool) -> None:
     # Only here: `--help` needn't load a server.
     import uvloop
 
+    from hooktape.ledger.ledger import Ledger
     from hooktape.reconciler.access.access import configured
     from hooktape.reconciler.present import Shops
     from hooktape.replayer.api import server
@@ -41,6 +42,8 @@ def command(host: str, port: int, openapi: bool) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         settings = common.load()
-        await server.serve(settings, host, port, shops=(lambda: Shops(settings)) if configured(settings) else None, stop=stop)
+        with Ledger.open(settings.ledger_url) as ledger:
+            shops = (lambda: Shops(settings, ledger.budgets)) if configured(settings) else None
+            await server.serve(settings, host, port, shops=shops, stop=stop)
 
     uvloop.run(main())

@@ -56,7 +56,7 @@ def command(plan: str, show: int, as_json: bool) -> None:
 
 
 async def _prove(settings: Settings, ledger: Ledger, job: Job, keep: int, progress: Progress) -> Proof:
-    async with Shops(settings) as shops:
+    async with Shops(settings, ledger.budgets) as shops:
         return await prove(ledger, job, shops, keep=keep, progress=lambda done: progress.show("asking Shopify", done))
 
 

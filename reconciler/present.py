@@ -8,14 +8,17 @@ from typing import Self
 import httpx
 
 from hooktape.errors import AdminApiError
+from hooktape.ledger.budgets import Budgets
 from hooktape.reconciler import api, schedule
 from hooktape.reconciler.access.access import Access
 from hooktape.reconciler.client import AdminClient
 from hooktape.reconciler.families import FAMILIES, Family, may_read
 from hooktape.reconciler.family import NODES_AT_ONCE
+from hooktape.reconciler.pacing import Pace
 from hooktape.settings import Settings
 
-_BY_KIND = {family.kind: family for family in FAMILIES.values() if family.versioned}
+# A level has a number of its own in its global id, which bodies on the tape needn't have: they name it by its item and its location.
+_BY_KIND = {family.kind: family for family in FAMILIES.values() if family.versioned and family.kind != "inventory_level"}
 # A body of theirs on the tape doesn't say which state it shows, or a newer one needn't have had a webhook.
 _UNVERSIONED = {family.kind for family in FAMILIES.values() if not family.versioned}
 # Those that only a wrong token or a closed shop explains: asking again for the next batch would be refused the same way.
@@ -23,11 +26,11 @@ _LASTING = schedule.PARKING | {"no_token", "credentials", "not_found", "api_vers
 
 
 class Shops:
-    """Asks the shops that have a token. An async context manager; call it with a shop and resources of it. Raises SettingsError where it
-    isn't said which these are."""
+    """Asks the shops that have a token, at the pace that `budgets` grants. An async context manager; call it with a shop and resources of
+    it. Raises SettingsError where it isn't said which these are."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, budgets: Budgets) -> None:
+        self._settings, self._budgets = settings, budgets
         self._http = httpx.AsyncClient()
         self._access = Access(settings, self._http)
         self._clients: dict[str, tuple[AdminClient, frozenset[str]]] = {}
@@ -78,7 +81,7 @@ class Shops:
 
     async def _opened(self, shop: str) -> tuple[AdminClient, frozenset[str]]:
         if shop not in self._clients:
-            client = AdminClient(self._settings, shop, self._http, self._access)
+            client = AdminClient(self._settings, shop, self._http, self._access, pace=Pace(self._budgets, shop))
             self._clients[shop] = client, (await api.gate(client)).scopes
         return self._clients[shop]
 
