@@ -99,7 +99,7 @@ def diagnose(declared: Declared, seen: Seen | Closed, evidence: Evidence | Unhea
 def unjudged(seen: Seen | Closed, evidence: Evidence | Unheard) -> frozenset[Problem]:
     """What this look can't tell: an earlier finding of such a kind stands until one can."""
     by_api = frozenset(Problem) - BY_TAPE - BY_ASKING - {Problem.CLOSED} if isinstance(seen, Closed) else frozenset()
-    return by_api | (BY_TAPE - {Problem.UNHEARD} if isinstance(evidence, Unheard) else frozenset())
+    return by_api | (BY_TAPE - {Problem.UNHEARD} | {Problem.UNREACHABLE} if isinstance(evidence, Unheard) else frozenset())
 
 
 def ours(declared: Declared, uri: str) -> bool:
@@ -265,9 +265,8 @@ def _reached(declared: Declared, evidence: Evidence | Unheard, reached: Reached,
         yield Finding(Problem.UNSET, "HOOKTAPE_WEBHOOK_URL", NOTICE, "HOOKTAPE_WEBHOOK_URL isn't set, so that nobody can check whether "
                       "it leads here, nor a subscription's address", "set it to the address that Shopify sends webhooks to")  # fmt: skip
         return
-    heard = () if isinstance(evidence, Unheard) else evidence.heard.values()
-    # Whatever the way from here is like: Shopify has found it.
-    comes = max((one.triggered_us for one in heard), default=0) / 1e6 > now - PRESUMED
+    # Whatever the way from here is like: Shopify may have found it.
+    comes = isinstance(evidence, Unheard) or max((one.triggered_us for one in evidence.heard.values()), default=0) / 1e6 > now - PRESUMED
     if reached.why and not comes:
         yield Finding(Problem.UNREACHABLE, "HOOKTAPE_WEBHOOK_URL", WARNING, f"asked from here, {declared.address} doesn't lead to an "
                       f"ingestor: {reached.why}; and no webhook of this shop has come for half an hour", "look at DNS, the proxy, its "

@@ -26,6 +26,8 @@ WEBHOOK = "webhook"
 _OUTAGES_SECONDS = 86_400.0
 # Retention may take a span's beginning, or another reconciler's doctor may read at the same time.
 _TRIES = 3
+# Our clock may be this far behind Shopify's (microseconds), as everywhere in the reconciler.
+_SKEW = 300_000_000
 Place = tuple[str, str]
 """(shop, topic)."""
 
@@ -81,8 +83,8 @@ def after(before: Mapping[Place, memory.Heard], reading: Reading, begun: Callabl
 
 
 def _when(event: Event) -> int:
-    """When its change happened, by Shopify's clock where that's known."""
-    return event.triggered_us if event.triggered_us is not None else event.received_us
+    """When its change happened, by Shopify's clock where that's known: by an unsigned header, which can't be later than its receipt."""
+    return min(event.triggered_us, event.received_us + _SKEW) if event.triggered_us is not None else event.received_us
 
 
 def lacking(event: Event) -> tuple[str, ...]:

@@ -243,7 +243,7 @@ def test_what_could_not_be_looked_at_is_not_taken_for_mended() -> None:
     assert unjudged(WHOLE, QUIET) == frozenset()
     assert Problem.MISSING in unjudged(Closed("locked", ""), QUIET)
     assert not unjudged(Closed("locked", ""), QUIET) & (BY_TAPE | {Problem.CLOSED})
-    assert unjudged(WHOLE, Unheard("")) == BY_TAPE - {Problem.UNHEARD}
+    assert unjudged(WHOLE, Unheard("")) == BY_TAPE - {Problem.UNHEARD} | {Problem.UNREACHABLE}
 
 
 # ── silence ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -374,3 +374,11 @@ def test_what_was_missed_before_a_subscription_was_made_is_no_sign_that_it_is_go
     assert said(seen=with_order(made_us=ago(30)), evidence=lost)[Problem.SILENT, UPDATED].severity is Severity.WARNING
     # Beside the app's configuration, of which nobody knows since when it's there.
     assert said(BY_APP, with_order(made_us=ago(1)), lost)[Problem.SILENT, UPDATED].severity is Severity.ERROR
+
+
+def test_of_an_address_that_cannot_be_reached_nothing_is_said_while_nobody_knows_what_comes() -> None:
+    away = Reached("it can't be connected to")
+    assert said(reached=away)[Problem.UNREACHABLE, "HOOKTAPE_WEBHOOK_URL"].severity is Severity.WARNING
+    assert {problem for problem, _ in said(evidence=Unheard("no broker"), reached=away)} == {Problem.UNHEARD}
+    assert Problem.UNREACHABLE in unjudged(WHOLE, Unheard("no broker"))
+    assert Problem.UNREACHABLE not in unjudged(WHOLE, QUIET)

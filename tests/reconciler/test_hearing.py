@@ -5,6 +5,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +63,13 @@ def test_synthetic_events_count_until_a_webhook_comes() -> None:
 
 def test_a_retry_of_an_old_change_does_not_make_the_newest_one_older() -> None:
     assert heard(reading(event(500)), reading(event(100))).triggered_at == 500
+
+
+def test_a_time_to_come_is_believed_no_further_than_clocks_differ() -> None:
+    ahead = msgspec.structs.replace(event(1_000), triggered_us=10**16)
+    minutes = 60_000_000
+    found = heard(reading(ahead), reading(event(6 * minutes, "reconciler")))
+    assert (found.triggered_at, found.recorded) == (1_001 + 5 * minutes, 1)
 
 
 def test_what_a_backfill_tells_of_from_before_recording_began_is_not_missed() -> None:
