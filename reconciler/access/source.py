@@ -68,6 +68,7 @@ class Filed:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._state: tuple[int, int, int] | None = None
+        self._told = ""
         self._tokens: dict[str, Secret] = {}
         self._read()
 
@@ -83,7 +84,12 @@ class Filed:
         try:
             self._read()
         except SettingsError as error:
-            _log.error("the file of tokens can't be used; the pairs of its last reading stay in force", error=str(error))
+            # Once, not at every question.
+            if str(error) != self._told:
+                self._told = str(error)
+                _log.error("the file of tokens can't be used; the pairs of its last reading stay in force", error=str(error))
+        else:
+            self._told = ""
 
     def _read(self) -> None:
         try:
@@ -91,9 +97,10 @@ class Filed:
             state = found.st_ino, found.st_size, found.st_mtime_ns
             if state == self._state:
                 return
-            # What can't be used is told of once, not at every question.
+            text = self._path.read_text()
+            # Only now: a file that we may not read yet is the same one by these when we may. What it says is judged once.
             self._state = state
-            self._tokens = parsed(self._path.read_text(), str(self._path))
+            self._tokens = parsed(text, str(self._path))
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"{self._path} (HOOKTAPE_SHOP_TOKENS_FILE) can't be read: {error}") from None
 

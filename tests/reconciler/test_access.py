@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -20,6 +21,7 @@ from hooktape.reconciler.access.access import Access, configured, source_of
 from hooktape.reconciler.access.asked import Asked
 from hooktape.reconciler.access.grant import Grant
 from hooktape.reconciler.access.source import Filed, Fixed, Source, Token, parsed
+from hooktape.reconciler.access.source import _log as source_log
 from hooktape.reconciler.api import gate
 from hooktape.reconciler.client import AdminClient
 from hooktape.settings import Secret, Settings, load
@@ -384,3 +386,20 @@ async def test_a_file_that_is_broken_later_leaves_the_last_pairs_in_force(tmp_pa
     path.write_text(f"{SHOP}=two\n{OTHER}=three\n")
     assert (await source.token(SHOP)).secret.reveal() == "two"
     assert list(await source.shops()) == [SHOP, OTHER]
+
+
+async def test_a_file_that_may_not_be_read_is_told_of_once_and_read_when_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, told = tmp_path / "tokens", list[str]()
+    path.write_text(f"{SHOP}=one\n")
+    source = Filed(path)
+    monkeypatch.setattr(source_log, "error", lambda message, **fields: told.append(message))
+    path.write_text(f"{SHOP}=two\n{OTHER}=three\n")
+    with monkeypatch.context() as denied:
+        # Another user's, until it's handed over: neither its time nor its size changes by that.
+        denied.setattr(Path, "read_text", Mock(side_effect=PermissionError(13, "Permission denied")))
+        assert [(await source.token(SHOP)).secret.reveal() for _ in range(3)] == ["one"] * 3
+    assert len(told) == 1
+    assert (await source.token(SHOP)).secret.reveal() == "two"
+    path.unlink()
+    assert [len(await source.shops()) for _ in range(3)] == [2] * 3
+    assert len(told) == 2
