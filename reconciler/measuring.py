@@ -62,10 +62,10 @@ class Figures:
     def measure(self) -> None:
         """Sets the gauges. Raises LedgerError."""
         now, memory, ours = self._clock(), self._ledger.reconcile, frozenset(self._shops())
-        pending, suspected, held = memory.pending_counts(now - self._suspect)
-        metrics.RECONCILE_PENDING.set(pending)
-        metrics.RECONCILE_SUSPECTED.set(suspected)
-        metrics.RECONCILE_HELD.set(held)
+        waiting = [counts for (shop, family), counts in memory.pending_counts(now - self._suspect).items()
+                   if family in self._families and (not ours or shop in ours)]  # fmt: skip
+        for i, gauge in enumerate((metrics.RECONCILE_PENDING, metrics.RECONCILE_SUSPECTED, metrics.RECONCILE_HELD)):
+            gauge.set(sum(counts[i] for counts in waiting))
         metrics.RECONCILE_BULK.set(self._ledger.bulk.running())
         succeeded: dict[Labels, float] = {(shop,): moment for shop, moment in memory.last_success(self._cursors).items()
                                           if not ours or shop in ours}  # fmt: skip

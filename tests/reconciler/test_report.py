@@ -13,6 +13,7 @@ from hooktape.cli.reconcile import command
 from hooktape.errors import Incomplete, NothingMatched, UsageError
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.reckoning import Kept, Tally, together
+from hooktape.ledger.reconcile import Pending
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.measuring import Figures
 from hooktape.reconciler.report import Report
@@ -129,12 +130,15 @@ def test_a_shop_or_a_family_that_is_none_of_ours_any_more_leaves_no_figure_that_
         ledger.timetable.park(shop, "locked", 9_000.0, 1.0)
         for _ in range(4 if shop != SHOP else 1):
             figures.ended(Report(shop, "orders", tally=Tally(recorded=1), complete=True, unverifiable={"orders/edited": "a step"}))
+        ledger.reconcile.put_pending([Pending(shop, family, "order/1", None, "delete", "", 9_000.0, {}, held=True)
+                                      for family in ("orders", "customers")])  # fmt: skip
     ledger.reconcile.advance(SHOP, "customers", 1_000_000_000, 1_000.0)
     ledger.reconcile.advance(SHOP, "customers/deletions", 1_000_000_000, 1_000.0)
     ledger.reconcile.advance(SHOP, "products/deletions", 8_000_000_000, 8_000.0)
     figures.measure()
     assert value("missing_passes", topic="orders/updated") == 4
     assert value("unverifiable", reason="no_list") == 2
+    assert [value(name) for name in ("pending", "suspected", "held_deletions")] == [2, 2, 2]
     # The look for deletions is one that goes on; customers aren't wanted any more.
     assert value("last_success_timestamp_seconds", shop=SHOP) == 8_000
     shops.discard("gone.myshopify.com")
@@ -145,6 +149,7 @@ def test_a_shop_or_a_family_that_is_none_of_ours_any_more_leaves_no_figure_that_
     assert value("parked_timestamp_seconds", shop="gone.myshopify.com", reason="locked") is None
     assert value("missing_passes", topic="orders/updated") == 1
     assert value("unverifiable", reason="no_list") == 1
+    assert [value(name) for name in ("pending", "suspected", "held_deletions")] == [1, 1, 1]
 
 
 def test_one_lost_webhook_is_out_of_the_coverage_before_an_hour_is_over_though_the_next_pass_is_late(ledger: Ledger) -> None:
