@@ -135,7 +135,7 @@ class Reconcile:
                 for of, named, resource, version, kind, topic, first_seen, high_water, nulled_at, held, gid, digest, steps in rows]
 
     def pending_counts(self, suspected_before: float) -> dict[tuple[str, str], tuple[int, int, int]]:
-        """(shop, family) → everything that is pending; how much of it was first seen before (epoch seconds); how many deletions are held."""
+        """(shop, family) → what is pending; how much of it was first seen before (epoch seconds); how many deletions are held."""
         rows = self._database.read(lambda t: t.rows(
             """SELECT shop, family, COUNT(*), SUM(CASE WHEN first_seen <= :before THEN 1 ELSE 0 END), SUM(held)
                FROM reconcile_pending GROUP BY shop, family""", {"before": suspected_before}))  # fmt: skip

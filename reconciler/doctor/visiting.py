@@ -103,7 +103,7 @@ class Doctor:
         self._declared = Declared.of(settings)
         self._reach = reach
         self._reached_at: tuple[float, Reached] | None = None
-        self._listener = Listener(settings, ledger)
+        self._listener, self._listening = Listener(settings, ledger), asyncio.Lock()
         self._measuring = threading.Lock()
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
@@ -186,7 +186,9 @@ class Doctor:
 
     async def _hear(self, shop: str) -> Evidence | Unheard:
         try:
-            await self._ask(lambda: self._listener.catch_up(self._clock()))
+            # One thread reads. If each look waited in a thread of its own for its turn, none would be left to renew the passes' leases.
+            async with self._listening:
+                await self._ask(lambda: self._listener.catch_up(self._clock()))
         except (TapeError, NothingMatched) as error:
             return Unheard(str(error))
         return await self._ask(lambda: self._evidence(shop))

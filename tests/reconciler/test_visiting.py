@@ -1,9 +1,13 @@
 """What a doctor exports, and what it notes of a subscription that is new; by the ledger alone."""
 
+import asyncio
+import threading
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
+import pytest
 from prometheus_client import REGISTRY
 
 from hooktape.ledger.doctor import Found, Heard, Tape
@@ -57,3 +61,17 @@ def test_what_was_recorded_before_a_subscription_was_made_is_forgotten_and_its_l
     ledger.doctor.hear(Tape(), [heard, other])
     ledger.doctor.forgive(OURS, ["orders/updated"])
     assert ledger.doctor.heard(OURS) == [other, Heard(OURS, "orders/updated", 5, "2026-04", (), 0, 0)]
+
+
+@pytest.mark.anyio
+async def test_looks_that_wait_for_the_tape_leave_threads_for_others(ledger: Ledger) -> None:
+    watching, reads = doctor(ledger, set()), threading.Event()
+    watching._listener = Mock(catch_up=lambda now: reads.wait(60))
+    # More than the pool that all of the process shares has threads.
+    looks = [asyncio.create_task(watching._hear(OURS)) for _ in range(50)]
+    await asyncio.sleep(0)
+    try:
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 5) == "free"
+    finally:
+        reads.set()
+    await asyncio.gather(*looks)
