@@ -48,6 +48,11 @@ class Asked:
             raise self._wrong('{"shops": ["shop.myshopify.com", …]}', error) from None
 
     async def token(self, shop: str) -> Token:
+        try:
+            # An event's shop is an unsigned header's word, and the token is sent there, whatever the app answers to such names.
+            shop_name(shop)
+        except ValueError as error:
+            raise AdminApiError(f"no token is asked for: {error}", reason="no_token") from None
         answer = await self._get({"shop": shop})
         if answer.status_code == 404:
             raise AdminApiError(f"the app has no token for {shop}: HOOKTAPE_SHOP_TOKENS_URL answered 404", reason="no_token")

@@ -403,3 +403,19 @@ async def test_a_file_that_may_not_be_read_is_told_of_once_and_read_when_it_may(
     path.unlink()
     assert [len(await source.shops()) for _ in range(3)] == [2] * 3
     assert len(told) == 2
+
+
+async def test_no_token_is_asked_for_what_is_no_shop_of_shopifys() -> None:
+    asked: list[str] = []
+
+    def any_shop(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.params["shop"])
+        return httpx.Response(200, json={"access_token": "good"})
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(any_shop)) as http:
+        source = Asked(Settings(shop_tokens_url="https://app.example/tokens"), http)
+        assert (await source.token(SHOP)).secret.reveal() == "good"
+        with pytest.raises(AdminApiError, match=r"'elsewhere\.example' is no shop's domain") as refused:
+            await source.token("elsewhere.example")
+    assert refused.value.reason == "no_token"
+    assert asked == [SHOP]
