@@ -97,8 +97,11 @@ def _next(rows: Sequence[Row], group: str) -> list[str]:
         hints.append(f"Of {_lines(left)} group {group} hasn't finished all that the tape has. Which events, and why:\n"
                      f"  hooktape events list --group {group} --status failed,held,dead,pending,never-seen --since {_first(left)}"
                      f"{topics}")  # fmt: skip
-    if any(row.verdict is Verdict.UNSURE for row in rows):
+    unsure = {row.shopify.exact for row in rows if row.verdict is Verdict.UNSURE and row.shopify is not None}
+    if True in unsure:
         hints.append('What says "unsure" may belong to another day: ask again in half an hour.')
+    if False in unsure:
+        hints.append('A figure with "≥" is the least that there is: Shopify counts no further, or hides what is older.')
     return hints
 
 

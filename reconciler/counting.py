@@ -204,6 +204,12 @@ def search(cell: Cell, home: tzinfo) -> str:
     return f"{field}:>='{begin}' {field}:<'{beyond}'"
 
 
+def least(cell: Cell, shown: Counted, hides: bool) -> Counted:
+    """Shopify's figure, as the least that there is where it `hides` what was made before the family's horizon: some of it may have changed
+    on the day, and is on the tape. One too many there makes up for one that is missing."""
+    return replace(shown, exact=False) if hides and cell.measure is Measure.CHANGED else shown
+
+
 def tape(cell: Cell, minutes: Iterable[Minute], handled: bool) -> Tape:
     """The tape's figure for a cell; `handled`: a group's handlers take the cell's topic.
 

@@ -125,7 +125,7 @@ class _Shop:
         # The tape first: what changes in between leaves Shopify's older days, and not the tape's, and so makes no gap.
         asked = self._asked(family, (cells[0].span[0], spans[-1][1]))
         minutes = await asyncio.to_thread(self._ledger.tallies.minutes, asked)
-        counted = await asyncio.gather(*(self._counted(cell, minutes, gate.home.zone) for cell in cells))
+        counted = await asyncio.gather(*(self._counted(cell, minutes, gate) for cell in cells))
         return early + await self._redated(list(counted), family, gate)
 
     async def _begun(self, family: Family, gate: api.Gate) -> int | None:
@@ -137,7 +137,7 @@ class _Shop:
         if begun is None:
             return None
         oldest = [begun, gate.shop_now - self._settings.retention_days * DAY + DAY]
-        if family.horizon and family.horizon[0] not in gate.scopes:
+        if family.horizon and _hides(family, gate):
             oldest.append(gate.shop_now - family.horizon[1] * DAY)
         return max(oldest)
 
@@ -145,13 +145,14 @@ class _Shop:
         return Asked(self._shop, family.topics, family.create, family.delete, *span, self._wish.group,
                      sorted(self._taken.intersection(family.topics)))  # fmt: skip
 
-    async def _counted(self, cell: Cell, minutes: Sequence[Minute], home: tzinfo) -> Row:
+    async def _counted(self, cell: Cell, minutes: Sequence[Minute], gate: api.Gate) -> Row:
         if cell.why:
             return Row(self._shop, cell)
-        query = counting.search(cell, home)
+        query = counting.search(cell, gate.home.zone)
         async with self._slots:
             shown = await (api.count_deletions(self._client, query) if cell.measure is Measure.DELETED
                            else api.count(self._client, cell.family, query))  # fmt: skip
+        shown = counting.least(cell, shown, _hides(cell.family, gate))
         return Row(self._shop, cell, shown, counting.tape(cell, minutes, cell.topic in self._taken))
 
     async def _redated(self, rows: list[Row], family: Family, gate: api.Gate) -> list[Row]:
@@ -171,3 +172,6 @@ class _Shop:
         return rows
 
 
+def _hides(family: Family, gate: api.Gate) -> bool:
+    """Whether the API shows nothing older than the family's horizon."""
+    return family.horizon is not None and family.horizon[0] not in gate.scopes

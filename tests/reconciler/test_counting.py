@@ -38,6 +38,16 @@ def test_what_two_figures_say(shopify: int, exact: bool, tape: int, open_: int |
     assert row.finished == (None if open_ is None else tape - open_)
 
 
+def test_a_figure_without_what_shopify_hides_is_the_least_and_makes_nothing_equal() -> None:
+    # An old order that changed on the day is on the tape and not in the count, and makes up for a missing one.
+    cell = Cell(ORDERS, Measure.CHANGED, DAY)
+    said = [Row("s", cell, counting.least(cell, Counted(10, True), True), Tape(count)).verdict for count in (9, 10, 12)]
+    assert said == [Verdict.GAP, Verdict.UNSURE, Verdict.UNSURE]
+    assert counting.least(cell, Counted(10, True), False).exact
+    # Of what was made on the day nothing is hidden: older days aren't counted.
+    assert counting.least(Cell(ORDERS, Measure.CREATED, DAY), Counted(10, True), True).exact
+
+
 def test_one_side_alone_says_nothing() -> None:
     assert Row("s", Cell(ORDERS, Measure.CREATED, DAY, "why")).verdict is Verdict.NOT_COUNTABLE
 
