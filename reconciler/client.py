@@ -96,6 +96,9 @@ class AdminClient:
             try:
                 response = await self._post(body)
             except AdminApiError as error:
+                # There's no token. What a query would have cost is the handlers' as well, and Shopify has it still.
+                if self._pace is not None:
+                    await self._pace.unasked(points)
                 if error.reason not in _TRANSIENT:
                     raise
                 last, reason = str(error), error.reason

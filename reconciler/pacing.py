@@ -68,6 +68,10 @@ class Pace:
 
         await self._ask(note)
 
+    async def unasked(self, points: float) -> None:
+        """A query for which `points` were taken was never put."""
+        await self._ask(lambda now: self._budgets.take([Want(self._scope, 0.0, points), Want(self._share, 0.0, points)], 0.0, now))
+
     async def throttled(self, seconds: float) -> None:
         """Shopify refused for want of points, which will be there after `seconds`."""
         await self._ask(lambda now: self._budgets.drain(self._scope, seconds, now))

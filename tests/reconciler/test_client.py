@@ -18,7 +18,7 @@ from hooktape.local.shop.cost import Plan
 from hooktape.local.shop.server import LocalShop
 from hooktape.reconciler.access.access import Access
 from hooktape.reconciler.client import AdminClient, Answer
-from hooktape.reconciler.pacing import Pace, share
+from hooktape.reconciler.pacing import Pace, share, share_scope
 from hooktape.reconciler.protected import HIDDEN
 from hooktape.settings import Secret, Settings
 
@@ -200,3 +200,18 @@ def test_a_cost_that_shopify_puts_at_nothing_is_reckoned_as_estimated(tmp_path: 
             return 1900 - ledger.budgets.buckets([admin_scope(SHOP)])[admin_scope(SHOP)].held(now)
 
     assert [asyncio.run(spent(actual)) for actual in (100, 30, 0)] == [100, 30, 100]
+
+
+def test_a_query_that_is_never_put_for_want_of_a_token_costs_nothing(tmp_path: Path) -> None:
+    async def held(ledger: Ledger) -> list[float]:
+        app = httpx.MockTransport(lambda request: httpx.Response(500))
+        async with httpx.AsyncClient(transport=app) as http:
+            access = Access(Settings(shop_tokens_url="https://app.example/tokens"), http)
+            pace = Pace(ledger.budgets, SHOP, clock=lambda: 10.0)
+            client = AdminClient(Settings(), SHOP, http, access, pace=pace, sleep=lambda seconds: asyncio.sleep(0))
+            with pytest.raises(AdminApiError, match="didn't answer"):
+                await client.ask(COUNT, {}, 300)
+        return [bucket.held(10.0) for bucket in ledger.budgets.buckets([admin_scope(SHOP), share_scope(SHOP)]).values()]
+
+    with Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+        assert asyncio.run(held(ledger)) == [1900.0, 1900.0]
