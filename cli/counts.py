@@ -11,7 +11,7 @@ import httpx
 from hooktape import times
 from hooktape.cli import asking, common
 from hooktape.cli.operating import Progress
-from hooktape.errors import AdminApiError, Incomplete, UsageError
+from hooktape.errors import AdminApiError, Incomplete, NothingMatched, UsageError
 from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler.counting import COLUMNS, Row, Verdict, shown
 from hooktape.reconciler.counts import Counter, Counts, Wish
@@ -41,7 +41,8 @@ def command(shops: tuple[str, ...], topics: tuple[str, ...], since: str, until: 
       hooktape counts --shop acme.myshopify.com --topic 'orders/*' --since 2026-11-01 --zone shop
       hooktape counts --since 30d --json
 
-    Exit code 5: Shopify counts more than the tape has, or the group hasn't finished what the tape has; 1: no shop could be asked.
+    Exit code 5: Shopify counts more than the tape has, or the group hasn't finished what the tape has; 3: no figure could be compared;
+    1: no shop could be asked.
     """
     settings = common.load()
     chosen = asking.shops(settings, shops)
@@ -123,3 +124,6 @@ def _judge(counts: Counts, chosen: Sequence[str]) -> None:
     says += ["the group hasn't finished what the tape has"] if any(row.open for row in counts.rows) else []
     if says or lines:
         raise Incomplete("; ".join([*says, *([lines] if lines else [])]) + ".")
+    if all(row.missing is None for row in counts.rows):
+        # A check that has compared nothing hasn't found that all is well.
+        raise NothingMatched("No figure could be compared with the tape: what is printed above says why.")

@@ -1,13 +1,17 @@
 """What is counted, by which filter, and what the figures say: pure."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from hooktape.cli import counts as command
+from hooktape.errors import NothingMatched
 from hooktape.ledger.tallies import MINUTE, Minute
 from hooktape.reconciler import counting
 from hooktape.reconciler.counting import Cell, Measure, Row, Tape, Verdict
+from hooktape.reconciler.counts import Counts
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.moves import Counted
 from hooktape.times import micros
@@ -144,3 +148,12 @@ def test_a_part_of_a_day_says_which() -> None:
     late = Row("s", Cell(ORDERS, Measure.CREATED, (DAY[1] - MINUTE, DAY[1])), Counted(3, True), Tape(2, 1))
     assert counting.shown(late, UTC)["day"] == "2026-11-16 23:59–24:00"
     assert counting.shown(late, UTC)["says"] == "gap, open"
+
+
+def test_a_check_that_has_compared_nothing_does_not_end_well() -> None:
+    cell = Cell(ORDERS, Measure.CREATED, DAY)
+    nothing, equal = Row("s", replace(cell, why=counting.SCOPE)), Row("s", cell, Counted(1, True), Tape(1))
+    for rows in ([], [nothing]):
+        with pytest.raises(NothingMatched, match="No figure could be compared"):
+            command._judge(Counts(rows), ["s"])
+    command._judge(Counts([nothing, equal]), ["s"])
