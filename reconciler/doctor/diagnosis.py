@@ -7,7 +7,7 @@ What the API doesn't show is judged by what comes, and by what the reconciler mi
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from hooktape.reconciler.doctor.facts import (
     BY_ASKING,
@@ -108,8 +108,12 @@ def ours(declared: Declared, uri: str) -> bool:
         return True
     meant, is_ = urlsplit(declared.address), urlsplit(uri)
     path, base = is_.path.rstrip("/"), meant.path.rstrip("/")
-    same = (is_.scheme, (is_.netloc or "").lower()) == (meant.scheme, meant.netloc.lower())
-    return same and (path == base or path.startswith(f"{base}/"))
+    return _place(is_) == _place(meant) and (path == base or path.startswith(f"{base}/"))
+
+
+def _place(address: SplitResult) -> tuple[str, str]:
+    # A port that goes without saying may be said all the same.
+    return address.scheme, address.netloc.lower().removesuffix({"https": ":443", "http": ":80"}.get(address.scheme, ""))
 
 
 def made_at(declared: Declared, seen: Seen | Closed) -> dict[str, int]:

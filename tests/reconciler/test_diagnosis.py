@@ -103,12 +103,13 @@ def test_a_subscription_that_sends_elsewhere_is_not_the_declared_one() -> None:
     assert "https://other.example/webhooks" in finding.what
 
 
-@pytest.mark.parametrize("uri", [URL, f"{URL}/", f"{URL}/acme", "https://HOOKS.example/webhooks"])
+@pytest.mark.parametrize("uri", [URL, f"{URL}/", f"{URL}/acme", "https://HOOKS.example/webhooks", "https://hooks.example:443/webhooks"])
 def test_a_path_below_the_address_is_the_address(uri: str) -> None:
     assert said(seen=with_order(uri=uri)) == {}
 
 
-@pytest.mark.parametrize("uri", ["http://hooks.example/webhooks", "https://hooks.example/webhooks2", "pubsub://project:topic"])
+@pytest.mark.parametrize("uri", ["http://hooks.example/webhooks", "http://hooks.example:443/webhooks", "https://hooks.example:8443/webhooks",
+                                 "https://hooks.example/webhooks2", "pubsub://project:topic"])  # fmt: skip
 def test_another_scheme_path_or_kind_of_address_is_not(uri: str) -> None:
     assert (Problem.ADDRESS, UPDATED) in said(seen=with_order(uri=uri))
 
