@@ -30,12 +30,12 @@ Labels = tuple[str, ...]
 class Figures:
     """What one reconciler exports. `clock` gives epoch seconds. May be used by several threads.
 
-    `shops`: those that can be asked now (none: nobody has said yet). The ledger also remembers shops and families that are none of ours
+    `shops`: those that can be asked now (None: nobody has said yet). The ledger also remembers shops and families that are none of ours
     any more; their figures would only grow older, and an alert on them would never end.
     """
 
     def __init__(self, settings: Settings, ledger: Ledger, clock: Callable[[], float], families: Collection[Family],
-                 shops: Callable[[], Collection[str]] = frozenset) -> None:  # fmt: skip
+                 shops: Callable[[], Collection[str] | None] = lambda: None) -> None:  # fmt: skip
         self._ledger, self._clock, self._suspect, self._shops = ledger, clock, settings.reconcile_suspect, shops
         self._families, wanted = [family.name for family in families], set(shopify.expand(settings.topics))
         self._cursors = [*self._families, *(cursor_of(each, Look.DELETIONS) for each in families if each.subject and each.delete in wanted)]
@@ -61,22 +61,22 @@ class Figures:
 
     def measure(self) -> None:
         """Sets the gauges. Raises LedgerError."""
-        now, memory, ours = self._clock(), self._ledger.reconcile, frozenset(self._shops())
+        now, memory, ours = self._clock(), self._ledger.reconcile, self._shops()
         waiting = [counts for (shop, family), counts in memory.pending_counts(now - self._suspect).items()
-                   if family in self._families and (not ours or shop in ours)]  # fmt: skip
+                   if family in self._families and (ours is None or shop in ours)]  # fmt: skip
         for i, gauge in enumerate((metrics.RECONCILE_PENDING, metrics.RECONCILE_SUSPECTED, metrics.RECONCILE_HELD)):
             gauge.set(sum(counts[i] for counts in waiting))
         metrics.RECONCILE_BULK.set(self._ledger.bulk.running())
         succeeded: dict[Labels, float] = {(shop,): moment for shop, moment in memory.last_success(self._cursors).items()
-                                          if not ours or shop in ours}  # fmt: skip
+                                          if ours is None or shop in ours}  # fmt: skip
         positions: dict[Labels, int] = {(shop,): at for shop, at in memory.oldest_positions(self._families).items()
-                                        if not ours or shop in ours}  # fmt: skip
+                                        if ours is None or shop in ours}  # fmt: skip
         parked: dict[Labels, float] = {(entry.shop, entry.reason): entry.since for entry in self._ledger.timetable.parked().values()
-                                       if not ours or entry.shop in ours}  # fmt: skip
+                                       if ours is None or entry.shop in ours}  # fmt: skip
         covered = self._coverage(now)
         with self._lock:
-            self._streaks = {key: number for key, number in self._streaks.items() if not ours or key[0] in ours}
-            self._unverifiable = {key: count for key, count in self._unverifiable.items() if not ours or key[0] in ours}
+            self._streaks = {key: number for key, number in self._streaks.items() if ours is None or key[0] in ours}
+            self._unverifiable = {key: count for key, count in self._unverifiable.items() if ours is None or key[0] in ours}
             self._show(metrics.RECONCILE_LAST_SUCCESS, succeeded)
             self._forget(metrics.RECONCILE_OPEN, positions)
             for labels, position in positions.items():

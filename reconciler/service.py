@@ -67,7 +67,7 @@ class Reconciler:
         self._world = Performer(settings, ledger, clock, self._http)
         self._owns_http = http is None
         self._families = tuple(self._wanted() if families is None else families)
-        self._figures = Figures(settings, ledger, clock, self._families, lambda: self.access.known)
+        self._figures = Figures(settings, ledger, clock, self._families, lambda: self.access.listed)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         # A pass renews it three times within; after a kill the shop waits this long for the next one.
         self._ttl = settings.reconcile_lease if lease_ttl is None else lease_ttl

@@ -49,7 +49,12 @@ class Access:
     @property
     def known(self) -> frozenset[str]:
         """The shops as they were listed last."""
-        return frozenset(self._listed[1] if self._listed else ())
+        return self.listed or frozenset()
+
+    @property
+    def listed(self) -> frozenset[str] | None:
+        """The same; None: they never were, which is another thing than none."""
+        return None if self._listed is None else frozenset(self._listed[1])
 
     async def shops(self, chosen: Sequence[str] = ()) -> list[str]:
         """All shops that have a token, or those `chosen`, in order. While nobody can tell, those that were known.

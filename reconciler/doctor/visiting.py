@@ -263,13 +263,13 @@ class Doctor:
     def measure(self) -> None:
         """Sets the gauges from the ledger, of all shops."""
         # What was found at a shop that is none of ours any more concerns nobody, nor that nobody looks at it.
-        shops = self._access.known
+        shops = self._access.listed
         with self._measuring:
             found: dict[tuple[str, ...], float] = {
                 (one.shop, one.problem, one.subject, one.severity): 1.0 for one in self._ledger.doctor.findings()
-                if not shops or one.shop in shops}  # fmt: skip
+                if shops is None or one.shop in shops}  # fmt: skip
             looked: dict[tuple[str, ...], float] = {
-                (shop,): moment for shop, moment in self._ledger.doctor.looked().items() if not shops or shop in shops}
+                (shop,): moment for shop, moment in self._ledger.doctor.looked().items() if shops is None or shop in shops}
             gauges = {metrics.DOCTOR_FINDING: found, metrics.DOCTOR_LOOKED: looked}
             for gauge, values in gauges.items():
                 for labels, value in values.items():

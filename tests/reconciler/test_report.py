@@ -150,6 +150,9 @@ def test_a_shop_or_a_family_that_is_none_of_ours_any_more_leaves_no_figure_that_
     assert value("missing_passes", topic="orders/updated") == 1
     assert value("unverifiable", reason="no_list") == 1
     assert [value(name) for name in ("pending", "suspected", "held_deletions")] == [1, 1, 1]
+    shops.clear()
+    figures.measure()
+    assert value("last_success_timestamp_seconds", shop=SHOP) is None
 
 
 def test_one_lost_webhook_is_out_of_the_coverage_before_an_hour_is_over_though_the_next_pass_is_late(ledger: Ledger) -> None:

@@ -18,8 +18,8 @@ from hooktape.settings import Settings
 OURS, GONE = "ours.myshopify.com", "gone.myshopify.com"
 
 
-def doctor(ledger: Ledger, known: set[str]) -> Doctor:
-    access: Any = SimpleNamespace(known=known)
+def doctor(ledger: Ledger, listed: set[str]) -> Doctor:
+    access: Any = SimpleNamespace(listed=listed)
     return Doctor(Settings(kafka="127.0.0.1:1"), ledger, http=httpx.AsyncClient(), access=access)
 
 
@@ -53,6 +53,10 @@ def test_a_finding_stays_in_sight_while_the_ledger_is_asked_and_a_shop_that_left
     ledger.doctor.find(OURS, [], 20.0)
     watching.measure()
     assert (finding(OURS), look(OURS)) == (None, 20.0)
+    # The last one leaves.
+    known.clear()
+    watching.measure()
+    assert look(OURS) is None
 
 
 def test_what_was_recorded_before_a_subscription_was_made_is_forgotten_and_its_last_webhook_is_not(ledger: Ledger) -> None:
