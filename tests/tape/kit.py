@@ -1,13 +1,14 @@
 """What the tests of the tape share: topics made at once, records written and waited for."""
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import IsolationLevel, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from hooktape.settings import Settings
 from hooktape.tape import clients
@@ -49,10 +50,26 @@ def fill(settings: Settings, topic: str, values: Iterable[bytes], partition: int
     return places
 
 
+def settle(settings: Settings, *names: str) -> None:
+    """Waits until no transaction is open on these topics. Kafka answers a commit or an abort before its markers are written, and until
+    they are, readers neither see what was committed nor get past what was undone."""
+    admin = clients.admin(settings)
+    known = admin.list_topics(timeout=20).topics
+    asked = {TopicPartition(name, number): OffsetSpec.latest() for name in names if name in known  # type: ignore[no-untyped-call]
+             for number in known[name].partitions}  # fmt: skip
+
+    def ends(level: IsolationLevel) -> dict[tuple[str, int], int]:
+        answers = admin.list_offsets(asked, isolation_level=level, request_timeout=20)
+        return {(p.topic, p.partition): answer.result().offset for p, answer in answers.items()}
+
+    deadline = time.monotonic() + 20  # twice as long as a broker bears an open one
+    while asked and (stable := ends(IsolationLevel.READ_COMMITTED)) != (written := ends(IsolationLevel.READ_UNCOMMITTED)):
+        assert time.monotonic() < deadline, (stable, written)
+        time.sleep(0.01)
+
+
 def delete_before(settings: Settings, topic: str, partition: int, offset: int) -> None:
     """What retention does: removes the records below `offset`."""
-    from confluent_kafka import TopicPartition
-
     admin: AdminClient = clients.admin(settings)
     for future in admin.delete_records([TopicPartition(topic, partition, offset)]).values():
         future.result()
