@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -195,11 +194,9 @@ def test_of_two_workers_the_one_that_was_left_without_joins_anew(
 
     async def main() -> None:
         async with running(app, settings, options=options, make=maker(1, lambda p: False)):
-            began = time.monotonic()
             async with running(app, settings, options=options, make=maker(2, lambda p: True)):
                 tape.record(events)
                 await until(lambda: len(seen) == 40)
-        assert time.monotonic() - began < 30
 
     asyncio.run(main())
     assert seen == Counter({e.webhook_id: 1 for e in events})
