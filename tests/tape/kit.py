@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from hooktape.settings import Settings
 from hooktape.tape import clients
+from hooktape.tape.reader import Reader
 
 # librdkafka's settings for what a test puts on the log: it must get there, however busy the machine is.
 PATIENT = {"linger.ms": 5, "queue.buffering.max.messages": 1_000_000, "delivery.timeout.ms": 60_000, "request.timeout.ms": 30_000}
@@ -50,22 +51,18 @@ def fill(settings: Settings, topic: str, values: Iterable[bytes], partition: int
     return places
 
 
-def settle(settings: Settings, *names: str) -> None:
-    """Waits until no transaction is open on these topics. Kafka answers a commit or an abort before its markers are written, and until
-    they are, readers neither see what was committed nor get past what was undone."""
+def settled(settings: Settings, topics: Iterable[str]) -> None:
+    """Waits until readers see each transaction that has ended. The broker answers a commit, or an abort, before its markers are in all
+    partitions (KIP-98, 5.2 and 5.3), and ends a reader before them until then."""
     admin = clients.admin(settings)
-    known = admin.list_topics(timeout=20).topics
-    asked = {TopicPartition(name, number): OffsetSpec.latest() for name in names if name in known  # type: ignore[no-untyped-call]
-             for number in known[name].partitions}  # fmt: skip
-
-    def ends(level: IsolationLevel) -> dict[tuple[str, int], int]:
-        answers = admin.list_offsets(asked, isolation_level=level, request_timeout=20)
-        return {(p.topic, p.partition): answer.result().offset for p, answer in answers.items()}
-
-    deadline = time.monotonic() + 20  # twice as long as a broker bears an open one
-    while asked and (stable := ends(IsolationLevel.READ_COMMITTED)) != (written := ends(IsolationLevel.READ_UNCOMMITTED)):
-        assert time.monotonic() < deadline, (stable, written)
-        time.sleep(0.01)
+    with Reader(settings) as reader:
+        asked = {TopicPartition(*partition): OffsetSpec.latest() for partition in reader.partitions(topics)}
+        while asked:
+            answers = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED)
+            written = {(tp.topic, tp.partition): future.result().offset for tp, future in answers.items()}
+            if reader.ends(topics) == written:
+                return
+            time.sleep(0.01)
 
 
 def delete_before(settings: Settings, topic: str, partition: int, offset: int) -> None:
