@@ -241,11 +241,21 @@ class Family:
 
     def digest_of_payload(self, payload: bytes) -> str | None:
         """Of a record's body; None for what is no JSON object."""
-        try:
-            body = msgspec.json.decode(payload)
-        except msgspec.DecodeError:
-            return None
-        return self.digest_of(body) if isinstance(body, dict) else None
+        body = _object(payload)
+        return None if body is None else self.digest_of(body)
+
+    def says_any(self, payload: bytes) -> bool:
+        """Whether a record's body has any of the digest's members."""
+        body = _object(payload)
+        return body is not None and any(reach(body, name) is not None for name in self.digest)
+
+
+def _object(payload: bytes) -> dict[str, Any] | None:
+    try:
+        body = msgspec.json.decode(payload)
+    except msgspec.DecodeError:
+        return None
+    return body if isinstance(body, dict) else None
 
 
 _SAME: dict[frozenset[str], frozenset[str]] = {}
