@@ -70,11 +70,8 @@ def window(standing: Standing, horizon_days: int | None, look: Look = Look.STATE
 
 
 def _oldest(standing: Standing, horizon_days: int | None) -> int:
-    # A day before retention ends: what is about to expire would look missing halfway through the pass.
-    oldest = [standing.coverage_from, standing.shop_now - round(standing.options.retention * SECOND) + DAY]
-    if horizon_days is not None:
-        oldest.append(standing.shop_now - horizon_days * DAY)
-    return max(oldest)
+    shown_from = standing.kept_from if horizon_days is None else standing.shop_now - horizon_days * DAY
+    return max(standing.kept_from, shown_from)
 
 
 def begin(standing: Standing, look: Look = Look.STATES, horizon_days: int | None = None) -> Step:

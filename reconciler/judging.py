@@ -224,7 +224,7 @@ def recheck(state: State) -> tuple[Fence, ReadTape]:
     """Nobody else may write for the shop from here on; then the tape is read to its end once more."""
     asked = state.due[: state.asked]
     # From the creation on, too: whether any record of it is there decides between `create` and `update`.
-    created = [entry[0].created for entry in state.fetched.values() if entry and entry[0].created >= state.standing.coverage_from]
+    created = [entry[0].created for entry in state.fetched.values() if entry and entry[0].created >= state.standing.kept_from]
     steps = [at for entry in asked for _, at in entry.steps]
     steps += [at for found in state.fetched.values() if found for _, at in found[0].stamps if at >= state.low]
     oldest = min([entry.version or 0 for entry in asked] + (created + steps + _known_from(state) if state.look is Look.STATES else []))
@@ -294,8 +294,13 @@ def _missed(state: State, row: Row, node: Mapping[str, Any], entry: Pending, cov
     steps = tuple(step for step in _steps(state, row, coverage, entry.steps) if step in entry.steps or step[1] <= settled)
     if not _told(state, row) or not _news(state, row, coverage):
         return "", steps
-    first = row.created >= standing.coverage_from and not coverage.holds(row.resource)
-    return standing.family.told_as(node, first, state.wanted), steps
+    # Whatever was created before all that the tape still has may have been told of.
+    first = row.created >= standing.kept_from and not coverage.holds(row.resource)
+    topic = standing.family.told_as(node, first, state.wanted)
+    if first and not topic and row.version > row.created and standing.family.create != standing.family.update:
+        # Creations aren't wanted. It has changed since, which is.
+        topic = standing.family.told_as(node, False, state.wanted)
+    return topic, steps
 
 
 def _rechecked_deletions(state: State, coverage: Coverage) -> tuple[State, tuple[Action, ...], bool]:

@@ -53,6 +53,12 @@ class Standing:
         return topics - self.family.unchecked.keys()
 
     @property
+    def kept_from(self) -> int:
+        """From when on the tape has whatever came, microseconds. A day less than retention: what is about to expire would look missing
+        halfway through the pass."""
+        return max(self.coverage_from, self.shop_now - round(self.options.retention * SECOND) + DAY)
+
+    @property
     def deletes(self) -> bool:
         """Whether deletions are among them."""
         return self.family.delete in self.wanted

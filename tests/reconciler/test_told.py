@@ -1,0 +1,34 @@
+"""As which topic a missing state is told, where the tape no longer has all or not all topics are wanted. Pure."""
+
+import pytest
+
+from hooktape.ledger.reconcile import Cursor
+from hooktape.reconciler import core
+from hooktape.reconciler.families import FAMILIES
+from hooktape.reconciler.moves import Options
+from hooktape.reconciler.standing import DAY, Standing
+
+from .test_core import SHOP, T0, S, World, row
+
+
+def recorded(world: World, shop_now: int, family: str = "orders", *wanted: str) -> dict[str, str]:
+    """What a pass without a grace period records: resource → topic."""
+    options = Options(overlap=10, lag=0, grace=0.0, retention=30 * 86400)
+    standing = Standing(SHOP, FAMILIES[family], world.cursor, T0, options, 0.0, shop_now, topics=frozenset(wanted) or None)
+    state, actions = core.begin(standing)
+    while actions and (found := [world.answer(action, state) for action in actions][-1]) is not None:
+        state, actions = core.step(state, found)  # type: ignore[arg-type]
+    return world.topics
+
+
+def test_what_was_created_before_all_that_the_tape_has_kept_is_told_as_changed_and_not_created_again() -> None:
+    # Recording began long before; retention has taken the creation, whose webhook had come.
+    now = T0 + 200 * DAY
+    world = World(rows={1: row(1, now - 60 * S, T0 + 100 * DAY)}, cursor=Cursor(T0, now - 120 * S))
+    assert recorded(world, now) == {"order/1": "orders/updated"}
+
+
+@pytest.mark.parametrize(("changed", "told"), [(20, {"order/1": "orders/updated"}), (5, {})])
+def test_a_change_of_what_the_tape_has_nothing_of_is_told_where_only_changes_are_wanted(changed: int, told: dict[str, str]) -> None:
+    world = World(rows={1: row(1, T0 + changed * S, T0 + 5 * S)})
+    assert recorded(world, T0 + 60 * S, "orders", "orders/updated") == told
