@@ -333,12 +333,12 @@ def _rows(family: Family, line: bytes, reading: _Reading) -> Iterator[Row]:
     listing, parent = family.listing, node.get("__parentId")
     if parent is not None:
         reading.tree.child(parent)
-        yield api.row(family, node)
+        yield from api.rows_of(family, (node,))
         return
     reading.read.roots += 1
     if not listing.inside:
-        yield api.row(family, node)
+        yield from api.rows_of(family, (node,))
     elif listing.connection:
         reading.tree.parent(node["id"])
     else:
-        yield from (api.row(family, one) for one in node[listing.inside])
+        yield from api.rows_of(family, node[listing.inside])

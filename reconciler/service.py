@@ -261,6 +261,10 @@ class Reconciler:
                 # What became of its last transaction isn't known: the next one that is opened settles it.
                 await asyncio.to_thread(turn.writer.close)
                 turn.writer = None
+        except Exception as error:  # noqa: BLE001 - whatever one family's answers provoke must not stop the others
+            _log.error("a family's pass failed", shop=turn.shop, family=family.name, exc=error)
+            said = f"{type(error).__name__} in the pass over {family.name}: see the log"
+            report = replace(report, reason="bug", error=said, complete=False)
         late_after = turn.late_after.pop(family.name, 0)
         return replace(report, points=client.spent - spent, tally=replace(report.tally, late_after=late_after))
 

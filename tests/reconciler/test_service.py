@@ -1,0 +1,105 @@
+"""Passes as the service makes them, over a local shop's Admin API without sockets and a tape in memory: nothing is recorded here."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from email.utils import formatdate
+from typing import Any
+
+import httpx
+import pytest
+
+from hooktape.ledger.ledger import Ledger
+from hooktape.local.shop.admin import Request
+from hooktape.local.shop.model import API_VERSION
+from hooktape.reconciler import performing
+from hooktape.reconciler.coverage import Coverage
+from hooktape.reconciler.families import FAMILIES
+from hooktape.reconciler.family import Family
+from hooktape.reconciler.report import Report
+from hooktape.reconciler.service import Reconciler
+from hooktape.schemas.event import Event
+from hooktape.settings import Secret, Settings
+
+from .conftest import Clock, event_of
+from .showing import Showing
+
+pytestmark = pytest.mark.anyio
+Edit = Callable[[str, Mapping[str, Any], dict[str, Any]], dict[str, Any]]
+SHOP = "one.myshopify.com"
+
+
+class Tape:
+    """Stands for the view of the tape."""
+
+    def __init__(self, events: Sequence[Event] = ()) -> None:
+        self.events = list(events)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def coverage(self, shop: str, family: Family, since_us: int, wanted: frozenset[str] | None, *_: object) -> Coverage:
+        coverage = Coverage(family, wanted=wanted)
+        for event in self.events:
+            if event.topic in family.topics:
+                coverage.fold(event)
+        return coverage
+
+    def beginnings(self, shops: Iterable[str], family: Family) -> dict[str, int]:
+        return dict.fromkeys(shops, 1_770_000_000_000_000)
+
+
+class Passes:
+    """A shop of which every webhook came, and a reconciler. `edit` changes what the API answers: (query, variables, answer) → answer."""
+
+    def __init__(self, ledger: Ledger, edit: Edit = lambda query, variables, answer: answer, changes: int = 600, **options: Any) -> None:
+        self.showing, self.ledger, self.edit, self.asked = Showing(changes), ledger, edit, list[str]()
+        self.clock = Clock(self.showing.now + 5)
+        self.tape = Tape([event_of(change, SHOP) for change in self.showing.changes])
+        self.settings = Settings(shop_tokens={SHOP: Secret("token")}, topics=("*/*",), reconcile_lag=0.0, reconcile_grace=0.0, **options)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        asked = json.loads(request.content)
+        self.asked.append(asked["query"])
+        answer = json.loads(json.dumps(self.showing.admin.execute(Request(asked["query"], asked["variables"]))))
+        headers = {"X-Shopify-API-Version": API_VERSION, "Date": formatdate(self.clock.now, usegmt=True)}
+        return httpx.Response(200, json=self.edit(asked["query"], asked["variables"], answer), headers=headers)
+
+    async def passed(self, *families: str, **options: Any) -> dict[str, Report]:
+        """Family → the report of a pass over these."""
+        async with httpx.AsyncClient(transport=httpx.MockTransport(self._answer)) as http:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(performing, "TapeView", lambda settings: self.tape)
+                reconciler = Reconciler(self.settings, self.ledger, clock=self.clock, http=http, families=[FAMILIES[f] for f in families])
+            async with reconciler:
+                return {report.family: report for report in await reconciler.pass_(SHOP, **options)}
+
+
+def undated(query: str, variables: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    """The schema lets a refund have no time of its own."""
+    for one in answer["data"].get("orders", {}).get("nodes", ()) if "refunds {" in query else ():
+        for refund in one["refunds"][:1]:
+            refund["createdAt"] = None
+    return answer
+
+
+async def test_a_row_without_a_time_can_be_compared_with_nothing_and_holds_up_none(ledger: Ledger) -> None:
+    found = await Passes(ledger, undated).passed("refunds", "orders")
+    assert [(report.error, report.complete) for report in found.values()] == [("", True), ("", True)]
+    assert found["refunds"].tally.pending == 0
+
+
+def broken(query: str, variables: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    """Something in an answer that nobody has reckoned with."""
+    for one in answer["data"].get("orders", {}).get("nodes", ()) if "fulfillments {" in query else ():
+        for each in one["fulfillments"]:
+            each["updatedAt"] = "soon"
+    return answer
+
+
+async def test_an_answer_to_one_family_that_nobody_has_reckoned_with_holds_up_no_other(ledger: Ledger) -> None:
+    found = await Passes(ledger, broken).passed("fulfillments", "orders", "products")
+    assert [found[name].reason for name in ("fulfillments", "orders", "products")] == ["bug", "", ""]
+    assert [found[name].complete for name in ("fulfillments", "orders", "products")] == [False, True, True]
+    assert {(kept.family, kept.state) for kept in ledger.reports.latest()} == {
+        ("fulfillments", "bug"), ("orders", "complete"), ("products", "complete")}  # fmt: skip
+    assert ledger.reconcile.cursor(SHOP, "fulfillments").position is None
