@@ -286,8 +286,12 @@ class Reconciler:
             state, actions = core.step(state, found)
         if run.backfill:
             await self._audit(run, "ended", {"complete": state.complete, "recorded": core.tally(state).recorded})
-        report = replace(report, tally=report.tally.plus(core.tally(state)), complete=report.complete and state.complete,
-                         missing=report.missing + state.missing, behind=report.behind or state.window.end < asked.end)  # fmt: skip
+        part = state.window.end < asked.end
+        # The next pass begins where the cursor is, and so goes on with the rest: not where it didn't move, nor of a look back or by hand.
+        follows = part and state.advances and standing.options.since is None and standing.options.reach is None
+        report = replace(report, tally=report.tally.plus(core.tally(state)), missing=report.missing + state.missing,
+                         complete=report.complete and state.complete and (follows or not part),
+                         behind=report.behind or (follows and state.window.end > (standing.cursor.position or 0)))  # fmt: skip
         if not run.look.of_states:
             return report
         counts = core.counts(state)

@@ -16,9 +16,12 @@ from hooktape.reconciler.coverage import Coverage
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
 from hooktape.reconciler.report import Report
+from hooktape.reconciler.schedule import Pass
 from hooktape.reconciler.service import Reconciler
+from hooktape.reconciler.standing import DAY
 from hooktape.schemas.event import Event
 from hooktape.settings import Secret, Settings
+from hooktape.times import iso
 
 from .conftest import Clock, event_of
 from .showing import Showing
@@ -103,3 +106,37 @@ async def test_an_answer_to_one_family_that_nobody_has_reckoned_with_holds_up_no
     assert {(kept.family, kept.state) for kept in ledger.reports.latest()} == {
         ("fulfillments", "bug"), ("orders", "complete"), ("products", "complete")}  # fmt: skip
     assert ledger.reconcile.cursor(SHOP, "fulfillments").position is None
+
+
+def counting_one_more(since: str = "") -> Edit:
+    """Shopify counts an order that it never lists: in every window, or in those that end after `since`."""
+
+    def edit(query: str, variables: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if "ordersCount" in answer["data"] and str(variables["query"]).rpartition("<'")[2] > since:
+            answer["data"]["ordersCount"]["count"] += 1
+        return answer
+
+    return edit
+
+
+async def test_a_window_of_which_no_part_agrees_is_not_gone_on_with_at_once(ledger: Ledger) -> None:
+    passes = Passes(ledger, counting_one_more())
+    for kind in (Pass.FAST, Pass.LOOKBACK):
+        found = (await passes.passed("orders", kind=kind))["orders"]
+        assert (found.complete, found.behind, found.error) == (False, False, "")
+
+
+async def test_a_look_back_over_a_part_of_its_window_is_not_whole_and_only_a_cursor_lets_the_next_pass_go_on(ledger: Ledger) -> None:
+    passes = Passes(ledger)
+    began = passes.showing.changes[0].version
+    assert began is not None
+    # A list reaches a day beyond its window.
+    passes.edit = counting_one_more(iso(began + DAY + 400 * 1_000_000))
+    found = (await passes.passed("orders"))["orders"]
+    assert (found.complete, found.behind) == (True, True)
+    # The rest is the next fast pass's. Of a look-back it's nobody's: the next one looks at all of it again.
+    for options in ({"kind": Pass.LOOKBACK}, {"since": began}):
+        found = (await passes.passed("orders", **options))["orders"]
+        assert found.window is not None
+        assert found.window[1] < passes.clock.now * 1_000_000 - 100 * 1_000_000
+        assert (found.complete, found.behind) == (False, False)
