@@ -92,10 +92,14 @@ class Reconcile:
                                    THEN reconcile_cursors.position ELSE excluded.position END""",
             {"shop": shop, "family": family, "position": position, "now": now}))  # fmt: skip
 
-    def last_success(self) -> dict[str, float]:
-        """Shop → when the oldest of its families' last complete passes ended (epoch seconds)."""
-        return dict(self._database.read(lambda t: t.rows(
-            "SELECT shop, MIN(last_success) FROM reconcile_cursors WHERE last_success IS NOT NULL GROUP BY shop")))  # fmt: skip
+    def last_success(self, families: Sequence[str] | None = None) -> dict[str, float]:
+        """Shop → when the oldest of these families' last complete passes ended (epoch seconds); None: of all. Deletions and look-backs have
+        cursors of their own, "family/look", which move when there's something to look at."""
+        one_of = "family NOT LIKE '%/%'" if families is None else "family IN :families"
+        rows = self._database.read(lambda t: t.rows(
+            f"SELECT shop, MIN(last_success) FROM reconcile_cursors WHERE last_success IS NOT NULL AND {one_of} GROUP BY shop",
+            {"families": tuple(families or ())})) if families is None or families else []  # fmt: skip
+        return dict(rows)
 
     def oldest_positions(self, families: Sequence[str]) -> dict[str, int]:
         """Shop → up to when the one of these families that is furthest behind has been looked through (microseconds)."""

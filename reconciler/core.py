@@ -63,7 +63,8 @@ def window(standing: Standing, horizon_days: int | None, look: Look = Look.STATE
     end = options.until if options.until is not None else shop_now - round(options.lag * SECOND)
     start = standing.coverage_from if position is None else position - round(options.overlap * SECOND)
     if options.reach is not None:
-        start = shop_now - round(options.reach * SECOND)
+        # Further where it's late: the passes between were as late, or none.
+        start = min(shop_now - round(options.reach * SECOND), shop_now if standing.looked_back is None else standing.looked_back)
     if options.since is not None:
         start = options.since
     return Window(floor(max(start, oldest)), floor(min(end, shop_now)))

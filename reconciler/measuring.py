@@ -57,7 +57,7 @@ class Figures:
         metrics.RECONCILE_SUSPECTED.set(suspected)
         metrics.RECONCILE_HELD.set(held)
         metrics.RECONCILE_BULK.set(self._ledger.bulk.running())
-        for shop, moment in memory.last_success().items():
+        for shop, moment in memory.last_success(self._families).items():
             metrics.RECONCILE_LAST_SUCCESS.labels(shop).set(moment)
         for shop, position in memory.oldest_positions(self._families).items():
             # Asked at each scrape: while no pass ends it must grow by itself.

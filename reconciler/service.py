@@ -28,10 +28,10 @@ from hooktape.reconciler.family import Family
 from hooktape.reconciler.measuring import Figures
 from hooktape.reconciler.moves import Input, Look, Options
 from hooktape.reconciler.pacing import Pace
-from hooktape.reconciler.performing import WHO, Performer, Run, Turn, cursor_of
+from hooktape.reconciler.performing import WHO, Performer, Run, Turn, back_of, cursor_of
 from hooktape.reconciler.report import Report
 from hooktape.reconciler.schedule import Pass
-from hooktape.reconciler.standing import SECOND, Standing
+from hooktape.reconciler.standing import SECOND, Standing, State
 from hooktape.settings import Settings
 
 _log = log.get("hooktape.reconciler")
@@ -284,6 +284,7 @@ class Reconciler:
             if found is None:
                 break
             state, actions = core.step(state, found)
+        await self._looked_back(run, state)
         if run.backfill:
             await self._audit(run, "ended", {"complete": state.complete, "recorded": core.tally(state).recorded})
         part = state.window.end < asked.end
@@ -322,8 +323,20 @@ class Reconciler:
         if begun is None:
             begun = await self._coverage_from(turn, run.gate, family)
         cursor = await self._ask(lambda: memory.cursor(turn.shop, cursor_of(family, run.look)))
+        back = (await self._ask(lambda: memory.cursor(turn.shop, back_of(family, run.look)))).position
+        # As much over as there is between two that come in time.
+        over = max(0.0, self._settings.reconcile_lookback - self._settings.reconcile_lookback_interval)
         pending = await self._ask(lambda: memory.pending(turn.shop, family.name))
-        return Standing(turn.shop, family, cursor, begun, turn.options, self.clock(), run.gate.shop_now, pending, topics)
+        return Standing(turn.shop, family, cursor, begun, turn.options, self.clock(), run.gate.shop_now, pending, topics,
+                        None if back is None else back - round(over * SECOND))  # fmt: skip
+
+    async def _looked_back(self, run: Run, state: State) -> None:
+        """Notes how far look-backs have come. The first pass of all looks at all there is, and so is one."""
+        standing, options = state.standing, state.standing.options
+        back = standing.looked_back is None or options.reach is not None
+        if back and state.agreed and not state.window.empty and options.since is None and not run.turn.dry and not run.backfill:
+            name = back_of(run.family, run.look)
+            await self._ask(lambda: self._ledger.reconcile.advance(run.turn.shop, name, state.window.end, self.clock()))
 
     async def _coverage_from(self, turn: Turn, gate: api.Gate, family: Family) -> int:
         """When recording began: with the tape's oldest record of the shop, or now. Nothing older is ever missing."""

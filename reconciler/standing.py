@@ -33,7 +33,8 @@ class Phase(StrEnum):
 class Standing:
     """What a run begins with. `now` is our clock (epoch seconds), `shop_now` Shopify's (microseconds).
 
-    `topics`: those of the family that are wanted on the tape; None: all.
+    `topics`: those of the family that are wanted on the tape; None: all. `looked_back`: where a look-back has to begin at the latest, so
+    that nothing lies between it and the one before (microseconds; None: there was none).
     """
 
     shop: str
@@ -45,6 +46,7 @@ class Standing:
     shop_now: int
     pending: Sequence[Pending] = ()
     topics: frozenset[str] | None = None
+    looked_back: int | None = None
 
     @property
     def wanted(self) -> frozenset[str]:

@@ -140,3 +140,20 @@ async def test_a_look_back_over_a_part_of_its_window_is_not_whole_and_only_a_cur
         assert found.window is not None
         assert found.window[1] < passes.clock.now * 1_000_000 - 100 * 1_000_000
         assert (found.complete, found.behind) == (False, False)
+
+
+async def test_a_look_back_that_comes_days_late_begins_where_the_last_one_ended(ledger: Ledger) -> None:
+    # The shop's API was closed, or nothing ran: what an index showed late before that no fast pass goes back to.
+    passes = Passes(ledger)
+    await passes.passed("orders", "products")
+    for days in (1, 3):
+        began = passes.clock.now
+        passes.clock.now += days * 86_400
+        await passes.passed("orders", "products")
+        found = await passes.passed("orders", "products", kind=Pass.LOOKBACK)
+        for report in found.values():
+            assert report.window is not None
+            assert report.window[0] <= (began - 2 * 3600) * 1_000_000 or report.window[0] == 1_770_000_000_000_000
+            assert report.complete
+    assert set(ledger.reconcile.last_success(["orders", "products"])) == {SHOP}
+    assert ledger.reconcile.last_success(["orders"])[SHOP] == passes.clock.now
