@@ -1,11 +1,13 @@
-"""As which topic a missing state is told, where the tape no longer has all or not all topics are wanted. Pure."""
+"""As which topic a missing state is told, where the tape no longer has all or not all topics are wanted; lists that end where Shopify is
+known to cut them. Pure."""
 
 import pytest
 
 from hooktape.ledger.reconcile import Cursor
-from hooktape.reconciler import core
+from hooktape.reconciler import api, core
+from hooktape.reconciler.coverage import Coverage
 from hooktape.reconciler.families import FAMILIES
-from hooktape.reconciler.moves import Options
+from hooktape.reconciler.moves import Advance, Input, List, Listed, Options, ReadTape, Row, Taped
 from hooktape.reconciler.standing import DAY, Standing
 
 from .test_core import SHOP, T0, S, World, row
@@ -32,3 +34,27 @@ def test_what_was_created_before_all_that_the_tape_has_kept_is_told_as_changed_a
 def test_a_change_of_what_the_tape_has_nothing_of_is_told_where_only_changes_are_wanted(changed: int, told: dict[str, str]) -> None:
     world = World(rows={1: row(1, T0 + changed * S, T0 + 5 * S)})
     assert recorded(world, T0 + 60 * S, "orders", "orders/updated") == told
+
+
+def test_a_list_that_ends_where_shopify_cuts_lists_is_halved_and_holds_no_cursor_for_ever() -> None:
+    # A location of exactly 100 items, each of which has changed: the window only grows, and always shows 100.
+    levels, cursor = FAMILIES["inventory_levels"], Cursor(T0)
+    rows = [Row(f"inventory_level/{n}-1", f"gid://shopify/InventoryLevel/1?inventory_item_id={n}", T0 + n * S, T0) for n in range(100)]
+    options = Options(overlap=10, lag=0, grace=1e9, retention=30 * 86400)
+    for second in range(200, 900, 100):
+        state, actions = core.begin(Standing(SHOP, levels, cursor, T0, options, 0.0, T0 + second * S))
+        while actions:
+            found: Input | None = None
+            for action in actions:
+                match action:
+                    case List():
+                        shown = tuple(row for row in rows if state.window.start <= row.version < state.window.end)
+                        found = Listed(shown, None, 1, "ends at exactly 100" if len(shown) == api.CUT_AT else "")
+                    case ReadTape(_, wanted):
+                        found = Taped(Coverage(levels, wanted=wanted))
+                    case Advance(position):
+                        cursor = Cursor(T0, position)
+            if found is None:
+                break
+            state, actions = core.step(state, found)
+    assert cursor.position == T0 + 800 * S
