@@ -81,6 +81,15 @@ def test_its_list_shows_all_there_is_as_the_tape_will_name_it(family: Family, sh
         assert row.version == SECOND * (found.created if family.version == "createdAt" else found.updated)
 
 
+@pytest.mark.parametrize("name", ["locations", "inventory_levels"])
+def test_what_a_fulfillment_services_app_manages_is_listed_too(name: str) -> None:
+    # REST and webhooks call such a location legacy, and the API leaves it out unless it's asked for.
+    family, showing = FAMILIES[name], Showing()
+    for place in showing.live(FAMILIES["locations"]):
+        place.body["legacy"] = True
+    assert {row.resource for row in showing.listed(family)} == {resource.name for resource in showing.live(family)} != set()
+
+
 @FAMILY
 def test_what_a_list_says_and_what_a_body_says_have_one_digest(family: Family, shop: Showing) -> None:
     listed = {row.gid: row.digest for row in shop.listed(family)}
