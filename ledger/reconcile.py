@@ -109,10 +109,12 @@ class Reconcile:
         return {shop: int(position) for shop, position in rows}
 
     def put_pending(self, rows: Sequence[Pending], propose: bool = False) -> None:
-        """Adds what looks missing. A resource that is pending already gets the new version and keeps its `first_seen`; with `propose`
-        it stays as it is."""
+        """Adds what looks missing. A resource that is pending already gets the new version and, where that's of the same kind, keeps its
+        `first_seen`; with `propose` it stays as it is."""
         change = "NOTHING" if propose else (
             """UPDATE SET version = excluded.version, kind = excluded.kind, topic = excluded.topic,
+                   first_seen = CASE WHEN reconcile_pending.kind = excluded.kind THEN reconcile_pending.first_seen
+                                     ELSE excluded.first_seen END,
                    high_water = excluded.high_water, nulled_at = excluded.nulled_at, held = excluded.held,
                    gid = excluded.gid, digest = excluded.digest, steps = excluded.steps""")  # fmt: skip
         self._database.write(lambda t: t.many(

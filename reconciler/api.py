@@ -68,9 +68,10 @@ async def count_deletions(client: AdminClient, search: str) -> Counted:
 async def deletions(client: AdminClient, family: Family, search: str, after: str | None) -> Listed:
     """One page of what was deleted; a row's version is when."""
     found = (await client.ask(queries.DELETIONS, {"query": search, "after": after}, _DELETIONS_POINTS)).data["events"]
-    rows = tuple(Row(family.resource(str(node["subjectId"])), str(node["subjectId"]), at := _instant(node["createdAt"]), at)
-                 for node in found["nodes"])  # fmt: skip
-    return Listed(rows, found["pageInfo"]["endCursor"] if found["pageInfo"]["hasNextPage"] else None)
+    # Where a filter is ignored, events of anything come: another kind's number is nobody's here.
+    own = [node for node in found["nodes"] if str(node.get("subjectId")).startswith(f"gid://shopify/{family.gid_type}/")]
+    rows = tuple(Row(family.resource(node["subjectId"]), node["subjectId"], at := _instant(node["createdAt"]), at) for node in own)
+    return Listed(rows, found["pageInfo"]["endCursor"] if found["pageInfo"]["hasNextPage"] else None, len(found["nodes"]))
 
 
 async def existing(client: AdminClient, family: Family, gids: tuple[str, ...]) -> Fetched:

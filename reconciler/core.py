@@ -45,7 +45,8 @@ DELETIONS_LIMIT = 20_000
 """Deletions of one list before the window is halved: Shopify pages through 25,000 objects at most
 (shopify.dev/docs/api/usage/limits), and has no bulk operation for its events."""
 _HALVINGS = 3
-"""Tries with a smaller window when the counts differ, or a list says itself that it may be cut; after that the index is behind, and the next pass asks again."""
+"""Tries with a smaller window when the counts differ, or a list says itself that it may be cut; after that the index is behind, and the
+next pass asks again."""
 _INEXACT = 0.995
 """Share of an estimated count that a list must have: Shopify calls such counts estimates, and gives no bound of their error."""
 

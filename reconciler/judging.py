@@ -178,7 +178,8 @@ def _deletions(state: State, coverage: Coverage) -> Judged:
     pending |= {entry.resource: entry for entry in fresh}
     # The first look by id comes at once: it clears up most of what a list has wrongly left out.
     due = () if state.blind else tuple(entry for entry in pending.values() if entry.nulled_at is None or _ripe(state, entry))
-    return state.but(pending=pending, due=due, pages=()), tuple(_ledger(came, fresh))
+    # Only proposed: of what lives after all a state may be pending, which outlives this.
+    return state.but(pending=pending, due=due, pages=()), tuple(_ledger(came, fresh, propose=True))
 
 
 def _ripe(state: State, entry: Pending) -> bool:
@@ -380,12 +381,12 @@ def tally(state: State) -> Tally:
     return replace(state.tally, pending=len(state.pending), suspected=suspected)
 
 
-def _ledger(forget: Sequence[Pending], remember: Sequence[Pending]) -> list[Action]:
+def _ledger(forget: Sequence[Pending], remember: Sequence[Pending], propose: bool = False) -> list[Action]:
     actions: list[Action] = []
     if forget:
         actions.append(Forget(tuple(forget)))
     if remember:
-        actions.append(Remember(tuple(remember)))
+        actions.append(Remember(tuple(remember), propose))
     return actions
 
 

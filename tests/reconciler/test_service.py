@@ -1,4 +1,4 @@
-"""Passes as the service makes them, over a local shop's Admin API without sockets and a tape in memory: nothing is recorded here."""
+"""Passes as the service makes them, over a local shop's Admin API without sockets and a tape in memory."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +21,8 @@ from hooktape.reconciler.service import Reconciler
 from hooktape.reconciler.standing import DAY
 from hooktape.schemas.event import Event
 from hooktape.settings import Secret, Settings
+from hooktape.tape.transactions import Outgoing
+from hooktape.tape.wire import Wire
 from hooktape.times import iso
 
 from .conftest import Clock, event_of
@@ -32,17 +34,20 @@ SHOP = "one.myshopify.com"
 
 
 class Tape:
-    """Stands for the view of the tape."""
+    """Stands for the view of the tape, and for the writer."""
 
     def __init__(self, events: Sequence[Event] = ()) -> None:
-        self.events = list(events)
+        self.events, self.recorded, self._wire = list(events), list[Event](), Wire(Settings())
+
+    def write(self, records: Sequence[Outgoing]) -> None:
+        self.recorded += [self._wire.decode(record.value) for record in records]
 
     def close(self) -> None:
         """Nothing to end."""
 
     def coverage(self, shop: str, family: Family, since_us: int, wanted: frozenset[str] | None, *_: object) -> Coverage:
         coverage = Coverage(family, wanted=wanted)
-        for event in self.events:
+        for event in [*self.events, *self.recorded]:
             if event.topic in family.topics:
                 coverage.fold(event)
         return coverage
@@ -58,7 +63,8 @@ class Passes:
         self.showing, self.ledger, self.edit, self.asked = Showing(changes), ledger, edit, list[str]()
         self.clock = Clock(self.showing.now + 5)
         self.tape = Tape([event_of(change, SHOP) for change in self.showing.changes])
-        self.settings = Settings(shop_tokens={SHOP: Secret("token")}, topics=("*/*",), reconcile_lag=0.0, reconcile_grace=0.0, **options)
+        self.settings = Settings(shop_tokens={SHOP: Secret("token")}, topics=("*/*",),
+                                 **{"reconcile_lag": 0.0, "reconcile_grace": 0.0} | options)  # fmt: skip
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         asked = json.loads(request.content)
@@ -72,9 +78,10 @@ class Passes:
         async with httpx.AsyncClient(transport=httpx.MockTransport(self._answer)) as http:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(performing, "TapeView", lambda settings: self.tape)
-                reconciler = Reconciler(self.settings, self.ledger, clock=self.clock, http=http, families=[FAMILIES[f] for f in families])
-            async with reconciler:
-                return {report.family: report for report in await reconciler.pass_(SHOP, **options)}
+                patch.setattr(performing.Writer, "open", lambda settings, name: self.tape)
+                chosen = [FAMILIES[name] for name in families]
+                async with Reconciler(self.settings, self.ledger, clock=self.clock, http=http, families=chosen) as reconciler:
+                    return {report.family: report for report in await reconciler.pass_(SHOP, **options)}
 
 
 def undated(query: str, variables: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
@@ -157,3 +164,22 @@ async def test_a_look_back_that_comes_days_late_begins_where_the_last_one_ended(
             assert report.complete
     assert set(ledger.reconcile.last_success(["orders", "products"])) == {SHOP}
     assert ledger.reconcile.last_success(["orders"])[SHOP] == passes.clock.now
+
+
+async def test_a_deletion_that_the_api_takes_back_leaves_the_state_that_is_missing_pending(ledger: Ledger) -> None:
+    passes = Passes(ledger, reconcile_grace=3600.0)
+    product = passes.showing.live(FAMILIES["products"])[0]
+    passes.tape.events = [event for event in passes.tape.events if event.resource != product.name]
+    await passes.passed("products")
+    missing = ledger.reconcile.pending()
+    assert [(entry.resource, entry.kind) for entry in missing] == [(product.name, "state")]
+
+    def told(query: str, variables: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if "events" in answer["data"]:
+            answer["data"]["events"]["nodes"].append({"subjectId": product.gid, "createdAt": iso(round(passes.clock.now - 1) * 1_000_000)})
+        return answer
+
+    passes.edit, passes.clock.now = told, passes.clock.now + 60
+    found = (await passes.passed("products"))["products"]
+    assert found.tally.alive == 1
+    assert ledger.reconcile.pending() == missing
