@@ -192,7 +192,7 @@ FAMILIES: dict[str, Family] = {
             Listing("locations", queries.LEVEL, "inventoryLevels", connection=True, owner="Location", size=1, inside_size=200,
                     arguments=_ALL_PLACES, inside_arguments="includeInactive: true", inner_filter=True, counted=False, points=810),
             Bodies(queries.INVENTORY_LEVEL_BODIES, 5, goods.inventory_level), ("available",), goods.inventory_level, ("inventory",),
-            ids=("inventory_item_id", "location_id"), deletion=Deletion(),
+            ids=("inventory_item_id", "location_id"), deletion=Deletion(again=True),
         ),
         Family(
             "locations", "location", "Location", "locations/create", "locations/update", "locations/delete",

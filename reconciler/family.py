@@ -53,11 +53,12 @@ class Bodies:
 @dataclass(frozen=True, slots=True)
 class Deletion:
     """How a deletion is found. `subject`: its type among the API's `events` ("" when these don't tell of it); `proven`: seen
-    there for real; `sweep`: an id that a complete list lacks."""
+    there for real; `sweep`: an id that a complete list lacks. `again`: the id may come back, and be deleted again."""
 
     subject: str = ""
     proven: bool = False
     sweep: bool = True
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

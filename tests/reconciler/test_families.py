@@ -129,6 +129,18 @@ def test_one_state_has_one_id_and_another_state_of_the_same_second_has_another(s
     assert len({built(node, family.update), built({**node, "title": "x"}, family.update), built(node, family.update, "t")}) == 3
 
 
+@pytest.mark.parametrize(("name", "resource", "ids"), [("products", "product/1", 1), ("inventory_levels", "inventory_level/1-2", 2)])
+def test_a_deletion_is_once_in_an_ids_life_and_a_level_may_be_disconnected_again(name: str, resource: str, ids: int) -> None:
+    family = FAMILIES[name]
+
+    def built(version: int) -> str:
+        pending = Pending("s", name, resource, version, "delete", family.delete, 0, {})
+        missing = Missing(Row(resource, family.gid(resource), version, 0), None, family.delete, pending, version)
+        return synthetic.build("s", family, missing, "2026-04", 0).webhook_id
+
+    assert len({built(1_770_000_000_000_000), built(1_780_000_000_000_000)}) == ids
+
+
 @pytest.mark.parametrize(
     ("family", "node", "first", "topic"),
     [("returns", {"status": "OPEN"}, False, "returns/approve"), ("returns", {"status": "CLOSED"}, True, "returns/close"),
