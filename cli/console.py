@@ -26,6 +26,7 @@ def command(host: str, port: int, openapi: bool) -> None:
     # Only here: `--help` needn't load a server.
     import uvloop
 
+    from hooktape.reconciler.access.access import configured
     from hooktape.reconciler.present import Shops
     from hooktape.replayer.api import server
     from hooktape.replayer.api.app import create_app
@@ -40,6 +41,6 @@ def command(host: str, port: int, openapi: bool) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         settings = common.load()
-        await server.serve(settings, host, port, shops=(lambda: Shops(settings)) if settings.shop_tokens else None, stop=stop)
+        await server.serve(settings, host, port, shops=(lambda: Shops(settings)) if configured(settings) else None, stop=stop)
 
     uvloop.run(main())

@@ -9,11 +9,10 @@ import click
 import httpx
 
 from hooktape import times
-from hooktape.cli import common
+from hooktape.cli import asking, common
 from hooktape.cli.operating import Progress
-from hooktape.errors import AdminApiError, Incomplete, SettingsError, UsageError
+from hooktape.errors import AdminApiError, Incomplete, UsageError
 from hooktape.ledger.ledger import Ledger
-from hooktape.ledger.selection import shop_domain
 from hooktape.reconciler.counting import COLUMNS, Row, Verdict, shown
 from hooktape.reconciler.counts import Counter, Counts, Wish
 from hooktape.replayer.catalogue import Cataloguer
@@ -22,7 +21,7 @@ from hooktape.settings import Settings
 
 
 @click.command()
-@click.option("--shop", "shops", multiple=True, help="Only this shop; repeatable. Default: all in HOOKTAPE_SHOP_TOKENS.")
+@click.option("--shop", "shops", multiple=True, help="Only this shop; repeatable. Default: all that have a token.")
 @click.option("--topic", "topics", multiple=True, help="Only this topic, as in orders/create or orders/*; repeatable.")
 @click.option("--since", default="7d", show_default=True, help="From the day of this time on (ISO 8601, or 2h, 3d ago).")
 @click.option("--until", help="Up to this time. Default: now less HOOKTAPE_RECONCILE_GRACE, within which webhooks may still come.")
@@ -45,10 +44,7 @@ def command(shops: tuple[str, ...], topics: tuple[str, ...], since: str, until: 
     Exit code 5: Shopify counts more than the tape has, or the group hasn't finished what the tape has; 1: no shop could be asked.
     """
     settings = common.load()
-    known = settings.require("shop_tokens", "it names the shops to ask and their tokens")
-    chosen = sorted({shop_domain(shop) for shop in shops} or known)
-    if unknown := sorted(set(chosen) - set(known)):
-        raise SettingsError(f"HOOKTAPE_SHOP_TOKENS has no token for {', '.join(unknown)}.")
+    chosen = asking.shops(settings, shops)
     start, end = times.micros(times.parse_time(since)), None if until is None else times.micros(times.parse_time(until))
     if end is not None and start >= end:
         raise UsageError("--since must be before --until.")

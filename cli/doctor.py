@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hooktape.cli import common
+from hooktape.cli import asking, common
 from hooktape.errors import Incomplete, SettingsError
 from hooktape.ledger.doctor import Found
 from hooktape.ledger.ledger import Ledger
@@ -20,7 +20,7 @@ from hooktape.times import iso
 
 
 @click.command("doctor")
-@click.option("--shop", "shops", multiple=True, help="Only this shop; repeatable. Default: all in HOOKTAPE_SHOP_TOKENS.")
+@click.option("--shop", "shops", multiple=True, help="Only this shop; repeatable. Default: all that have a token.")
 @click.option("--repair", is_flag=True, help="Make the subscriptions that are declared and missing (HOOKTAPE_SUBSCRIBED_BY=api).")
 @common.json_option
 def command(shops: tuple[str, ...], repair: bool, as_json: bool) -> None:
@@ -38,10 +38,7 @@ def command(shops: tuple[str, ...], repair: bool, as_json: bool) -> None:
     Exit code 5: something is wrong by which webhooks are lost now.
     """
     settings = common.load()
-    known = settings.require("shop_tokens", "it names the shops to look at and their tokens")
-    chosen = sorted({shop.lower() for shop in shops} or set(known))
-    if unknown := sorted(set(chosen) - set(known)):
-        raise SettingsError(f"HOOKTAPE_SHOP_TOKENS has no token for {', '.join(unknown)}.")
+    chosen = asking.shops(settings, shops)
     if repair:
         settings.require("webhook_url", "a subscription is made for that address")
     if repair and settings.subscribed_by != "api":

@@ -9,8 +9,8 @@ import click
 from click.core import ParameterSource
 
 from hooktape import metrics, times
-from hooktape.cli import common, reconcile_backfill, reconcile_report
-from hooktape.errors import AdminApiError, Incomplete, SettingsError, UsageError
+from hooktape.cli import asking, common, reconcile_backfill, reconcile_report
+from hooktape.errors import AdminApiError, Incomplete, UsageError
 from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler.doctor.visiting import Doctor
 from hooktape.reconciler.families import FAMILIES, Family, of_topic
@@ -23,7 +23,7 @@ from hooktape.settings import Settings
 
 @click.group("reconcile", invoke_without_command=True)
 @click.option("--once", is_flag=True, help="One pass over each shop and the report; else passes on a schedule.")
-@click.option("--shop", "shops", multiple=True, help="Only this shop; repeatable. Default: all in HOOKTAPE_SHOP_TOKENS.")
+@click.option("--shop", "shops", multiple=True, help="Only this shop; repeatable. Default: all that have a token.")
 @click.option("--topic", "topics", multiple=True, help="Only this topic's family (orders/updated, orders/*); repeatable.")
 @click.option("--family", "names", multiple=True, type=click.Choice(list(FAMILIES)), help="Only this family; repeatable.")
 @click.option("--since", help="Look from this time on (ISO 8601, or 2h, 3d ago), not from the last end. Implies --once.")
@@ -58,16 +58,14 @@ def command(context: click.Context, once: bool, shops: tuple[str, ...], topics: 
         _refuse_options(context)
         return
     settings = common.load()
-    known = settings.require("shop_tokens", "it names the shops to reconcile and their tokens")
-    if unknown := sorted({shop.lower() for shop in shops} - set(known)):
-        raise SettingsError(f"HOOKTAPE_SHOP_TOKENS has no token for {', '.join(unknown)}.")
     families = tuple({family.name: family for family in (*map(of_topic, topics), *(FAMILIES[name] for name in names))}.values())
     start, end = (None if text is None else times.micros(times.parse_time(text)) for text in (since, until))
     if start is not None and end is not None and start >= end:
         raise UsageError("--since must be before --until.")
     if metrics_port is not None:
         metrics.serve(metrics_port, metrics_host)
-    chosen = [shop.lower() for shop in shops]
+    # A service goes on with shops that install the app meanwhile, where it isn't said which ones it's for.
+    chosen = asking.shops(settings, shops) if shops else []
     if not (once or dry_run or now or since or until or kind or accept):
         asyncio.run(_serve(settings, chosen, families))
         return
@@ -98,7 +96,8 @@ async def _serve(settings: Settings, shops: list[str], families: tuple[Family, .
         with contextlib.suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with Ledger.open(settings.ledger_url) as ledger:
-        async with Reconciler(settings, ledger) as reconciler, Doctor(settings, ledger, look_back=reconciler.look_back) as doctor:
+        async with (Reconciler(settings, ledger) as reconciler,
+                    Doctor(settings, ledger, look_back=reconciler.look_back, access=reconciler.access) as doctor):  # fmt: skip
             await Service(reconciler, doctor, settings, ledger.timetable, shops, families).run(stop)
 
 

@@ -6,11 +6,10 @@ from typing import Any
 import click
 
 from hooktape import times
-from hooktape.cli import common
+from hooktape.cli import asking, common
 from hooktape.cli.operating import Progress
-from hooktape.errors import AdminApiError, Incomplete, SettingsError
+from hooktape.errors import AdminApiError, Incomplete
 from hooktape.ledger.ledger import Ledger
-from hooktape.ledger.selection import shop_domain
 from hooktape.reconciler.families import FAMILIES, of_topic
 from hooktape.reconciler.report import Report
 from hooktape.reconciler.schedule import Pass
@@ -22,7 +21,7 @@ _COLUMNS = ("shop", "family", "up to", "listed", "on the tape", "recorded", "gon
 
 @click.command("backfill")
 @click.option("--topic", "topics", multiple=True, required=True, help="The family to record, as in products; repeatable.")
-@click.option("--shop", "shops", multiple=True, help="Only this shop; repeatable. Default: all in HOOKTAPE_SHOP_TOKENS.")
+@click.option("--shop", "shops", multiple=True, help="Only this shop; repeatable. Default: all that have a token.")
 @click.option("--since", help="Only what changed last at or after this time (ISO 8601, or 90d ago). Default: everything.")
 @click.option("--rate", type=click.FloatRange(min=0.1), default=50.0, show_default=True, help="Events a second for each shop, at most.")
 @click.option("--dry-run", is_flag=True, help="Look and count; record nothing.")
@@ -43,10 +42,7 @@ def command(topics: tuple[str, ...], shops: tuple[str, ...], since: str | None, 
     Exit code 5: some of it is left, or a shop couldn't be asked; give the command again. 1: nothing could be done.
     """
     settings = common.load()
-    known = settings.require("shop_tokens", "it names the shops to ask and their tokens")
-    chosen = sorted({shop_domain(shop) for shop in shops} or known)
-    if unknown := sorted(set(chosen) - set(known)):
-        raise SettingsError(f"HOOKTAPE_SHOP_TOKENS has no token for {', '.join(unknown)}.")
+    chosen = asking.shops(settings, shops)
     families = {family.name: family for family in (FAMILIES.get(topic) or of_topic(topic) for topic in topics)}
     begin = None if since is None else times.micros(times.parse_time(since))
     with Progress() as progress:

@@ -10,6 +10,7 @@ from hooktape.cli.operating import Progress, opened
 from hooktape.errors import Incomplete, NothingMatched
 from hooktape.ledger.jobs import Job
 from hooktape.ledger.ledger import Ledger
+from hooktape.reconciler.access.access import source_of
 from hooktape.reconciler.present import Shops
 from hooktape.replayer import control
 from hooktape.replayer.catalogue import Cataloguer
@@ -31,7 +32,7 @@ def command(plan: str, show: int, as_json: bool) -> None:
     Example: hooktape replay verify 0199a3
     """
     with opened() as (settings, ledger):
-        settings.require("shop_tokens", "the Admin API is asked for the present state with them")
+        source_of(settings)
         job = control.find_job(ledger, plan)
         # What came since the job may be what Shopify shows now.
         with Progress() as progress, Cataloguer(settings, ledger) as cataloguer:

@@ -12,6 +12,7 @@ from hooktape import log, settings
 from hooktape.cli.common import clean
 from hooktape.errors import UsageError
 from hooktape.local.processes import Service, stop_all
+from hooktape.reconciler.access.access import configured
 
 _COLOURS = {"ingest": "cyan", "worker": "green", "catalog": "blue", "reconcile": "magenta"}
 
@@ -55,7 +56,7 @@ def _commands(found: settings.Settings, app: str | None, group: str | None, forw
         commands["worker"] = ["consume", app]
     elif forward and group:
         commands["worker"] = ["consume", "--group", group, "--forward", forward]
-    if found.shop_tokens:
+    if configured(found):
         commands["reconcile"] = ["reconcile"]
     return commands
 

@@ -1,4 +1,4 @@
-"""The Admin API over HTTP: one shop, one token, at the pace that the ledger grants."""
+"""The Admin API over HTTP: one shop, with a token that's good, at the pace that the ledger grants."""
 
 import asyncio
 import random
@@ -14,8 +14,9 @@ import msgspec
 from hooktape import log, metrics
 from hooktape.errors import AdminApiError
 from hooktape.reconciler import protected
+from hooktape.reconciler.access.access import Access
 from hooktape.reconciler.pacing import Pace
-from hooktape.settings import Settings
+from hooktape.settings import Secret, Settings
 from hooktape.times import micros
 
 _log = log.get("hooktape.reconciler")
@@ -27,10 +28,14 @@ _LONGEST_PAUSE = 30.0
 # Shopify gives large list queries up to 30 s before it answers with a time-out of its own.
 _TIMEOUT = httpx.Timeout(40.0, connect=10.0)
 _RETRIABLE_STATUS = {408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 530}
+_TRANSIENT = {"token_source", "unreachable"}
 _RETRIABLE_CODES = {"INTERNAL_SERVER_ERROR", "TIMEOUT", "THROTTLED_DURING_CHECKOUT"}
+# Shopify's words to a public app's old token (chatwoot/chatwoot#14462); how much of an answer is looked at for them.
+_PERMANENT, _SHOWN = "Non-expiring access tokens", 2000
 # Each is a different thing to do, so each is a reason of its own.
 _STATUS = {
-    401: ("unauthorized", "the token isn't accepted: after a new install or rotation set the new one in HOOKTAPE_SHOP_TOKENS"),
+    401: ("unauthorized", "the token isn't accepted, and no other is to be had: after a new install or rotation the new one has to be set "
+          "where tokens come from"),
     402: ("payment_required", "the shop is frozen for an unpaid bill; its API opens again when the merchant pays"),
     403: ("forbidden", "Shopify refuses this app or shop; see the app's access in the Partner Dashboard"),
     404: ("not_found", "there's no Admin API there: check the shop's domain and HOOKTAPE_ADMIN_URL"),
@@ -52,13 +57,17 @@ class Answer:
 
 
 class AdminClient:
-    """Asks one shop. `spent` counts the points that Shopify charged. `pace`: None asks as fast as it can."""
+    """Asks one shop. `spent` counts the points that Shopify charged. `pace`: None asks as fast as it can.
+
+    A token that is refused is asked for anew, once in a question: it may have ended, or been replaced.
+    """
 
     def __init__(
         self,
         settings: Settings,
         shop: str,
         http: httpx.AsyncClient,
+        access: Access,
         *,
         pace: Pace | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -67,10 +76,7 @@ class AdminClient:
         self.shop = shop
         self.version = settings.admin_api_version
         self.spent = 0
-        token = settings.shop_tokens.get(shop)
-        if not token:
-            raise AdminApiError(f"HOOKTAPE_SHOP_TOKENS has no token for {shop}: add {shop}=TOKEN to it", reason="no_token")
-        self._token = token
+        self._access = access
         self._url = settings.admin_url.format(shop=shop, version=self.version)
         self._http = http
         self._sleep, self._jitter = sleep, jitter
@@ -82,16 +88,17 @@ class AdminClient:
         Raises AdminApiError with a reason: a status that only a person can change, a GraphQL error, another API version
         than the one asked for, or a shop that stays unreachable or throttled after several tries.
         """
-        last = ""
+        last, body = "", msgspec.json.encode({"query": query, "variables": variables})
         for attempt in range(_TRIES):
             if self._pace is not None:
                 await self._pace.take(points)
             pause: float | None = None
             try:
-                response = await self._http.post(
-                    self._url, content=msgspec.json.encode({"query": query, "variables": variables}), timeout=_TIMEOUT,
-                    headers={"X-Shopify-Access-Token": self._token.reveal(), "Content-Type": "application/json"},
-                )  # fmt: skip
+                response = await self._post(body)
+            except AdminApiError as error:
+                if error.reason not in _TRANSIENT:
+                    raise
+                last, reason = str(error), error.reason
             except httpx.TransportError as error:
                 last, reason = f"{type(error).__name__}", "unreachable"
             else:
@@ -109,6 +116,18 @@ class AdminClient:
                 await self._pause(backoff if pause is None else min(_LONGEST_PAUSE, pause))
         raise AdminApiError(f"{self.shop} didn't answer in {_TRIES} tries ({last}); the next pass asks again", reason=reason)
 
+    async def _post(self, body: bytes) -> httpx.Response:
+        """The answer; to a token that is refused, the one to another token, where there is one."""
+        token = await self._access.token(self.shop)
+        response = await self._send(body, token)
+        if response.status_code == 401 and (other := await self._access.token(self.shop, refused=token)) != token:
+            response = await self._send(body, other)
+        return response
+
+    async def _send(self, body: bytes, token: Secret) -> httpx.Response:
+        headers = {"X-Shopify-Access-Token": token.reveal(), "Content-Type": "application/json"}
+        return await self._http.post(self._url, content=body, timeout=_TIMEOUT, headers=headers)
+
     async def _pause(self, seconds: float) -> None:
         if seconds > 0:
             await self._sleep(seconds)
@@ -117,6 +136,9 @@ class AdminClient:
         status = response.status_code
         if status in _RETRIABLE_STATUS:
             return _Again(f"status {status}", "throttled" if status == 429 else "unavailable", _retry_after(response))
+        if status == 403 and _PERMANENT in response.text[:_SHOWN]:
+            raise AdminApiError(f"{self.shop} refuses a token that never expires: public apps made since 2026-04, and from 2027 on all, "
+                                "must use expiring ones (HOOKTAPE_SHOP_TOKENS_URL)", reason="permanent_token")  # fmt: skip
         if status != 200:
             reason, advice = _STATUS.get(status, ("refused", "see the Admin API's documentation for it"))
             raise AdminApiError(f"{self.shop} answered {status}: {advice}", reason=reason)

@@ -12,6 +12,7 @@ from hooktape.errors import AdminApiError
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.tallies import MINUTE, Asked, Minute
 from hooktape.reconciler import api, counting
+from hooktape.reconciler.access.access import Access
 from hooktape.reconciler.client import AdminClient
 from hooktape.reconciler.counting import Cell, Measure, Row, Span
 from hooktape.reconciler.families import FAMILIES, Family
@@ -59,6 +60,7 @@ class Counter:
 
     def __init__(self, settings: Settings, ledger: Ledger, http: httpx.AsyncClient) -> None:
         self._settings, self._ledger, self._http = settings, ledger, http
+        self._access = Access(settings, http)
         self._provisioned = shopify.expand(settings.topics)
 
     async def count(self, wish: Wish) -> Counts:
@@ -75,7 +77,7 @@ class Counter:
         async def one(shop: str) -> list[Row]:
             async with slots:
                 try:
-                    client = AdminClient(self._settings, shop, self._http, pace=Pace(self._ledger.budgets, shop))
+                    client = AdminClient(self._settings, shop, self._http, self._access, pace=Pace(self._ledger.budgets, shop))
                     return await _Shop(self._settings, self._ledger, client, wish, frozenset(wanted), taken, found).rows()
                 except AdminApiError as error:
                     found.errors[shop] = str(error)

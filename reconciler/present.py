@@ -8,7 +8,8 @@ from typing import Self
 import httpx
 
 from hooktape.errors import AdminApiError
-from hooktape.reconciler import api
+from hooktape.reconciler import api, schedule
+from hooktape.reconciler.access.access import Access
 from hooktape.reconciler.client import AdminClient
 from hooktape.reconciler.families import FAMILIES, Family, may_read
 from hooktape.reconciler.family import NODES_AT_ONCE
@@ -18,15 +19,17 @@ _BY_KIND = {family.kind: family for family in FAMILIES.values() if family.versio
 # A body of theirs on the tape doesn't say which state it shows, or a newer one needn't have had a webhook.
 _UNVERSIONED = {family.kind for family in FAMILIES.values() if not family.versioned}
 # Those that only a wrong token or a closed shop explains: asking again for the next batch would be refused the same way.
-_LASTING = {"no_token", "unauthorized", "payment_required", "forbidden", "not_found", "locked", "api_version", "wrong_shop"}
+_LASTING = schedule.PARKING | {"no_token", "credentials", "not_found", "api_version", "wrong_shop"}
 
 
 class Shops:
-    """Asks the shops in HOOKTAPE_SHOP_TOKENS. An async context manager; call it with a shop and resources of it."""
+    """Asks the shops that have a token. An async context manager; call it with a shop and resources of it. Raises SettingsError where it
+    isn't said which these are."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._http = httpx.AsyncClient()
+        self._access = Access(settings, self._http)
         self._clients: dict[str, tuple[AdminClient, frozenset[str]]] = {}
         self._refused: dict[str, str] = {}
 
@@ -75,7 +78,7 @@ class Shops:
 
     async def _opened(self, shop: str) -> tuple[AdminClient, frozenset[str]]:
         if shop not in self._clients:
-            client = AdminClient(self._settings, shop, self._http)
+            client = AdminClient(self._settings, shop, self._http, self._access)
             self._clients[shop] = client, (await api.gate(client)).scopes
         return self._clients[shop]
 

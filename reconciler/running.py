@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Sequence
 
 from hooktape import log
-from hooktape.errors import LedgerError
+from hooktape.errors import AdminApiError, LedgerError
 from hooktape.ledger.timetable import Timetable
 from hooktape.reconciler import schedule
 from hooktape.reconciler.doctor.visiting import Doctor
@@ -20,6 +20,8 @@ _log = log.get("hooktape.reconciler")
 _TOGETHER = 8
 # Between two looks at the timetable at most, in seconds.
 _LOOK = 1.0
+# Between two questions at a start which shops there are.
+_UNLISTED = 10.0
 # Of a lease: when a shop is looked at again at which another reconciler was found at work.
 _BUSY = 1 / 6
 
@@ -31,14 +33,16 @@ class Service:
                  families: Sequence[Family] = ()) -> None:  # fmt: skip
         self._reconciler, self._doctor, self._timetable = reconciler, doctor, timetable
         self._clock = reconciler.clock
-        self._shops, self._families = reconciler.shops(shops), tuple(families)
+        self._chosen, self._families = frozenset(shops), tuple(families)
+        self._begun: frozenset[str] = frozenset()
+        self._untried: set[str] | None = None
         self._every = schedule.intervals(settings)
         self._busy = settings.reconcile_lease * _BUSY
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._elsewhere: dict[tuple[str, str], float] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Passes as they fall due, until `stop` is set; what has begun is finished. Raises SettingsError when no shop has a token."""
+        """Passes as they fall due, until `stop` is set; what has begun is finished. Shops may come and go meanwhile."""
         stopped = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
@@ -47,6 +51,9 @@ class Service:
                     wait = await self._begin()
                 except LedgerError as error:
                     _log.error("the timetable can't be read; the next look tries again", error=str(error))
+                except AdminApiError as error:
+                    wait = _UNLISTED
+                    _log.error("nobody says yet which shops there are", error=str(error), again_in=wait)
                 await asyncio.wait([stopped, *self._tasks.values()], timeout=wait, return_when=asyncio.FIRST_COMPLETED)
                 if any(task.done() for task in self._tasks.values()):
                     self._tasks = {key: task for key, task in self._tasks.items() if not task.done()}
@@ -57,11 +64,20 @@ class Service:
     async def _begin(self) -> float:
         """Begins what is due, as far as there are places; the seconds until the next look."""
         now = self._clock()
-        await asyncio.to_thread(self._timetable.begin, schedule.first(self._shops, self._every, now))
+        shops = frozenset(await self._reconciler.access.shops())
+        shops = shops & self._chosen if self._chosen else shops
+        if new := shops - self._begun:
+            await asyncio.to_thread(self._timetable.begin, schedule.first(new, self._every, now))
+        self._begun = shops
         dues, parked = await asyncio.to_thread(lambda: (self._timetable.due(), self._timetable.parked()))
         busy = {*self._tasks, *(key for key, until in self._elsewhere.items() if until > now)}
-        probes = {shop: entry.probe_at for shop, entry in parked.items()}
-        for task in schedule.ready(dues, probes, self._shops, busy, now)[: _TOGETHER - len(self._tasks)]:
+        if self._untried is None:
+            # Who starts the service has most often just set what was wrong.
+            self._untried = set(parked)
+        probes = {shop: entry.probe_at for shop, entry in parked.items() if shop not in self._untried}
+        for task in schedule.ready(dues, probes, shops, busy, now)[: _TOGETHER - len(self._tasks)]:
+            if task.name != schedule.DOCTOR:
+                self._untried.discard(task.shop)
             self._tasks[task.shop, task.lane] = asyncio.create_task(self._do(task, dues[task.shop, task.name]))
         ahead = [due - now for due in dues.values() if due > now]
         return max(0.01, min([_LOOK, *ahead]))

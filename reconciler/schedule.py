@@ -35,7 +35,7 @@ SCHEDULED = (Pass.FAST, Pass.LOOKBACK, Pass.SWEEP)
 DOCTOR = "doctor"
 """The name, and the lane, of the doctor's look at a shop's subscriptions."""
 _NAMES = frozenset({*map(str, SCHEDULED), DOCTOR})
-PARKING = frozenset({"unauthorized", "payment_required", "forbidden", "locked", "shop_inactive"})
+PARKING = frozenset({"unauthorized", "not_permitted", "permanent_token", "payment_required", "forbidden", "locked", "shop_inactive"})
 """Reasons why a shop's API is closed until a person does something: asking every five minutes helps nobody."""
 
 

@@ -22,6 +22,7 @@ from hooktape import crash, log
 from hooktape.errors import AdminApiError, Fenced, HooktapeError, LedgerError, TapeError
 from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler import api, core, protected, schedule
+from hooktape.reconciler.access.access import Access
 from hooktape.reconciler.client import AdminClient
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
@@ -45,7 +46,8 @@ class Reconciler:
     """Compares shops with the tape: `async with Reconciler(settings, ledger) as r: reports = await r.pass_(shop)`.
 
     `families`: None for all that have a topic among HOOKTAPE_TOPICS. `clock` gives epoch seconds and serves grace periods and leases;
-    windows go by Shopify's own clock. Made on a running loop; may raise TapeUnavailable. The ledger, and `http` where given, stay the
+    windows go by Shopify's own clock. Made on a running loop; may raise TapeUnavailable, and SettingsError where it isn't said which
+    shops there are. The ledger, and `http` where given, stay the
     caller's to close.
     """
 
@@ -61,6 +63,7 @@ class Reconciler:
     ) -> None:
         self._settings, self._ledger, self.clock = settings, ledger, clock
         self._http = http or httpx.AsyncClient()
+        self.access = Access(settings, self._http, clock=clock)
         self._world = Performer(settings, ledger, clock, self._http)
         self._owns_http = http is None
         self._families = tuple(self._wanted() if families is None else families)
@@ -83,10 +86,6 @@ class Reconciler:
         if self._owns_http:
             await self._http.aclose()
 
-    def shops(self, chosen: Sequence[str] = ()) -> list[str]:
-        """The shops to look at: `chosen`, or all that have a token. Raises SettingsError when none has."""
-        return sorted(chosen or self._settings.require("shop_tokens", "it names the shops to reconcile and their tokens"))
-
     def _wanted(self) -> list[Family]:
         """The families whose topics have logs: of the others' webhooks nothing says that they are subscribed to."""
         return [family for family in FAMILIES.values() if self._world.provisioned.intersection(family.topics) - family.unchecked.keys()]
@@ -94,7 +93,7 @@ class Reconciler:
     async def round(self, shops: Sequence[str] = (), **options: Any) -> list[Report]:
         """One pass over each of `shops` (all that have a token), with the options of `pass_`. A shop's fault is in its reports.
 
-        Raises SettingsError when no shop has a token.
+        Raises SettingsError for one that has none, AdminApiError when nobody can tell which have.
         """
         slots = asyncio.Semaphore(_TOGETHER)
 
@@ -102,7 +101,7 @@ class Reconciler:
             async with slots:
                 return await self.pass_(shop, **options)
 
-        found = await asyncio.gather(*(one(shop) for shop in self.shops(shops)))
+        found = await asyncio.gather(*(one(shop) for shop in await self.access.shops(shops)))
         await self.measure()
         return sorted((report for reports in found for report in reports), key=lambda r: (r.shop, r.family))
 
@@ -215,7 +214,7 @@ class Reconciler:
             raise Fenced(f"the lease of {turn.shop} is lost: this pass was held up for over {self._ttl:g} s")
 
     async def _shop(self, turn: Turn, families: Sequence[Family], kind: Pass) -> list[Report]:
-        client = AdminClient(self._settings, turn.shop, self._http, pace=Pace(self._ledger.budgets, turn.shop))
+        client = AdminClient(self._settings, turn.shop, self._http, self.access, pace=Pace(self._ledger.budgets, turn.shop))
         gate = await api.gate(client)
         crash.point("reconcile-gated")
         if not turn.dry and await self._ask(lambda: self._ledger.timetable.unpark(turn.shop)):
@@ -351,7 +350,7 @@ class Reconciler:
         async with self._beginning:
             scanned, found = self._beginnings.get(family.name, (frozenset(), {}))
             if shop not in scanned:
-                scanned = frozenset({shop, *self._settings.shop_tokens})
+                scanned = self.access.known | {shop}
                 found = dict(await asyncio.to_thread(self._world.tape.beginnings, scanned, family))
                 self._beginnings[family.name] = scanned, found
         return found.get(shop)

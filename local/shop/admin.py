@@ -3,7 +3,6 @@
 `Admin.answer` is the whole of it: a request's headers and JSON in, status, headers and JSON out.
 """
 
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -29,9 +28,11 @@ from hooktape.local.shop.cost import MAX_QUERY, MUTATION, STANDARD, Bucket, Cost
 from hooktape.local.shop.fields import answered, schema, type_name
 from hooktape.local.shop.incidents import STATUS, Incidents
 from hooktape.local.shop.model import Change, Shop
+from hooktape.local.shop.oauth import REFUSED, Tokens
 from hooktape.local.shop.paging import PROTECTED_PAGE, refused
 from hooktape.local.shop.store import GID
 from hooktape.local.shop.subscriptions import Subscriptions
+from hooktape.local.shop.webhooks import Secrets
 
 VERSIONS = ("2025-10", "2026-01", "2026-04", "2026-07", "2026-10")
 """Supported versions, oldest first: four of them at any time, and the newest."""
@@ -50,8 +51,7 @@ _NEEDS = {
 _PERSONAL = frozenset({"customer", "draft_order", "order"})
 _KIND_OF = {name: kind for kind, type_ in GID.items() for name in (type_, f"{type_}Connection")}
 _LIMITS_PAGE = "https://shopify.dev/api/usage/rate-limits"
-_WORDS = {401: "[API] Invalid API key or access token (unrecognized login or wrong password)", 402: "Unavailable Shop", 403: "Forbidden",
-          423: "Locked"}  # fmt: skip
+_WORDS = {401: REFUSED, 402: "Unavailable Shop", 403: "Forbidden", 423: "Locked"}
 
 
 @lru_cache(maxsize=256)
@@ -85,7 +85,7 @@ class Admin:
 
     def __init__(
         self, shop: Shop, token: str, plan: Plan = STANDARD, search_lag: float = 0.0, scopes: tuple[str, ...] = SCOPES,
-        incidents: Incidents | None = None, subscriptions: Subscriptions | None = None,
+        incidents: Incidents | None = None, subscriptions: Subscriptions | None = None, tokens: Tokens | None = None,
     ) -> None:  # fmt: skip
         self.shop, self.search_lag, self.granted = shop, search_lag, scopes
         self.plan: Plan = plan
@@ -96,7 +96,7 @@ class Admin:
         self.versions: tuple[str, ...] = VERSIONS
         self.edited: list[Change] = []
         """Webhooks of changes that happened while somebody paged: whoever sends them takes them off."""
-        self._token = token.encode()
+        self.tokens = tokens or Tokens(token, "app", Secrets([token]), self.incidents, shop.clock)
         self._drained = shop.clock()
 
     @property
@@ -134,10 +134,9 @@ class Admin:
         headers = {"content-type": "application/json; charset=utf-8", "x-shopify-api-version": served,
                    "date": formatdate(self.shop.clock(), usegmt=True)}  # fmt: skip
         closed = next((status for name, status in STATUS.items() if self.incidents.is_on(name)), None)
-        if not hmac.compare_digest(token.encode(), self._token):
-            closed = 401
-        if closed:
-            return Answer(closed, headers, msgspec.json.encode({"errors": _WORDS[closed]}))
+        barred = (closed, _WORDS[closed]) if closed else self.tokens.refused(token)
+        if barred:
+            return Answer(barred[0], headers, msgspec.json.encode({"errors": barred[1]}))
         if self.incidents.strikes("server_errors"):
             status = int((self.incidents.on("server_errors") or {})["status"])
             return Answer(status, headers, msgspec.json.encode({"errors": "Internal Server Error"}))

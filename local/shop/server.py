@@ -16,13 +16,14 @@ from starlette.responses import FileResponse
 from hooktape import log
 from hooktape.errors import LocalStackError
 from hooktape.guest import Guest
-from hooktape.local.shop import control
+from hooktape.local.shop import control, oauth
 from hooktape.local.shop.admin import Admin
 from hooktape.local.shop.cost import STANDARD, Plan
 from hooktape.local.shop.faults import Fate, Faults, Verdict, struck
 from hooktape.local.shop.faults import plan as fates
 from hooktape.local.shop.incidents import Incidents
 from hooktape.local.shop.model import Change, Mix, Shop
+from hooktape.local.shop.oauth import Tokens
 from hooktape.local.shop.subscriptions import Subscriptions
 from hooktape.local.shop.truth import Delivery, Truth
 from hooktape.local.shop.webhooks import SHOPIFY_SPAN, Secrets, Sender
@@ -45,10 +46,11 @@ class LocalShop:
 
     `secrets`: the app's client secrets, newest first; the oldest one signs until `revoke_oldest()`. `target`: where the
     webhooks go. `subscribed`: the topics to which the app has subscribed by the API; None: to all, by its configuration,
-    which the API doesn't show. `token`: what `X-Shopify-Access-Token` must be. `plan`: the bucket of the Admin API.
-    `retry_span`: seconds over which the 8 retries are spread (Shopify: 4 h). `search_lag`: seconds by which the Admin API's
-    lists are behind. `port` 0 takes a free one. One seed, one list of fates; contents too, but for times. What goes wrong
-    while it runs is switched at `incidents`. Raises LocalStackError when the port can't be had.
+    which the API doesn't show. `token`: an `X-Shopify-Access-Token` that never expires; others are granted to the app
+    `client_id`. `plan`: the bucket of the Admin API. `retry_span`: seconds over which the 8 retries are spread (Shopify: 4 h).
+    `search_lag`: seconds by which the Admin API's lists are behind. `port` 0 takes a free one. One seed, one list of fates;
+    contents too, but for times. What goes wrong while it runs is switched at `incidents`. Raises LocalStackError when the port
+    can't be had.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class LocalShop:
         target: str = "http://127.0.0.1:8000/webhooks",
         faults: Faults | None = None,
         token: str = "local-shop-token",
+        client_id: str = "local-shop-app",
         plan: Plan = STANDARD,
         mix: Mix | None = None,
         ties: float = 0.0,
@@ -78,8 +81,10 @@ class LocalShop:
         self.subscriptions = Subscriptions(self.incidents)
         for topic in subscribed or ():
             self.subscriptions.create(topic, target, clock())
-        self.admin = Admin(self.shop, token, plan, search_lag, incidents=self.incidents, subscriptions=self.subscriptions)
         self._secrets = Secrets(secrets)
+        self.tokens = Tokens(token, client_id, self._secrets, self.incidents, clock)
+        self.admin = Admin(self.shop, token, plan, search_lag, incidents=self.incidents, subscriptions=self.subscriptions,
+                           tokens=self.tokens)  # fmt: skip
         self._sender = Sender(target, self._secrets, span=retry_span, concurrency=concurrency, on_gave_up=self.subscriptions.failed)
         # A generator of its own: how many draws a change takes must not move the fates.
         self._fates = Random(f"{seed}/fates")
@@ -229,9 +234,10 @@ class LocalShop:
             return 200, plain, msgspec.json.encode(self.truth.document())
         match = _PATH.fullmatch(scope["path"])
         controls = scope["path"].startswith(control.ROOT)
-        if not match and not controls:
+        grants = scope["path"] == oauth.PATH
+        if not match and not controls and not grants:
             return 404, plain, b'{"errors":"Not Found"}'
-        if match and scope["method"] != "POST":
+        if (match or grants) and scope["method"] != "POST":
             return 405, plain, b'{"errors":"Method Not Allowed"}'
         body = b""
         while True:
@@ -241,6 +247,9 @@ class LocalShop:
                 return 413, plain, b'{"errors":"Request Entity Too Large"}'
             if not message.get("more_body"):
                 break
+        if grants:
+            status, granted = self.tokens.grant(body)
+            return status, plain, msgspec.json.encode(granted)
         if not match:
             status, found = await control.answer(self, scope["method"], scope["path"], body)
             return status, plain, msgspec.json.encode(found)

@@ -31,6 +31,10 @@ class Secrets:
     def signing(self) -> str:
         return self._secrets[-1]
 
+    def has(self, secret: str) -> bool:
+        """Whether it's one that isn't revoked."""
+        return secret in self._secrets
+
     def revoke_oldest(self) -> None:
         """Ends a rotation: from now on the next newer secret signs, retries too. Raises UsageError when it's the only one."""
         if len(self._secrets) == 1:

@@ -50,17 +50,21 @@ PASSING = frozenset({"unreachable", "unavailable", "throttled"})
 """Reasons that are likely to be over by the next look."""
 _APPROVAL = "ask Shopify for it, in the app's API access requests, under protected customer data access"
 _REMEDIES = {
-    "unauthorized": "install the app again if it was uninstalled, and set its new token in HOOKTAPE_SHOP_TOKENS; one of the client "
-                    "credentials grant is good for 24 hours only",
+    "unauthorized": "install the app again if it was uninstalled, and set its new token in HOOKTAPE_SHOP_TOKENS, or wherever tokens come "
+                    "from; `hooktape reconcile --once` tries at once",
+    "not_permitted": "install the app in this shop, or get its tokens another way: see docs/shopify.md, 1",
+    "permanent_token": "ask for expiring tokens, and have the app hand them over: HOOKTAPE_SHOP_TOKENS_URL",
+    "credentials": "set the app's own client id and secret: HOOKTAPE_SHOPIFY_CLIENT_ID, HOOKTAPE_SHOPIFY_SECRETS",
+    "token_source": "see that what HOOKTAPE_SHOP_TOKENS_URL names answers, or Shopify's own status page",
     "payment_required": "the merchant has to pay Shopify; leave the ingestor on, a frozen shop can still send webhooks",
     "forbidden": "see the app's access to this shop in the Dev Dashboard, and the scopes that the shop has granted",
     "access_denied": "grant the scope that the message names, and install the app again",
     "locked": "Shopify or the merchant has to unlock the shop; leave the ingestor on",
-    "shop_inactive": "the shop is closed or paused; take it out of HOOKTAPE_SHOP_TOKENS if it's gone for good",
-    "not_found": "correct the shop's domain in HOOKTAPE_SHOP_TOKENS, or HOOKTAPE_ADMIN_URL",
-    "wrong_shop": "put each token beside its own shop in HOOKTAPE_SHOP_TOKENS",
+    "shop_inactive": "the shop is closed or paused; take it out of the shops if it's gone for good",
+    "not_found": "correct the shop's domain, or HOOKTAPE_ADMIN_URL",
+    "wrong_shop": "put each token beside its own shop",
     "protected": _APPROVAL,
-    "no_token": "add the shop to HOOKTAPE_SHOP_TOKENS",
+    "no_token": "hand over a token for it (HOOKTAPE_SHOP_TOKENS, or wherever tokens come from), or take it out of the shops",
     "api_version": "set HOOKTAPE_ADMIN_API_VERSION to a version that Shopify supports; until then nothing is reconciled",
 }  # fmt: skip
 

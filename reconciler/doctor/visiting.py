@@ -17,6 +17,7 @@ from hooktape.errors import AdminApiError, NothingMatched, TapeError
 from hooktape.ledger.doctor import Found
 from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler import api, protected, queries
+from hooktape.reconciler.access.access import Access
 from hooktape.reconciler.client import AdminClient
 from hooktape.reconciler.doctor import diagnosis
 from hooktape.reconciler.doctor.facts import (
@@ -75,7 +76,8 @@ class Doctor:
     """Looks at the subscriptions of shops: `async with Doctor(settings, ledger) as d: look = await d.look(shop)`.
 
     `repair`: makes subscriptions that are declared and missing (None: as HOOKTAPE_DOCTOR_REPAIR says), and has `look_back` compare
-    what changed since the topic's last webhook. `clock` gives epoch seconds. The ledger, and `http` where given, stay the caller's.
+    what changed since the topic's last webhook. `clock` gives epoch seconds. `access`: the reconciler's, in one process with it. The
+    ledger, and `http` where given, stay the caller's. Raises SettingsError where it isn't said which shops there are.
     """
 
     def __init__(
@@ -88,9 +90,11 @@ class Doctor:
         look_back: LookBack | None = None,
         repair: bool | None = None,
         reach: Reach = reach,
+        access: Access | None = None,
     ) -> None:
         self._settings, self._ledger, self._clock = settings, ledger, clock
         self._http, self._owns_http = http or httpx.AsyncClient(), http is None
+        self._access = access or Access(settings, self._http, clock=clock)
         self._look_back = look_back
         self._repairs = settings.doctor_repair == "on" if repair is None else repair
         self._declared = Declared.of(settings)
@@ -143,7 +147,7 @@ class Doctor:
         if parked is not None and parked.probe_at > self._clock() and not by_hand:
             return Closed(parked.reason, f"{shop}'s Admin API is closed to the app: {parked.reason}")
         try:
-            client = AdminClient(self._settings, shop, self._http, pace=Pace(self._ledger.budgets, shop))
+            client = AdminClient(self._settings, shop, self._http, self._access, pace=Pace(self._ledger.budgets, shop))
             scopes = (await api.gate(client)).scopes
             versions = (await client.ask(queries.VERSIONS, {}, _VERSIONS_POINTS)).data["publicApiVersions"]
             hidden, barred = await self._withheld(client, scopes)
@@ -198,7 +202,7 @@ class Doctor:
     async def _subscribe(self, shop: str, topics: Sequence[str]) -> list[str]:
         """Makes the subscriptions; those that Shopify took."""
         made = []
-        client = AdminClient(self._settings, shop, self._http, pace=Pace(self._ledger.budgets, shop))
+        client = AdminClient(self._settings, shop, self._http, self._access, pace=Pace(self._ledger.budgets, shop))
         given: dict[str, Any] = {"uri": self._declared.address, "format": "JSON"}
         if self._declared.namespaces:
             given["metafieldNamespaces"] = list(self._declared.namespaces)
@@ -245,13 +249,13 @@ class Doctor:
     def measure(self) -> None:
         """Sets the gauges from the ledger, of all shops."""
         metrics.DOCTOR_FINDING.clear()
-        # What was found at a shop that isn't configured any more concerns nobody.
-        shops = self._settings.shop_tokens
+        # What was found at a shop that is none of ours any more concerns nobody.
+        shops = self._access.known
         for one in self._ledger.doctor.findings():
-            if one.shop in shops:
+            if not shops or one.shop in shops:
                 metrics.DOCTOR_FINDING.labels(one.shop, one.problem, one.subject, one.severity).set(1)
         for shop, moment in self._ledger.doctor.looked().items():
-            if shop in shops:
+            if not shops or shop in shops:
                 metrics.DOCTOR_LOOKED.labels(shop).set(moment)
 
     async def _acquire(self, name: str, wait: bool) -> bool:

@@ -60,7 +60,7 @@ async def verify_replay(ask: Ask, job_id: JobId) -> Response:
     desk = ask.desk
     if desk.shops is None:
         raise Refused("not-allowed", "The Admin API is asked for the present state, and there's no token of a shop: set "
-                      "HOOKTAPE_SHOP_TOKENS.")  # fmt: skip
+                      "HOOKTAPE_SHOP_TOKENS, or where else tokens come from.")  # fmt: skip
     job = await desk.do(lambda: _current(ask, job_id))
     desk.begin_stream()
     return streams.events(_events(desk, desk.shops, job))

@@ -185,6 +185,9 @@ RECONCILE_THROTTLE = Gauge("hooktape_reconcile_throttle_available_ratio",
     ["shop"])
 RECONCILE_BULK = Gauge("hooktape_reconcile_bulk_running",
     "Bulk operations begun and not read to their end. Do: one that stays for over 6 h has failed; see the reconciler's log.")
+ADMIN_TOKENS = Counter("hooktape_admin_tokens_total",
+    "Admin API tokens by where they come from (setting, file, app, grant): got, refused by a 401, or failed to be had. Do: failed or "
+    "refused again and again, `hooktape doctor` has the reason.", ["source", "outcome"])
 RECONCILE_COST = Counter("hooktape_reconcile_cost_points_total",
     "Admin API cost points spent, as Shopify counted them.")
 

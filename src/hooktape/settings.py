@@ -5,6 +5,7 @@ process builds once and hands down; nothing else reads the environment.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -48,11 +49,30 @@ def _durations(text: str) -> tuple[float, ...]:
     return delays
 
 
-def _tokens(text: str) -> dict[str, Secret]:
+def shop_tokens(text: str) -> dict[str, Secret]:
+    """`shop.myshopify.com=token`, several with commas between. Raises ValueError, which doesn't say what the text was."""
     pairs = [word.partition("=") for word in _words(text)]
     if any(not (shop and sep and token) for shop, sep, token in pairs):
         raise ValueError("write it as shop.myshopify.com=token, several with commas between")
     return {shop.strip().lower(): Secret(token.strip()) for shop, _, token in pairs}
+
+
+_SHOP = re.compile(r"[a-z0-9][a-z0-9-]*\.myshopify\.com")
+
+
+def shop_name(text: str) -> str:
+    """A shop's domain in lower case. Raises ValueError for any other: the app's secret is sent there, so that it must be Shopify's."""
+    if not _SHOP.fullmatch(shop := text.strip().lower()):
+        raise ValueError(f"{text.strip()!r} is no shop's domain, as in shop.myshopify.com")
+    return shop
+
+
+def _shops(text: str) -> tuple[str, ...]:
+    return tuple(shop_name(word) for word in _words(text))
+
+
+def _file(text: str) -> Path | None:
+    return Path(text).expanduser().absolute() if text else None
 
 
 def _positive(text: str) -> int:
@@ -104,7 +124,12 @@ class Settings:
     allowed_shops: tuple[str, ...] = _setting(_words, (), "shops whose webhooks are accepted; empty: all")
     retry_delays: tuple[float, ...] = _setting(_durations, (30.0, 120.0, 600.0, 3600.0, 21600.0), "delays of the retry topics")
     max_attempts: int = _setting(_positive, 12, "tries of an event before it's dead-lettered, the first included")
-    shop_tokens: dict[str, Secret] = _setting(_tokens, {}, "Admin API tokens: shop.myshopify.com=token, …")
+    shop_tokens: dict[str, Secret] = _setting(shop_tokens, {}, "Admin API tokens: shop.myshopify.com=token, …")
+    shop_tokens_file: Path | None = _setting(_file, None, "a file of the same, one a line; read again when it changes")
+    shop_tokens_url: str = _setting(str, "", "where the app answers with its shops, and with a shop's token")
+    shop_tokens_secret: Secret = _setting(Secret, Secret(""), "sent there as a bearer token")
+    shopify_client_id: str = _setting(str, "", "the app's client id: tokens are had by the client credentials grant")
+    shops: tuple[str, ...] = _setting(_shops, (), "the shops that they're had for")
     admin_api_version: str = _setting(str, "2026-04", "version of the Admin API that the reconciler asks for")
     admin_url: str = _setting(str, "https://{shop}/admin/api/{version}/graphql.json", "address of the Admin API")
     reconcile_interval: float = _setting(parse_duration, 300.0, "time between two passes over a shop")

@@ -28,7 +28,7 @@ def test_every_command_has_help_with_an_example(name):
 def test_the_modules_of_the_commands_are_the_list_of_the_commands():
     from pathlib import Path
 
-    helpers = {"__init__", "main", "common", "operating", "replay_verify", "reconcile_report", "reconcile_backfill"}
+    helpers = {"__init__", "main", "asking", "common", "operating", "replay_verify", "reconcile_report", "reconcile_backfill"}
     files = {path.stem for path in Path(common.__file__).parent.glob("*.py")} - helpers
     assert files == {module for module, _ in COMMANDS.values()}
 

@@ -40,7 +40,7 @@ def settings_page() -> str:
 def _shown(name: str, default: object) -> str:
     if isinstance(default, Path):
         return "`~/.local/share/hooktape`"
-    if isinstance(default, settings.Secret) or default in ("", (), {}):
+    if isinstance(default, settings.Secret) or default in ("", (), {}, None):
         return "–"
     if isinstance(default, float):
         return f"`{format_duration(default)}`"

@@ -88,8 +88,8 @@ def test_the_reconciler_is_handed_every_setting_that_is_its_own(ours: dict[str, 
     assert its_own <= set(ours["reconcile"]["environment"])
 
 
-def test_only_ingest_holds_the_secrets_and_only_the_reconciler_the_tokens(ours: dict[str, dict[str, Any]]) -> None:
-    assert {name for name, service in ours.items() if "HOOKTAPE_SHOPIFY_SECRETS" in service["environment"]} == {"ingest"}
+def test_who_verifies_or_is_granted_tokens_holds_the_secrets_and_only_the_reconciler_tokens(ours: dict[str, dict[str, Any]]) -> None:
+    assert {name for name, service in ours.items() if "HOOKTAPE_SHOPIFY_SECRETS" in service["environment"]} == {"ingest", "reconcile"}
     assert {name for name, service in ours.items() if "HOOKTAPE_SHOP_TOKENS" in service["environment"]} == {"reconcile"}
 
 

@@ -210,10 +210,11 @@ def test_every_hooktape_command_of_an_action_is_one_that_hooktape_takes(
 def test_the_commands_that_need_the_shops_tokens_are_typed_where_they_are(ours: dict[str, dict[str, Any]]) -> None:
     heading = (PROMETHEUS / "rules.yml").read_text().partition("\ngroups:")[0]
     needy = {name for name, (module, _) in COMMANDS.items()
-             if 'require("shop_tokens"' in (ROOT / "cli" / f"{module}.py").read_text()}  # fmt: skip
+             if "asking.shops(" in (ROOT / "cli" / f"{module}.py").read_text()}  # fmt: skip
     assert set(re.findall(r"`hooktape (\w+) …`", heading)) == needy
     (service,) = set(re.findall(r"`docker compose (?:exec|run --rm) (\w+) ", heading)) - {"catalog"}
-    assert {name for name, one in ours.items() if "HOOKTAPE_SHOP_TOKENS" in one["environment"]} == {service}
+    for name in ("HOOKTAPE_SHOP_TOKENS", "HOOKTAPE_SHOP_TOKENS_URL", "HOOKTAPE_SHOPIFY_CLIENT_ID"):
+        assert {each for each, one in ours.items() if name in one["environment"]} == {service}
 
 
 def test_every_service_that_an_action_names_exists(rules: list[dict[str, Any]], compose: dict[str, Any]) -> None:

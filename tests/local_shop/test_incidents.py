@@ -192,6 +192,37 @@ def test_a_closed_shop_answers_with_its_own_status(name: str, status: int) -> No
     assert json.loads(answer.body)["errors"]
 
 
+ASKED = b"grant_type=client_credentials&client_id=app&client_secret=t"
+
+
+def test_a_token_is_granted_to_the_app_and_its_secret_for_a_day_and_an_hour_where_that_is_the_rule() -> None:
+    client, body = shop(), b'{"query": "{ shop { name } }"}'
+    for lasts, incident in ((86_399, None), (3600, "token_short")):
+        if incident:
+            client.admin.incidents.start(incident)
+        status, granted = client.admin.tokens.grant(ASKED)
+        assert (status, granted["expires_in"]) == (200, lasts)
+        assert client.admin.answer("2026-04", granted["access_token"], body).status == 200
+        client.now += lasts
+        assert client.admin.answer("2026-04", granted["access_token"], body).status == 401
+
+
+@pytest.mark.parametrize(("asked", "status", "error"), [
+    (ASKED.replace(b"=t", b"=x"), 401, "invalid_client"), (ASKED.replace(b"=app", b"=x"), 401, "invalid_client"),
+    (ASKED.replace(b"client_credentials", b"refresh_token"), 400, "unsupported_grant_type"),
+    (b"", 400, "unsupported_grant_type")])  # fmt: skip
+def test_nobody_else_is_granted_one(asked: bytes, status: int, error: str) -> None:
+    found, said = shop().admin.tokens.grant(asked)
+    assert (found, said["error"]) == (status, error)
+
+
+def test_no_token_is_granted_to_a_shop_that_isnt_permitted_and_a_permanent_one_is_refused_in_shopifys_words() -> None:
+    assert shop("grant_refused").admin.tokens.grant(ASKED)[1]["error"] == "shop_not_permitted"
+    answer = shop("permanent_token_refused").admin.answer("2026-04", "t", b"{}")
+    assert answer.status == 403
+    assert b"Non-expiring access tokens are no longer accepted" in answer.body
+
+
 def test_inactive_failing_and_falling_forward() -> None:
     client, body = shop("shop_inactive"), b'{"query": "{ shop { name } }"}'
     assert client.ask("{ shop { name } }")["errors"][0]["extensions"]["code"] == "SHOP_INACTIVE"

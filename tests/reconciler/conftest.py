@@ -21,7 +21,7 @@ from hooktape.tape.publisher import Publisher
 from hooktape.tape.reader import Reader
 from hooktape.tape.wire import Wire
 from hooktape.times import micros, parse_time
-from tests.tape.kit import PATIENT
+from tests.tape.kit import PATIENT, settled
 
 
 @pytest.fixture
@@ -97,6 +97,7 @@ def on_tape(settings: Settings, source: str = "reconciler") -> list[Event]:
     """All events of that source on the tape."""
     wire, names = Wire(settings), Names(settings.topic_prefix)
     logs = [names.log(topic.kafka_name) for topic in shopify.table().values()] + [names.other]
+    settled(settings, logs)
     with Reader(settings) as reader:
         events = [wire.decode(record.value) for batch in reader.scan(reader.bounds(logs)) for record in batch]
     return [event for event in events if event.source == source]

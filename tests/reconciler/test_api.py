@@ -9,6 +9,7 @@ import pytest
 
 from hooktape.errors import AdminApiError
 from hooktape.reconciler import api
+from hooktape.reconciler.access.access import Access
 from hooktape.reconciler.bodies.values import Home
 from hooktape.reconciler.client import AdminClient
 from hooktape.reconciler.families import FAMILIES
@@ -30,7 +31,8 @@ def client(*data: Any) -> tuple[AdminClient, list[dict[str, Any]]]:
         return httpx.Response(200, json={"data": left.pop(0)}, headers=HEADERS)
 
     http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
-    return AdminClient(Settings(shop_tokens={SHOP: Secret("t")}), SHOP, http), sent
+    settings = Settings(shop_tokens={SHOP: Secret("t")})
+    return AdminClient(settings, SHOP, http, Access(settings, http)), sent
 
 
 def lines(*names: str, after: str | None) -> dict[str, Any]:

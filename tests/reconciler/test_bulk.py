@@ -15,6 +15,7 @@ from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop.cost import Plan
 from hooktape.local.shop.model import WHOLE
 from hooktape.local.shop.server import LocalShop
+from hooktape.reconciler.access.access import Access
 from hooktape.reconciler.bulk import Lister, Pace, Read, Seen, refused, running, verdict
 from hooktape.reconciler.client import AdminClient
 from hooktape.reconciler.families import FAMILIES
@@ -54,7 +55,7 @@ class World:
     @property
     def client(self) -> AdminClient:
         settings = Settings(shop_tokens={self.shop.domain: Secret(self.shop.token)}, admin_url=self.shop.admin_url)
-        return AdminClient(settings, self.shop.domain, self.http)
+        return AdminClient(settings, self.shop.domain, self.http, Access(settings, self.http))
 
     async def all(self, family: Family, lister: Lister | None = None, window: tuple[int, int] = WINDOW) -> tuple[list[Row], int, str]:
         """Rows, roots, and why they prove nothing."""

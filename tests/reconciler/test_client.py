@@ -16,6 +16,7 @@ from hooktape.ledger.budgets import admin_scope
 from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop.cost import Plan
 from hooktape.local.shop.server import LocalShop
+from hooktape.reconciler.access.access import Access
 from hooktape.reconciler.client import AdminClient, Answer
 from hooktape.reconciler.pacing import Pace, share
 from hooktape.reconciler.protected import HIDDEN
@@ -48,7 +49,7 @@ def asked(*answers: httpx.Response | Exception) -> tuple[Answer | AdminApiError,
     async def run() -> Answer | AdminApiError:
         settings = Settings(shop_tokens={SHOP: Secret(TOKEN)})
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
-            client = AdminClient(settings, SHOP, http, sleep=sleep, jitter=lambda: 1.0)
+            client = AdminClient(settings, SHOP, http, Access(settings, http), sleep=sleep, jitter=lambda: 1.0)
             try:
                 return await client.ask(COUNT, {}, 5)
             except AdminApiError as error:
@@ -140,6 +141,7 @@ _ASKS = """
 import asyncio, sys
 import httpx
 from hooktape.ledger.ledger import Ledger
+from hooktape.reconciler.access.access import Access
 from hooktape.reconciler.client import AdminClient
 from hooktape.reconciler.pacing import Pace
 from hooktape.settings import Secret, Settings
@@ -149,7 +151,7 @@ async def main():
     settings = Settings(shop_tokens={shop: Secret(token)}, admin_url=url)
     with Ledger.open(ledger_url) as ledger:
         async with httpx.AsyncClient() as http:
-            client = AdminClient(settings, shop, http, pace=Pace(ledger.budgets, shop))
+            client = AdminClient(settings, shop, http, Access(settings, http), pace=Pace(ledger.budgets, shop))
             for _ in range(int(count)):
                 await client.ask("query($ids: [ID!]!) { nodes(ids: $ids) { id } }", {"ids": ["gid://shopify/Order/1"] * 100}, 110)
 

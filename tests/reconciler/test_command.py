@@ -74,12 +74,16 @@ async def test_once_prints_the_report_and_now_records_without_grace(tape: Settin
 
 @pytest.mark.kafka
 @pytest.mark.anyio
-async def test_the_service_makes_pass_after_pass_until_it_is_told_to_stop(tape: Settings, ledger: Ledger, tmp_path: Path) -> None:
+async def test_the_service_makes_pass_after_pass_over_the_end_of_its_tokens_until_it_is_told_to_stop(tape: Settings, ledger: Ledger,
+                                                                                                      tmp_path: Path) -> None:  # fmt: skip
     clock: Clock = begun()
-    async with opened(clock, seed=22) as shop:
-        env = environment(tape, shop, tmp_path, HOOKTAPE_RECONCILE_GRACE="0ms")
+    async with opened(clock, seed=22, secrets=("hush",), client_id="the-app") as shop:
+        env = environment(tape, shop, tmp_path, HOOKTAPE_RECONCILE_GRACE="0ms", HOOKTAPE_SHOPIFY_CLIENT_ID="the-app",
+                          HOOKTAPE_SHOPIFY_SECRETS="hush", HOOKTAPE_SHOPS=shop.domain)  # fmt: skip
+        del env["HOOKTAPE_SHOP_TOKENS"]
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", "hooktape", "reconcile", env=env)
         await until(lambda: len(ledger.reports.latest()) >= 3 and shop.domain in ledger.doctor.looked())
+        shop.tokens.revoke()
         before, changes = clock.now, changes_of(shop, clock, 20)
         # Their time comes once all but one are on the tape: without a grace period nothing may be late.
         after, clock.now = clock.now, before
@@ -90,6 +94,9 @@ async def test_the_service_makes_pass_after_pass_until_it_is_told_to_stop(tape: 
         assert await process.wait() == 0
         assert len(on_tape(tape)) == 1
         assert ledger.reconcile.pending() == []
+        assert ledger.timetable.parked() == {}
+        # One for each time that they ended, however many passes, shops' looks and questions there were.
+        assert shop.tokens.granted == 2
 
 
 @pytest.mark.kafka

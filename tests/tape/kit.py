@@ -1,16 +1,18 @@
 """What the tests of the tape share: topics made at once, records written and waited for."""
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import IsolationLevel, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from hooktape.settings import Settings
 from hooktape.tape import clients
+from hooktape.tape.reader import Reader
 
 # librdkafka's settings for what a test puts on the log: it must get there, however busy the machine is.
 PATIENT = {"linger.ms": 5, "queue.buffering.max.messages": 1_000_000, "delivery.timeout.ms": 60_000, "request.timeout.ms": 30_000}
@@ -49,10 +51,22 @@ def fill(settings: Settings, topic: str, values: Iterable[bytes], partition: int
     return places
 
 
+def settled(settings: Settings, topics: Iterable[str]) -> None:
+    """Waits until readers see each transaction that has ended. The broker answers a commit, or an abort, before its markers are in all
+    partitions (KIP-98, 5.2 and 5.3), and ends a reader before them until then."""
+    admin = clients.admin(settings)
+    with Reader(settings) as reader:
+        asked = {TopicPartition(*partition): OffsetSpec.latest() for partition in reader.partitions(topics)}
+        while asked:
+            answers = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED)
+            written = {(tp.topic, tp.partition): future.result().offset for tp, future in answers.items()}
+            if reader.ends(topics) == written:
+                return
+            time.sleep(0.01)
+
+
 def delete_before(settings: Settings, topic: str, partition: int, offset: int) -> None:
     """What retention does: removes the records below `offset`."""
-    from confluent_kafka import TopicPartition
-
     admin: AdminClient = clients.admin(settings)
     for future in admin.delete_records([TopicPartition(topic, partition, offset)]).values():
         future.result()

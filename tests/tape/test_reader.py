@@ -10,7 +10,7 @@ from hooktape.settings import Settings
 from hooktape.tape import clients
 from hooktape.tape.follower import Follower
 from hooktape.tape.reader import Reader, Record, Span
-from tests.tape.kit import create, delete_before, fill
+from tests.tape.kit import create, delete_before, fill, settled
 
 
 @pytest.fixture
@@ -101,6 +101,7 @@ def test_an_aborted_transaction_at_the_end_does_not_hang_a_scan(settings: Settin
     producer.flush(10)
     assert reader.bounds([topic]) == {(topic, 0): Span(0, 1)}  # the last stable offset
     producer.abort_transaction(10)
+    settled(settings, [topic])
     assert _numbers(reader.scan(reader.bounds([topic]))) == [1]
 
 

@@ -10,7 +10,7 @@ from hooktape.tape import clients
 from hooktape.tape.follower import Follower
 from hooktape.tape.reader import Reader
 from hooktape.tape.transactions import BYTES, RECORDS, Outgoing, Writer, parts
-from tests.tape.kit import create, fill
+from tests.tape.kit import create, fill, settled
 
 
 def record(topic: str, value: bytes = b"x") -> Outgoing:
@@ -42,6 +42,7 @@ def test_readers_see_what_was_committed_and_end_behind_the_markers(settings: Set
     writer = Writer.open(settings, "one")
     writer.write([record(topic, b"1"), record(topic, b"2")])
     undone(settings, topic)
+    settled(settings, [topic])
     with Reader(settings) as reader, Follower(settings) as follower:
         ends = reader.ends([topic])
         assert ends == {(topic, 0): 8}  # 0, 1, 2, a marker, three records undone, a marker
@@ -72,6 +73,7 @@ def test_what_is_open_isnt_the_tapes_end_yet(settings: Settings, prefix: str) ->
         assert reader.ends([topic]) == {(topic, 0): 1}
         # Whoever opens its name settles it: undone, and the end is behind its marker.
         Writer.open(settings, "open").close()
+        settled(settings, [topic])
         assert reader.ends([topic]) == {(topic, 0): 3}
         assert [r.value for batch in reader.scan(reader.bounds([topic])) for r in batch] == [b"0"]
 
@@ -86,6 +88,7 @@ def test_a_writer_is_fenced_by_the_next_one_of_its_name_and_writes_nothing_more(
         first.write([record(topic, b"2")])
     second.write([record(topic, b"3")])
     other.write([record(topic, b"4")])
+    settled(settings, [topic])
     with Reader(settings) as reader:
         assert [r.value for batch in reader.scan(reader.bounds([topic])) for r in batch] == [b"1", b"3", b"4"]
     for writer in (first, second, other):
@@ -102,6 +105,7 @@ def test_a_record_that_cant_be_written_undoes_its_whole_transaction(settings: Se
         writer.write([record(topic, b"2")])
     following = Writer.open(settings, "one")
     following.write([record(topic, b"2")])
+    settled(settings, [topic])
     with Reader(settings) as reader:
         assert [r.value for batch in reader.scan(reader.bounds([topic])) for r in batch] == [b"2"]
     following.close()
