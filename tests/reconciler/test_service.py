@@ -1,6 +1,8 @@
 """Passes as the service makes them, over a local shop's Admin API without sockets and a tape in memory."""
 
+import asyncio
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from email.utils import formatdate
 from typing import Any
@@ -15,6 +17,7 @@ from hooktape.reconciler import performing
 from hooktape.reconciler.coverage import Coverage
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
+from hooktape.reconciler.measuring import Figures
 from hooktape.reconciler.report import Report
 from hooktape.reconciler.schedule import Pass
 from hooktape.reconciler.service import Reconciler
@@ -183,3 +186,18 @@ async def test_a_deletion_that_the_api_takes_back_leaves_the_state_that_is_missi
     found = (await passes.passed("products"))["products"]
     assert found.tally.alive == 1
     assert ledger.reconcile.pending() == missing
+
+
+async def test_figures_that_take_long_are_not_reckoned_after_each_pass(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    reckoned: list[int] = []
+
+    def slow(self: Figures, shops: frozenset[str]) -> None:
+        reckoned.append(len(shops))
+        time.sleep(0.1)
+
+    monkeypatch.setattr(Figures, "measure", slow)
+    monkeypatch.setattr(performing, "TapeView", lambda settings: Tape())
+    async with Reconciler(Passes(ledger, changes=1).settings, ledger) as reconciler:
+        await asyncio.gather(*(reconciler.measure() for _ in range(50)))
+        await reconciler.measure()
+    assert len(reckoned) == 1
