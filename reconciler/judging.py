@@ -225,7 +225,9 @@ def recheck(state: State) -> tuple[Fence, ReadTape]:
     """Nobody else may write for the shop from here on; then the tape is read to its end once more."""
     asked = state.due[: state.asked]
     # From the creation on, too: whether any record of it is there decides between `create` and `update`.
-    created = [entry[0].created for entry in state.fetched.values() if entry and entry[0].created >= state.standing.kept_from]
+    # Where bodies have no version, whatever was told of it last counts, and that may be as old as anything that's kept.
+    kept, lasts = state.standing.kept_from, not state.standing.family.versioned
+    created = [max(entry[0].created, kept) for entry in state.fetched.values() if entry and (entry[0].created >= kept or lasts)]
     steps = [at for entry in asked for _, at in entry.steps]
     steps += [at for found in state.fetched.values() if found for _, at in found[0].stamps if at >= state.low]
     oldest = min([entry.version or 0 for entry in asked] + (created + steps + _known_from(state) if state.look is Look.STATES else []))

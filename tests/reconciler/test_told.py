@@ -7,8 +7,10 @@ from hooktape.ledger.reconcile import Cursor
 from hooktape.reconciler import api, core
 from hooktape.reconciler.coverage import Coverage
 from hooktape.reconciler.families import FAMILIES
-from hooktape.reconciler.moves import Advance, Input, List, Listed, Options, ReadTape, Row, Taped
+from hooktape.reconciler.moves import Advance, Fetch, Fetched, Input, List, Listed, Options, ReadTape, Record, Row, Taped
 from hooktape.reconciler.standing import DAY, Standing
+from hooktape.schemas.event import Event
+from hooktape.times import iso
 
 from .test_core import SHOP, T0, S, World, row
 
@@ -58,3 +60,34 @@ def test_a_list_that_ends_where_shopify_cuts_lists_is_halved_and_holds_no_cursor
                 break
             state, actions = core.step(state, found)
     assert cursor.position == T0 + 800 * S
+
+
+def test_work_that_was_touched_without_news_is_told_again_neither_young_nor_old() -> None:
+    # Its updated_at moves with more than its status, and its bodies have no version: what was told of it lies wherever it lies.
+    family, hour, body = FAMILIES["fulfillment_orders"], 3600 * S, b'{"fulfillment_order": {"id": 5, "status": "open"}}'
+    came = Event(webhook_id="1", shop=SHOP, topic="fulfillment_orders/hold_released", payload=body, received_us=T0 + hour,
+                 resource="fulfillment_order/5", triggered_us=T0 + hour)  # fmt: skip
+    node = {"id": "gid://shopify/FulfillmentOrder/5", "status": "OPEN", "updatedAt": iso(T0 + 10 * hour)}
+    for created in (T0 - 5 * DAY, T0 + hour // 2):
+        row = api.row(family, {**node, "createdAt": iso(created)})
+        options = Options(overlap=10, lag=0, grace=0.0, retention=30 * 86400)
+        state, actions = core.begin(Standing(SHOP, family, Cursor(T0, T0 + 9 * hour), T0, options, 0.0, T0 + 11 * hour))
+        while actions:
+            found: Input | None = None
+            for action in actions:
+                match action:
+                    case List():
+                        found = Listed((row,), None)
+                    case ReadTape(since, wanted):
+                        coverage = Coverage(family, wanted=wanted)
+                        if came.received_us >= since:
+                            coverage.fold(came)
+                        found = Taped(coverage)
+                    case Fetch():
+                        found = Fetched({row.gid: (row, node)})
+                    case Record(items):
+                        pytest.fail(f"told as {[item.topic for item in items]}")
+            if found is None:
+                break
+            state, actions = core.step(state, found)
+        assert state.complete
