@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -49,7 +49,16 @@ async def gate(client: AdminClient) -> Gate:
         raise AdminApiError(f"the token of {client.shop} is that of {domain}: correct HOOKTAPE_SHOP_TOKENS", reason="wrong_shop")
     scopes = frozenset(str(scope["handle"]) for scope in answer.data["currentAppInstallation"]["accessScopes"])
     shop = answer.data["shop"]
-    return Gate(scopes, answer.date_us, Home(ZoneInfo(str(shop["ianaTimezone"])), str(shop["currencyCode"])))
+    return Gate(scopes, answer.date_us, Home(_zone(client.shop, str(shop["ianaTimezone"])), str(shop["currencyCode"])))
+
+
+def _zone(shop: str, name: str) -> tzinfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        # Times in bodies are the same instants in any zone.
+        _log.warning("a shop's time zone isn't known here and is taken for UTC: update tzdata", shop=shop, zone=name, error=str(error))
+        return UTC
 
 
 async def count(client: AdminClient, family: Family, search: str) -> Counted:

@@ -160,7 +160,11 @@ class Reconciler:
         except Exception as error:  # noqa: BLE001 - whatever one shop's answers provoke must not stop the others
             _log.error("a shop's pass failed", shop=shop, exc=error)
             said = f"{type(error).__name__} in the pass over {shop}: see the log"
-            return [replace(report, reason="bug", error=said) for report in blank]
+            failed = [replace(report, reason="bug", error=said) for report in blank]
+            if not dry_run:
+                with contextlib.suppress(LedgerError):
+                    await self._ask(lambda: self._keep(failed))
+            return failed
 
     async def look_back(self, shop: str, families: Sequence[Family], since: int | None) -> None:
         """Compares again what changed since `since` (microseconds; None: as far as a look-back goes), for after a known fault. What looks

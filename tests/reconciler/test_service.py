@@ -201,3 +201,19 @@ async def test_figures_that_take_long_are_not_reckoned_after_each_pass(ledger: L
         await asyncio.gather(*(reconciler.measure() for _ in range(50)))
         await reconciler.measure()
     assert len(reckoned) == 1
+
+
+async def test_a_zone_that_is_not_known_here_holds_up_no_shop(ledger: Ledger) -> None:
+    def elsewhere(query: str, variables: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if "shop" in answer["data"]:
+            answer["data"]["shop"]["ianaTimezone"] = "America/Newly_Founded"
+        return answer
+
+    found = (await Passes(ledger, elsewhere).passed("orders"))["orders"]
+    assert (found.error, found.complete) == ("", True)
+
+
+async def test_a_pass_that_breaks_before_its_families_is_in_their_reports(ledger: Ledger) -> None:
+    found = await Passes(ledger, lambda query, variables, answer: {"data": None}).passed("orders", "products")
+    assert {report.reason for report in found.values()} == {"bug"}
+    assert {(kept.family, kept.state) for kept in ledger.reports.latest()} == {("orders", "bug"), ("products", "bug")}
