@@ -89,7 +89,7 @@ class Coverage:
         return self.family.says_any(event.payload)
 
     def covering(self, resource: str, version: int, digest: str = "") -> Known | None:
-        """What makes this state of the resource no news to the tape: the same or a newer one, or its deletion.
+        """What makes this state of the resource no news to the tape: the same or a newer one, or its deletion since.
 
         Versions are whole seconds: of two changes in one second the digest tells which is there. Where bodies have no version, the
         newest record must have the digest. "": any has.
@@ -98,10 +98,13 @@ class Coverage:
         if found is None:
             return None
         same = not digest or digest in found.digests
+        if found.deleted:
+            # What has changed since lives again.
+            return found if found.died >= version else None
         if not self.family.versioned:
-            return found if found.deleted or (found.version is not None and same) else None
+            return found if found.version is not None and same else None
         newer = found.version is not None and (found.version > version or (found.version == version and same))
-        return found if found.deleted or newer else None
+        return found if newer else None
 
     def deletion(self, resource: str) -> Known | None:
         """The resource, when the tape tells of its deletion, and of nothing after it."""

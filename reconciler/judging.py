@@ -119,7 +119,7 @@ def _counted(state: State, row: Row, outcome: str) -> tuple[str, ...]:
 
 
 def _came_at_last(entry: Pending, coverage: Coverage) -> bool:
-    if coverage.deletion(entry.resource):
+    if coverage.deletion(entry.resource) and coverage.covering(entry.resource, entry.version or 0):
         return True
     stated = not entry.topic or coverage.covering(entry.resource, entry.version or 0, entry.digest)
     return bool(stated) and all(coverage.holds(entry.resource, topic) for topic, _ in entry.steps)

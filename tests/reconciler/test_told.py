@@ -1,18 +1,41 @@
 """As which topic a missing state is told, where the tape no longer has all or not all topics are wanted; lists that end where Shopify is
 known to cut them. Pure."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
 import pytest
 
-from hooktape.ledger.reconcile import Cursor
+from hooktape.ledger.reconcile import Cursor, Pending
 from hooktape.reconciler import api, core
 from hooktape.reconciler.coverage import Coverage
 from hooktape.reconciler.families import FAMILIES
-from hooktape.reconciler.moves import Advance, Fetch, Fetched, Input, List, Listed, Options, ReadTape, Record, Row, Taped
+from hooktape.reconciler.family import Family
+from hooktape.reconciler.moves import (
+    Advance,
+    Fetch,
+    Fetched,
+    Forget,
+    Input,
+    List,
+    Listed,
+    Options,
+    ReadTape,
+    Record,
+    Recorded,
+    Remember,
+    Row,
+    Taped,
+)
 from hooktape.reconciler.standing import DAY, Standing
+from hooktape.schemas import resources
 from hooktape.schemas.event import Event
 from hooktape.times import iso
 
 from .test_core import SHOP, T0, S, World, row
+
+HOUR = 3600 * S
 
 
 def recorded(world: World, shop_now: int, family: str = "orders", *wanted: str) -> dict[str, str]:
@@ -62,32 +85,66 @@ def test_a_list_that_ends_where_shopify_cuts_lists_is_halved_and_holds_no_cursor
     assert cursor.position == T0 + 800 * S
 
 
+def recorded_of(family: Family, node: dict[str, Any], tape: Sequence[Event], now: int, grace: float = 0.0,
+                pending: Sequence[Pending] = ()) -> tuple[list[str], list[Pending]]:  # fmt: skip
+    """What a pass over the last hour records of the one resource that the API shows, and what it leaves pending."""
+    row, told, left = api.row(family, node), list[str](), {entry.resource: entry for entry in pending}
+    options = Options(overlap=10, lag=0, grace=grace, retention=30 * 86400)
+    state, actions = core.begin(Standing(SHOP, family, Cursor(T0, now - HOUR), T0, options, now / S, now, pending))
+    while actions:
+        found: Input | None = None
+        for action in actions:
+            match action:
+                case List():
+                    found = Listed((row,), None)
+                case ReadTape(since, wanted):
+                    coverage = Coverage(family, wanted=wanted)
+                    for event in tape:
+                        if event.received_us >= since:
+                            coverage.fold(event)
+                    found = Taped(coverage)
+                case Fetch():
+                    found = Fetched({row.gid: (row, node)})
+                case Record(items):
+                    told += [item.topic for item in items]
+                    found = Recorded(frozenset(item.row.resource for item in items))
+                case Remember(entries):
+                    left |= {entry.resource: entry for entry in entries}
+                case Forget(entries):
+                    left = {name: entry for name, entry in left.items() if entry not in entries}
+        if found is None:
+            break
+        state, actions = core.step(state, found)
+    assert state.complete
+    return told, list(left.values())
+
+
+def webhook(topic: str, body: dict[str, Any], at: int) -> Event:
+    payload = msgspec.json.encode(body)
+    found = resources.find(topic, payload)
+    return Event(webhook_id=f"{at}", shop=SHOP, topic=topic, payload=payload, received_us=at, resource=found.name, version_us=found.version,
+                 triggered_us=at)  # fmt: skip
+
+
 def test_work_that_was_touched_without_news_is_told_again_neither_young_nor_old() -> None:
     # Its updated_at moves with more than its status, and its bodies have no version: what was told of it lies wherever it lies.
-    family, hour, body = FAMILIES["fulfillment_orders"], 3600 * S, b'{"fulfillment_order": {"id": 5, "status": "open"}}'
-    came = Event(webhook_id="1", shop=SHOP, topic="fulfillment_orders/hold_released", payload=body, received_us=T0 + hour,
-                 resource="fulfillment_order/5", triggered_us=T0 + hour)  # fmt: skip
-    node = {"id": "gid://shopify/FulfillmentOrder/5", "status": "OPEN", "updatedAt": iso(T0 + 10 * hour)}
-    for created in (T0 - 5 * DAY, T0 + hour // 2):
-        row = api.row(family, {**node, "createdAt": iso(created)})
-        options = Options(overlap=10, lag=0, grace=0.0, retention=30 * 86400)
-        state, actions = core.begin(Standing(SHOP, family, Cursor(T0, T0 + 9 * hour), T0, options, 0.0, T0 + 11 * hour))
-        while actions:
-            found: Input | None = None
-            for action in actions:
-                match action:
-                    case List():
-                        found = Listed((row,), None)
-                    case ReadTape(since, wanted):
-                        coverage = Coverage(family, wanted=wanted)
-                        if came.received_us >= since:
-                            coverage.fold(came)
-                        found = Taped(coverage)
-                    case Fetch():
-                        found = Fetched({row.gid: (row, node)})
-                    case Record(items):
-                        pytest.fail(f"told as {[item.topic for item in items]}")
-            if found is None:
-                break
-            state, actions = core.step(state, found)
-        assert state.complete
+    family = FAMILIES["fulfillment_orders"]
+    came = webhook("fulfillment_orders/hold_released", {"fulfillment_order": {"id": 5, "status": "open"}}, T0 + HOUR)
+    for created in (T0 - 5 * DAY, T0 + HOUR // 2):
+        node = {"id": "gid://shopify/FulfillmentOrder/5", "status": "OPEN", "createdAt": iso(created), "updatedAt": iso(T0 + 10 * HOUR)}
+        assert recorded_of(family, node, [came], T0 + 11 * HOUR) == ([], [])
+
+
+def test_a_level_that_was_connected_again_is_no_less_missing_for_having_been_disconnected() -> None:
+    family, level = FAMILIES["inventory_levels"], {"inventory_item_id": 7, "location_id": 1}
+    tape = [webhook("inventory_levels/connect", {**level, "available": 1, "updated_at": iso(T0 + HOUR)}, T0 + HOUR),
+            webhook("inventory_levels/disconnect", level, T0 + 10 * HOUR)]  # fmt: skip
+    node = {"id": "gid://shopify/InventoryLevel/1?inventory_item_id=7", "item": {"id": "gid://shopify/InventoryItem/7"},
+            "location": {"id": "gid://shopify/Location/1"}, "quantities": [{"name": "available", "quantity": 3}],
+            "createdAt": iso(T0 + HOUR), "updatedAt": iso(T0 + 11 * HOUR)}  # fmt: skip
+    told, pending = recorded_of(family, node, tape, T0 + 11 * HOUR + 60 * S, grace=1800.0)
+    assert (told, [entry.resource for entry in pending]) == ([], ["inventory_level/7-1"])
+    told, pending = recorded_of(family, node, tape, T0 + 12 * HOUR, 1800.0, pending)
+    assert (told, pending) == (["inventory_levels/update"], [])
+    # What an index that lags still shows of it isn't news.
+    assert recorded_of(family, {**node, "updatedAt": iso(T0 + 10 * HOUR - S)}, tape, T0 + 11 * HOUR) == ([], [])
