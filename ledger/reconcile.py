@@ -138,12 +138,12 @@ class Reconcile:
                         tuple((topic, at) for topic, at in json.loads(steps)))
                 for of, named, resource, version, kind, topic, first_seen, high_water, nulled_at, held, gid, digest, steps in rows]
 
-    def pending_counts(self, suspected_before: float) -> tuple[int, int, int]:
-        """Everything that is pending; how much of it was first seen before (epoch seconds); how many deletions are held."""
-        row = self._database.read(lambda t: t.row(
-            """SELECT COUNT(*), COALESCE(SUM(CASE WHEN first_seen <= :before THEN 1 ELSE 0 END), 0), COALESCE(SUM(held), 0)
-               FROM reconcile_pending""", {"before": suspected_before}))  # fmt: skip
-        return (int(row[0]), int(row[1]), int(row[2])) if row else (0, 0, 0)
+    def pending_counts(self, suspected_before: float) -> dict[tuple[str, str], tuple[int, int, int]]:
+        """(shop, family) → all that is pending; how much of it was first seen before (epoch seconds); how many deletions are held."""
+        rows = self._database.read(lambda t: t.rows(
+            """SELECT shop, family, COUNT(*), SUM(CASE WHEN first_seen <= :before THEN 1 ELSE 0 END), SUM(held)
+               FROM reconcile_pending GROUP BY shop, family""", {"before": suspected_before}))  # fmt: skip
+        return {(shop, family): (int(pending), int(suspected), int(held)) for shop, family, pending, suspected, held in rows}
 
     def remove_pending(self, rows: Sequence[Pending]) -> int:
         """Forgets these, unless their version was replaced since they were read; how many went."""

@@ -53,14 +53,14 @@ class Figures:
         """Sets the gauges, of these `shops`; none named: of all that the ledger knows. Raises LedgerError."""
 
         def ours(shop: str) -> bool:
-            # Of one that has gone there's nothing to do any more: what stands of it would alarm for ever.
+            # Of one that has gone nothing is looked at any more: what stands of it would alarm for ever.
             return not shops or shop in shops
 
         now, memory = self._clock(), self._ledger.reconcile
-        pending, suspected, held = memory.pending_counts(now - self._suspect)
-        metrics.RECONCILE_PENDING.set(pending)
-        metrics.RECONCILE_SUSPECTED.set(suspected)
-        metrics.RECONCILE_HELD.set(held)
+        counts = [found for (shop, family), found in memory.pending_counts(now - self._suspect).items()
+                  if ours(shop) and family in self._families]  # fmt: skip
+        for place, gauge in enumerate((metrics.RECONCILE_PENDING, metrics.RECONCILE_SUSPECTED, metrics.RECONCILE_HELD)):
+            gauge.set(sum(found[place] for found in counts))
         metrics.RECONCILE_BULK.set(self._ledger.bulk.running())
         succeeded: dict[Labels, float] = {(shop,): at for shop, at in memory.last_success(self._families).items() if ours(shop)}
         reached = {shop: position for shop, position in memory.oldest_positions(self._families).items() if ours(shop)}

@@ -54,7 +54,7 @@ def test_what_is_proposed_changes_nothing_that_is_pending_already(ledger: Ledger
     ledger.reconcile.put_pending([replace(ROW, version=900, kind="delete"), other], propose=True)
     assert ledger.reconcile.pending() == [waiting, other]
     ledger.reconcile.put_pending([replace(waiting, held=True)])
-    assert ledger.reconcile.pending_counts(10.0) == (2, 1, 1)
+    assert ledger.reconcile.pending_counts(10.0) == {("one", "orders"): (2, 1, 1)}
 
 
 def test_a_synthetic_event_is_intended_once_and_then_recorded_and_may_have_a_twin(ledger: Ledger) -> None:
