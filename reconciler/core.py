@@ -62,7 +62,8 @@ def window(standing: Standing, horizon_days: int | None, look: Look = Look.STATE
         # What the other passes don't look at: one ends where the others begin.
         return Window(floor(options.since or 0), floor(min(oldest, options.until if options.until is not None else oldest)))
     end = options.until if options.until is not None else shop_now - round(options.lag * SECOND)
-    start = standing.coverage_from if position is None else position - round(options.overlap * SECOND)
+    # A wrong date in an answer may have moved the cursor beyond any end, and it never goes back.
+    start = standing.coverage_from if position is None else min(position, end) - round(options.overlap * SECOND)
     if options.reach is not None:
         # Further where it's late: the passes between were as late, or none.
         start = min(shop_now - round(options.reach * SECOND), shop_now if standing.looked_back is None else standing.looked_back)

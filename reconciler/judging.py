@@ -133,7 +133,7 @@ def _states(state: State, coverage: Coverage) -> Judged:
     for resource in arrived:
         entry = pending.pop(resource)
         came.append(entry)
-        tally = _came(tally, coverage.known[resource], entry.version or 0)
+        tally = _came(tally, coverage.known[resource], entry.version or 0) if coverage.holds(resource) else tally
     fresh: list[Pending] = []
     outcomes: Counter[str] = Counter()
     for resource, row in rows.items():

@@ -14,6 +14,8 @@ from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
 from hooktape.reconciler.moves import (
     Advance,
+    Count,
+    Counted,
     Fetch,
     Fetched,
     Forget,
@@ -95,6 +97,8 @@ def recorded_of(family: Family, node: dict[str, Any], tape: Sequence[Event], now
         found: Input | None = None
         for action in actions:
             match action:
+                case Count():
+                    found = Counted(1, True)
                 case List():
                     found = Listed((row,), None)
                 case ReadTape(since, wanted):
@@ -148,3 +152,11 @@ def test_a_level_that_was_connected_again_is_no_less_missing_for_having_been_dis
     assert (told, pending) == (["inventory_levels/update"], [])
     # What an index that lags still shows of it isn't news.
     assert recorded_of(family, {**node, "updatedAt": iso(T0 + 10 * HOUR - S)}, tape, T0 + 11 * HOUR) == ([], [])
+
+
+def test_a_finding_of_which_nothing_is_lacking_any_more_is_forgotten_though_the_tape_has_nothing_of_it() -> None:
+    # Of a step whose topic was taken out of those that are wanted.
+    node = dict.fromkeys(("cancelledAt", "closedAt", "name", "displayFinancialStatus", "displayFulfillmentStatus", "note"))
+    order = {**node, "id": "gid://shopify/Order/1", "tags": [], "createdAt": iso(T0 - DAY), "updatedAt": iso(T0 - DAY)}
+    pending = Pending(SHOP, "orders", "order/1", T0, "state", "", float(T0 // S), {}, gid="gid://shopify/Order/1")
+    assert recorded_of(FAMILIES["orders"], order, [], T0 + HOUR, 7200.0, [pending]) == ([], [])
