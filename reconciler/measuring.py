@@ -49,22 +49,32 @@ class Figures:
             self._unverifiable[key] = Counter(_reason(report, family, topic) for topic in report.unverifiable)
             self._streaks[key] = reckoning.streak(self._streaks.get(key, 0), tally)
 
-    def measure(self) -> None:
-        """Sets the gauges. Raises LedgerError."""
+    def measure(self, shops: Collection[str] = ()) -> None:
+        """Sets the gauges, of these `shops`; none named: of all that the ledger knows. Raises LedgerError."""
+
+        def ours(shop: str) -> bool:
+            # Of one that has gone nothing is looked at any more: what stands of it would alarm for ever.
+            return not shops or shop in shops
+
         now, memory = self._clock(), self._ledger.reconcile
-        pending, suspected, held = memory.pending_counts(now - self._suspect)
-        metrics.RECONCILE_PENDING.set(pending)
-        metrics.RECONCILE_SUSPECTED.set(suspected)
-        metrics.RECONCILE_HELD.set(held)
+        counts = [found for (shop, family), found in memory.pending_counts(now - self._suspect).items()
+                  if ours(shop) and family in self._families]  # fmt: skip
+        for place, gauge in enumerate((metrics.RECONCILE_PENDING, metrics.RECONCILE_SUSPECTED, metrics.RECONCILE_HELD)):
+            gauge.set(sum(found[place] for found in counts))
         metrics.RECONCILE_BULK.set(self._ledger.bulk.running())
-        for shop, moment in memory.last_success().items():
-            metrics.RECONCILE_LAST_SUCCESS.labels(shop).set(moment)
-        for shop, position in memory.oldest_positions(self._families).items():
-            # Asked at each scrape: while no pass ends it must grow by itself.
-            metrics.RECONCILE_OPEN.labels(shop).set_function(partial(self._age, position / 1e6))
-        parked: dict[Labels, float] = {(entry.shop, entry.reason): entry.since for entry in self._ledger.timetable.parked().values()}
+        succeeded: dict[Labels, float] = {(shop,): at for shop, at in memory.last_success(self._families).items() if ours(shop)}
+        reached = {shop: position for shop, position in memory.oldest_positions(self._families).items() if ours(shop)}
+        parked: dict[Labels, float] = {(entry.shop, entry.reason): entry.since
+                                       for entry in self._ledger.timetable.parked().values() if ours(entry.shop)}  # fmt: skip
         covered = self._coverage(now)
         with self._lock:
+            self._unverifiable = {key: found for key, found in self._unverifiable.items() if ours(key[0])}
+            self._streaks = {key: number for key, number in self._streaks.items() if ours(key[0])}
+            self._show(metrics.RECONCILE_LAST_SUCCESS, succeeded)
+            self._show(metrics.RECONCILE_OPEN, {(shop,): 0.0 for shop in reached})
+            for shop, position in reached.items():
+                # Asked at each scrape: while no pass ends it must grow by itself.
+                metrics.RECONCILE_OPEN.labels(shop).set_function(partial(self._age, position / 1e6))
             self._show(metrics.RECONCILE_PARKED, parked)
             self._show(metrics.RECONCILE_UNVERIFIABLE, {(reason,): number for reason, number in
                                                         sum(self._unverifiable.values(), Counter[str]()).items()})  # fmt: skip

@@ -23,11 +23,20 @@ def test_a_cursor_begins_empty_keeps_its_coverage_and_never_goes_back(ledger: Le
 
 def test_a_pending_change_is_replaced_but_keeps_when_it_was_first_seen(ledger: Ledger) -> None:
     ledger.reconcile.put_pending([ROW, replace(ROW, resource="order/2", first_seen=5.0)])
-    newer = replace(ROW, version=600, kind="delete", first_seen=30.0, high_water={"hooktape.log.orders.updated/0": 50})
+    newer = replace(ROW, version=600, topic="orders/create", first_seen=30.0, high_water={"hooktape.log.orders.updated/0": 50})
     ledger.reconcile.put_pending([newer])
     assert ledger.reconcile.pending() == [replace(ROW, resource="order/2", first_seen=5.0), replace(newer, first_seen=10.0)]
     assert [p.resource for p in ledger.reconcile.pending("one", "orders", seen_before=5.0)] == ["order/2"]
     assert ledger.reconcile.pending("two") == ledger.reconcile.pending("one", "products") == []
+
+
+def test_another_kind_of_finding_waits_from_when_it_was_first_seen_itself(ledger: Ledger) -> None:
+    # A deletion that was held for days, of what lives after all: its next change isn't days late.
+    held = replace(ROW, kind="delete", first_seen=10.0, held=True)
+    changed = replace(ROW, version=900, first_seen=9_000.0)
+    ledger.reconcile.put_pending([held])
+    ledger.reconcile.put_pending([changed])
+    assert ledger.reconcile.pending() == [changed]
 
 
 def test_a_pending_change_is_not_removed_once_a_newer_one_took_its_place(ledger: Ledger) -> None:
@@ -45,7 +54,7 @@ def test_what_is_proposed_changes_nothing_that_is_pending_already(ledger: Ledger
     ledger.reconcile.put_pending([replace(ROW, version=900, kind="delete"), other], propose=True)
     assert ledger.reconcile.pending() == [waiting, other]
     ledger.reconcile.put_pending([replace(waiting, held=True)])
-    assert ledger.reconcile.pending_counts(10.0) == (2, 1, 1)
+    assert ledger.reconcile.pending_counts(10.0) == {("one", "orders"): (2, 1, 1)}
 
 
 def test_a_synthetic_event_is_intended_once_and_then_recorded_and_may_have_a_twin(ledger: Ledger) -> None:

@@ -13,6 +13,7 @@ from hooktape.cli.reconcile import command
 from hooktape.errors import Incomplete, NothingMatched, UsageError
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.reckoning import Kept, Tally, together
+from hooktape.ledger.reconcile import Pending
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.measuring import Figures
 from hooktape.reconciler.report import Report
@@ -119,3 +120,27 @@ def test_figures_follow_the_passes_and_what_is_over_leaves_no_figure(ledger: Led
     figures.ended(Report(SHOP, "orders", reason="protected", unverifiable={"orders/updated": "not approved"}))
     figures.measure()
     assert value("unverifiable", reason="protected") == 1
+
+
+def test_a_shop_that_has_gone_alarms_nobody(ledger: Ledger) -> None:
+    clock, stays, goes = Clock(10_000.0), "stays.myshopify.com", "goes.myshopify.com"
+    figures = Figures(Settings(), ledger, clock, FAMILIES.values())
+    for shop in (stays, goes):
+        figures.ended(Report(shop, "orders", tally=Tally(covered=9, covered_anew=3, recorded=1), unverifiable={"orders/edited": "a step"}))
+        ledger.timetable.park(shop, "unauthorized", 9_000.0, 1.0)
+        ledger.reconcile.advance(shop, "orders", 9_400_000_000, clock.now)
+        # Of the families that are looked at, and of one that was.
+        ledger.reconcile.put_pending([Pending(shop, family, "order/1", 1, "delete", "orders/delete", 9_000.0, {}, held=True)
+                                      for family in ("orders", "unwanted")])  # fmt: skip
+
+    def shown() -> list[float | None]:
+        return [value(name, shop=shop, **more) for shop in (stays, goes) for name, more in (
+            ("parked_timestamp_seconds", {"reason": "unauthorized"}), ("oldest_open_window_seconds", {}),
+            ("last_success_timestamp_seconds", {}))]  # fmt: skip
+
+    figures.measure({stays, goes})
+    assert (shown(), value("unverifiable", reason="no_list"), value("held_deletions")) == ([9_000, 600, 10_000] * 2, 2, 2)
+    figures.measure({stays})
+    assert shown() == [9_000, 600, 10_000, None, None, None]
+    assert [value(name) for name in ("pending", "suspected", "held_deletions")] == [1, 1, 1]
+    assert value("unverifiable", reason="no_list") == 1

@@ -36,6 +36,17 @@ def test_the_longest_overdue_shop_comes_first_and_a_closed_or_busy_one_not_at_al
         Task("b", Pass.LOOKBACK), Task("a", Pass.FAST), Task("b", Pass.SWEEP)]  # fmt: skip
 
 
+def test_sweeps_of_hours_leave_places_for_the_passes_of_other_shops() -> None:
+    shops = {f"shop-{number:02}" for number in range(20)}
+    dues = {(shop, name): due for shop in shops for name, due in (("sweep", 1.0), ("fast", 50.0))}
+    tasks = schedule.ready(dues, {}, shops, (), 100.0)
+    assert [task.name for task in tasks[:8]] == ["sweep"] * 4 + ["fast"] * 4
+    assert len(tasks) == 4 + 20
+    busy = {("shop-00", "sweep"), ("shop-01", "sweep"), ("shop-02", "sweep"), ("shop-03", "states")}
+    tasks = schedule.ready(dues, {}, shops, busy, 100.0)
+    assert [task for task in tasks if task.name == "sweep"] == [Task("shop-03", Pass.SWEEP)]
+
+
 def test_a_closed_shop_is_tried_hourly_for_a_day_and_daily_after() -> None:
     tries, now = [], 0.0
     while now < 3 * DAY:
