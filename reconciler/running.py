@@ -69,7 +69,7 @@ class Service:
         if new := shops - self._begun:
             await asyncio.to_thread(self._timetable.begin, schedule.first(new, self._every, now))
         self._begun = shops
-        dues, parked = await asyncio.to_thread(lambda: (self._timetable.due(), self._timetable.parked()))
+        (dues, following), parked = await asyncio.to_thread(lambda: (self._timetable.due_by(now), self._timetable.parked()))
         busy = {*self._tasks, *(key for key, until in self._elsewhere.items() if until > now)}
         if self._untried is None:
             # Who starts the service has most often just set what was wrong.
@@ -79,8 +79,7 @@ class Service:
             if task.name != schedule.DOCTOR:
                 self._untried.discard(task.shop)
             self._tasks[task.shop, task.lane] = asyncio.create_task(self._do(task, dues[task.shop, task.name]))
-        ahead = [due - now for due in dues.values() if due > now]
-        return max(0.01, min([_LOOK, *ahead]))
+        return _LOOK if following is None else max(0.01, min(_LOOK, following - now))
 
     async def _do(self, task: Task, due: float) -> None:
         try:
@@ -115,7 +114,7 @@ class Service:
         return schedule.following(due, self._every[task.name], self._clock())
 
     def _is_due(self, task: Task) -> bool:
-        return self._timetable.due().get((task.shop, task.name), 0.0) <= self._clock()
+        return self._timetable.due(task.shop).get((task.shop, task.name), 0.0) <= self._clock()
 
     def _next(self, kind: Pass, due: float, reports: Sequence[Report], now: float) -> float:
         every = self._every[kind]

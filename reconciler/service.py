@@ -74,8 +74,6 @@ class Reconciler:
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         # A pass renews it three times within; after a kill the shop waits this long for the next one.
         self._ttl = settings.reconcile_lease if lease_ttl is None else lease_ttl
-        self._beginnings: dict[str, tuple[frozenset[str], dict[str, int]]] = {}
-        self._beginning = asyncio.Lock()
         self._measured_again = 0.0
 
     async def __aenter__(self) -> Self:
@@ -347,21 +345,11 @@ class Reconciler:
 
     async def _coverage_from(self, turn: Turn, gate: api.Gate, family: Family) -> int:
         """When recording began: with the tape's oldest record of the shop, or now. Nothing older is ever missing."""
-        oldest = await self._oldest(turn.shop, family)
+        oldest = await asyncio.to_thread(self._world.tape.beginning, turn.shop, family)
         begun = (gate.shop_now if oldest is None else min(oldest, gate.shop_now)) // SECOND * SECOND
         if turn.dry:
             return begun
         return await self._ask(lambda: self._ledger.reconcile.cover_from(turn.shop, family.name, begun))
-
-    async def _oldest(self, shop: str, family: Family) -> int | None:
-        """When the tape's oldest record of the shop was appended. One scan answers for all shops that have a token."""
-        async with self._beginning:
-            scanned, found = self._beginnings.get(family.name, (frozenset(), {}))
-            if shop not in scanned:
-                scanned = self.access.known | {shop}
-                found = dict(await asyncio.to_thread(self._world.tape.beginnings, scanned, family))
-                self._beginnings[family.name] = scanned, found
-        return found.get(shop)
 
     def _keep(self, reports: Sequence[Report]) -> None:
         now = self.clock()

@@ -60,6 +60,8 @@ class Access:
             now = self._clock()
             if self._listed is None or not 0 <= now - self._listed[0] < _LISTED:
                 self._listed = now, await self._list()
+                # Of a shop that has gone nothing is kept, its secret least of all.
+                self._kept = {shop: kept for shop, kept in self._kept.items() if shop in self.known}
         known = self._listed[1]
         if unknown := sorted({*chosen} - {*known}):
             raise SettingsError(f"{env_name(self._setting)} has no token for {', '.join(unknown)}.")

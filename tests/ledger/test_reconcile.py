@@ -78,6 +78,9 @@ def test_when_passes_are_due_is_set_once_and_moved_on_and_parked_shops_keep_thei
     table.begin({("a", "fast"): 99.0, ("b", "fast"): 30.0})
     table.set({("a", "sweep"): 25.0})
     assert table.due() == {("a", "fast"): 10.0, ("a", "sweep"): 25.0, ("b", "fast"): 30.0}
+    assert table.due("b") == {("b", "fast"): 30.0}
+    assert table.due_by(25.0) == ({("a", "fast"): 10.0, ("a", "sweep"): 25.0}, 30.0)
+    assert table.due_by(30.0) == (table.due(), None)
     table.park("a", "locked", 5.0, 6.0)
     table.park("a", "forbidden", 7.0, 8.0)
     assert table.parked() == {"a": Parked("a", "forbidden", 5.0, 8.0)}

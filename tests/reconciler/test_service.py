@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from typing import Any
 
@@ -55,8 +55,8 @@ class Tape:
                 coverage.fold(event)
         return coverage
 
-    def beginnings(self, shops: Iterable[str], family: Family) -> dict[str, int]:
-        return dict.fromkeys(shops, 1_770_000_000_000_000)
+    def beginning(self, shop: str, family: Family) -> int:
+        return 1_770_000_000_000_000
 
 
 class Passes:
