@@ -16,8 +16,6 @@ from hooktape.reconciler.service import Reconciler
 from hooktape.settings import Settings
 
 _log = log.get("hooktape.reconciler")
-# Passes at once: a slow or throttled shop takes one of the places, and the others go on.
-_TOGETHER = 8
 # Between two looks at the timetable at most, in seconds.
 _LOOK = 1.0
 # Between two questions at a start which shops there are.
@@ -37,6 +35,8 @@ class Service:
         self._begun: frozenset[str] = frozenset()
         self._untried: set[str] | None = None
         self._every = schedule.intervals(settings)
+        # A slow or throttled shop takes one of them, and the others go on.
+        self._places = settings.reconcile_at_once
         self._busy = settings.reconcile_lease * _BUSY
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._elsewhere: dict[tuple[str, str], float] = {}
@@ -75,7 +75,7 @@ class Service:
             # Who starts the service has most often just set what was wrong.
             self._untried = set(parked)
         probes = {shop: entry.probe_at for shop, entry in parked.items() if shop not in self._untried}
-        for task in schedule.ready(dues, probes, shops, busy, now)[: _TOGETHER - len(self._tasks)]:
+        for task in schedule.ready(dues, probes, shops, busy, now, self._places)[: self._places - len(self._tasks)]:
             if task.name != schedule.DOCTOR:
                 self._untried.discard(task.shop)
             self._tasks[task.shop, task.lane] = asyncio.create_task(self._do(task, dues[task.shop, task.name]))

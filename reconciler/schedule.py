@@ -34,8 +34,6 @@ class Pass(StrEnum):
 SCHEDULED = (Pass.FAST, Pass.LOOKBACK, Pass.SWEEP)
 DOCTOR = "doctor"
 """The name, and the lane, of the doctor's look at a shop's subscriptions."""
-# Sweeps at once: half of the places that the service has. Each may take hours, for which all other shops would wait for a place.
-_SWEEPS = 4
 _NAMES = frozenset({*map(str, SCHEDULED), DOCTOR})
 PARKING = frozenset({"unauthorized", "not_permitted", "permanent_token", "payment_required", "forbidden", "locked", "shop_inactive"})
 """Reasons why a shop's API is closed until a person does something: asking every five minutes helps nobody."""
@@ -83,15 +81,16 @@ def probe(since: float, now: float) -> float:
     return now + (HOUR if now - since < DAY else DAY)
 
 
-def ready(dues: Due, probes: Mapping[str, float], shops: Collection[str], busy: Collection[tuple[str, str]], now: float) -> list[Task]:
+def ready(dues: Due, probes: Mapping[str, float], shops: Collection[str], busy: Collection[tuple[str, str]], now: float,
+          places: int) -> list[Task]:  # fmt: skip
     """What to begin now, the longest overdue first, so that every shop has its turn; one task per shop and lane, and sweeps in
-    half of the places only.
+    half of the `places` only: each may take hours, for which all other shops would wait.
 
     `probes`: when a shop that is closed is tried again (the doctor says that it's closed without trying); `busy`: (shop, lane) that
     are taken.
     """
     taken, tasks = set(busy), list[Task]()
-    sweeps = _SWEEPS - sum(lane == Pass.SWEEP.lane for _, lane in taken)
+    sweeps = max(1, places // 2) - sum(lane == Pass.SWEEP.lane for _, lane in taken)
     for (shop, name), _ in sorted(((key, due) for key, due in dues.items() if due <= now), key=lambda item: (item[1], item[0])):
         if shop not in shops or name not in _NAMES or (name != DOCTOR and probes.get(shop, 0.0) > now):
             continue

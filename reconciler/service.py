@@ -37,8 +37,6 @@ from hooktape.reconciler.standing import SECOND, Standing, State
 from hooktape.settings import Settings
 
 _log = log.get("hooktape.reconciler")
-# Shops looked at together: a slow or throttled one holds up a place, not the others.
-_TOGETHER = 8
 _LEASE_POLL = 0.25
 # A twentieth of the time at most: of 5,000 shops the figures take 0.3 s, and seventeen passes a second end.
 _MEASURING = 20.0
@@ -97,7 +95,7 @@ class Reconciler:
 
         Raises SettingsError for one that has none, AdminApiError when nobody can tell which have.
         """
-        slots = asyncio.Semaphore(_TOGETHER)
+        slots = asyncio.Semaphore(self._settings.reconcile_at_once)
 
         async def one(shop: str) -> list[Report]:
             async with slots:
