@@ -1,6 +1,6 @@
-"""What Shopify's webhooks left out, found: Hooktape's reconciler beside three ways in use, on the same faults; and in a large shop.
+"""What Shopify's webhooks left out, found: Hooktape's reconciler beside three ways in use, on the same faults; in a large shop; in many.
 
-    python benchmarks/reconcile.py [--only faults|large] [--seeds 5] [--hours 30] [--rate 60] [--orders 1000000] [--missed 100]
+    python benchmarks/reconcile.py [--only faults|large|shops] [--seeds 5] [--hours 30] [--rate 60] [--orders 1000000] [--missed 100]
 
 faults: each system has a shop of its own from the same seed, on a clock that only jumps: orders, products and customers that are made,
 changed and deleted for `hours`, then quiet for 30, in which each has its daily pass. 1 % of the webhooks never come and 1 % twice, 10 %
@@ -9,6 +9,8 @@ a quarter of the hours; lists sorted by UPDATED_AT lack 2 % of their rows; `>` a
 changed and what was delivered.
 
 large: a shop of so many orders of which a few were missed, with the whole stack: see `reconcile_large.py`.
+
+shops: how many shops one process keeps up with: see `reconcile_shops.py`.
 """
 
 import asyncio
@@ -22,14 +24,19 @@ from typing import NamedTuple
 
 from common import broker, folder, machine, parser, wanted
 from reconcile_large import SPAN, YOUNGEST, Orders, find
+from reconcile_shops import keep
 from reconcile_systems import SYSTEMS, lived
 from reconcile_world import BEGAN, HOUR, MINUTE, Weather, World
 from results import Result, record
+
+from hooktape.settings import Settings
 
 OURS = "hooktape"
 QUIET = 30
 """Hours after the last change: a look-back comes daily, and what it finds waits out its grace period."""
 LIMIT_MIB = 300
+INTERVAL = 300
+"""Seconds between two fast passes over a shop, by default."""
 
 
 class Score(NamedTuple):
@@ -112,24 +119,44 @@ def large(count: int, missed: int) -> list[Result]:
     return [Result(bench="reconcile-large", case=f"{case}, {what}", system=OURS, value=value, unit=unit) for what, value, unit in figures]
 
 
+def many(shops: int, latency: float) -> list[Result]:
+    """Rounds over many quiet shops; the results."""
+    print(f"{shops} shops in which nothing has happened, {latency * 1000:g} ms an answer; {machine()}", flush=True)
+    results = []
+    for at_once in (8, Settings().reconcile_at_once, 32):
+        with folder() as home, broker(home) as bootstrap:
+            found = keep(bootstrap, home, shops, at_once, latency)
+        print(f"{at_once:2} at once: {found.rate:.1f} shops/s, {found.rate * INTERVAL:,.0f} every five minutes; "
+              f"{found.questions:.0f} questions about {found.families} families and {found.cpu:.0f} ms of CPU a shop", flush=True)
+        results.append(Result(bench="reconcile-shops", case=f"{latency * 1000:g} ms an answer, {at_once} at once, shops", system=OURS,
+                              value=round(found.rate, 1), unit="shops/s"))  # fmt: skip
+    return results
+
+
 def main() -> None:
     """Runs what was chosen."""
     options = parser(__doc__)
-    options.add_argument("--only", choices=("faults", "large"))
+    options.add_argument("--only", choices=("faults", "large", "shops"))
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--hours", type=float, default=30.0)
     options.add_argument("--rate", type=float, default=60.0, help="changes an hour")
     options.add_argument("--orders", type=int, default=1_000_000)
     options.add_argument("--missed", type=int, default=100)
+    options.add_argument("--shops", type=int, default=200)
+    options.add_argument("--latency", type=float, default=0.1, help="seconds that an answer takes")
     chosen = options.parse_args()
-    if chosen.only != "large":
+    if chosen.only in (None, "faults"):
         results = faults(chosen.seeds, chosen.hours, chosen.rate)
         if not chosen.no_record:
             record("reconcile", results)
-    if chosen.only != "faults":
+    if chosen.only in (None, "large"):
         results = large(chosen.orders, chosen.missed)
         if not chosen.no_record:
             record("reconcile-large", results)
+    if chosen.only in (None, "shops"):
+        results = many(chosen.shops, chosen.latency)
+        if not chosen.no_record:
+            record("reconcile-shops", results)
 
 
 if __name__ == "__main__":

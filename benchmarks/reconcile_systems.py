@@ -116,7 +116,7 @@ class Hooktape(System):
         self._mortal = world.now + mortal
 
     async def run(self) -> None:
-        for task in schedule.ready(self.dues, {}, [SHOP], (), self.world.now):
+        for task in schedule.ready(self.dues, {}, [SHOP], (), self.world.now, 1):
             key, kind, states = (task.shop, task.name), Pass(task.name), list[State]()
             try:
                 for family in CHECKED:

@@ -93,11 +93,13 @@ class Reconcile:
             {"shop": shop, "family": family, "position": position, "now": now}))  # fmt: skip
 
     def last_success(self, families: Sequence[str] | None = None) -> dict[str, float]:
-        """Shop → when the oldest of its families' last complete passes ended (epoch seconds); `families`: of these only."""
-        return dict(self._database.read(lambda t: t.rows(
-            f"""SELECT shop, MIN(last_success) FROM reconcile_cursors
-                WHERE last_success IS NOT NULL {"AND family IN :families" if families is not None else ""} GROUP BY shop""",
-            {"families": tuple(families or ())})) if families is None or families else [])  # fmt: skip
+        """Shop → when the oldest of these families' last complete passes ended (epoch seconds); None: of all. Deletions and look-backs have
+        cursors of their own, "family/look", which move when there's something to look at."""
+        one_of = "family NOT LIKE '%/%'" if families is None else "family IN :families"
+        rows = self._database.read(lambda t: t.rows(
+            f"SELECT shop, MIN(last_success) FROM reconcile_cursors WHERE last_success IS NOT NULL AND {one_of} GROUP BY shop",
+            {"families": tuple(families or ())})) if families is None or families else []  # fmt: skip
+        return dict(rows)
 
     def oldest_positions(self, families: Sequence[str]) -> dict[str, int]:
         """Shop → up to when the one of these families that is furthest behind has been looked through (microseconds)."""
@@ -107,10 +109,12 @@ class Reconcile:
         return {shop: int(position) for shop, position in rows}
 
     def put_pending(self, rows: Sequence[Pending], propose: bool = False) -> None:
-        """Adds what looks missing. A resource that is pending already gets the new version and keeps its `first_seen`; with `propose`
-        it stays as it is."""
+        """Adds what looks missing. A resource that is pending already gets the new version and, where that's of the same kind, keeps its
+        `first_seen`; with `propose` it stays as it is."""
         change = "NOTHING" if propose else (
             """UPDATE SET version = excluded.version, kind = excluded.kind, topic = excluded.topic,
+                   first_seen = CASE WHEN reconcile_pending.kind = excluded.kind THEN reconcile_pending.first_seen
+                                     ELSE excluded.first_seen END,
                    high_water = excluded.high_water, nulled_at = excluded.nulled_at, held = excluded.held,
                    gid = excluded.gid, digest = excluded.digest, steps = excluded.steps""")  # fmt: skip
         self._database.write(lambda t: t.many(
@@ -135,11 +139,11 @@ class Reconcile:
                 for of, named, resource, version, kind, topic, first_seen, high_water, nulled_at, held, gid, digest, steps in rows]
 
     def pending_counts(self, suspected_before: float) -> dict[tuple[str, str], tuple[int, int, int]]:
-        """(shop, family) → what is pending; how much of it was first seen before (epoch seconds); how many deletions are held."""
+        """(shop, family) → all that is pending; how much of it was first seen before (epoch seconds); how many deletions are held."""
         rows = self._database.read(lambda t: t.rows(
             """SELECT shop, family, COUNT(*), SUM(CASE WHEN first_seen <= :before THEN 1 ELSE 0 END), SUM(held)
                FROM reconcile_pending GROUP BY shop, family""", {"before": suspected_before}))  # fmt: skip
-        return {(shop, family): (int(all_), int(suspected), int(held)) for shop, family, all_, suspected, held in rows}
+        return {(shop, family): (int(pending), int(suspected), int(held)) for shop, family, pending, suspected, held in rows}
 
     def remove_pending(self, rows: Sequence[Pending]) -> int:
         """Forgets these, unless their version was replaced since they were read; how many went."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hooktape.ledger.database import Database
+from hooktape.ledger.database import Database, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +20,21 @@ class Timetable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def due(self) -> dict[tuple[str, str], float]:
-        """(shop, pass) → when it's due (epoch seconds)."""
-        rows = self._database.read(lambda t: t.rows("SELECT shop, pass, due FROM reconcile_due"))
-        return {(shop, name): due for shop, name, due in rows}
+    def due(self, shop: str = "") -> dict[tuple[str, str], float]:
+        """(shop, pass) → when it's due (epoch seconds); of one shop, or of all."""
+        rows = self._database.read(lambda t: t.rows(
+            f"SELECT shop, pass, due FROM reconcile_due {'WHERE shop = :shop' if shop else ''}", {"shop": shop}))  # fmt: skip
+        return {(of, name): due for of, name, due in rows}
+
+    def due_by(self, now: float) -> tuple[dict[tuple[str, str], float], float | None]:
+        """What is due by now, and when something else will be (None: nothing)."""
+
+        def work(t: Transaction) -> tuple[dict[tuple[str, str], float], float | None]:
+            rows = t.rows("SELECT shop, pass, due FROM reconcile_due WHERE due <= :now", {"now": now})
+            following = t.row("SELECT MIN(due) FROM reconcile_due WHERE due > :now", {"now": now})
+            return {(shop, name): due for shop, name, due in rows}, following[0] if following else None
+
+        return self._database.read(work)
 
     def begin(self, dues: Mapping[tuple[str, str], float]) -> None:
         """Sets when passes are first due, of those that have no time yet."""

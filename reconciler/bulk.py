@@ -20,6 +20,7 @@ import msgspec
 
 from hooktape import log
 from hooktape.errors import AdminApiError
+from hooktape.ledger.bulk import BulkOperation
 from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler import api, queries
 from hooktape.reconciler.client import AdminClient
@@ -162,8 +163,11 @@ class Lister:
     async def resumable(self, shop: str, family: Family) -> Window | None:
         """The window of an operation that an earlier process began and nobody has read: look at that one, and it's resumed."""
         found = await asyncio.to_thread(self._ledger.bulk.open, shop, self._name(family))
-        fresh = [one.window for one in found if self._clock() - one.begun < self._pace.deadline]
+        fresh = [one.window for one in found if self._fresh(one)]
         return fresh[0] if fresh else None
+
+    def _fresh(self, one: BulkOperation) -> bool:
+        return self._clock() - one.begun < self._pace.deadline
 
     async def page(self, client: AdminClient, family: Family, search: str, after: str | None, window: Window | None = None) -> Listed:
         """The next portion of the list; `Listed.incomplete` in the last one says why it can't be relied upon.
@@ -232,7 +236,8 @@ class Lister:
             await asyncio.to_thread(self._ledger.bulk.began, client.shop, self._name(family), search, gid)
             return gid
         while True:
-            others = sum((one.family, one.search) != (self._name(family), search) for one in open_)
+            # What nobody has read within the deadline nobody waits for: it was left by a run that wasn't begun again.
+            others = sum((one.family, one.search) != (self._name(family), search) and self._fresh(one) for one in open_)
             if others < SLOTS:
                 await asyncio.to_thread(self._ledger.bulk.begin, client.shop, self._name(family), search, window, self._clock())
                 answer = (await client.ask(queries.BULK_RUN, {"query": text}, _RUN_POINTS)).data["bulkOperationRunQuery"]
@@ -333,12 +338,12 @@ def _rows(family: Family, line: bytes, reading: _Reading) -> Iterator[Row]:
     listing, parent = family.listing, node.get("__parentId")
     if parent is not None:
         reading.tree.child(parent)
-        yield api.row(family, node)
+        yield from api.rows_of(family, (node,))
         return
     reading.read.roots += 1
     if not listing.inside:
-        yield api.row(family, node)
+        yield from api.rows_of(family, (node,))
     elif listing.connection:
         reading.tree.parent(node["id"])
     else:
-        yield from (api.row(family, one) for one in node[listing.inside])
+        yield from api.rows_of(family, node[listing.inside])

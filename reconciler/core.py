@@ -45,7 +45,8 @@ DELETIONS_LIMIT = 20_000
 """Deletions of one list before the window is halved: Shopify pages through 25,000 objects at most
 (shopify.dev/docs/api/usage/limits), and has no bulk operation for its events."""
 _HALVINGS = 3
-"""Tries with a smaller window when the counts differ; after that the index is behind, and the next pass asks again."""
+"""Tries with a smaller window when the counts differ, or a list says itself that it may be cut; after that the index is behind, and the
+next pass asks again."""
 _INEXACT = 0.995
 """Share of an estimated count that a list must have: Shopify calls such counts estimates, and gives no bound of their error."""
 
@@ -61,20 +62,19 @@ def window(standing: Standing, horizon_days: int | None, look: Look = Look.STATE
         # What the other passes don't look at: one ends where the others begin.
         return Window(floor(options.since or 0), floor(min(oldest, options.until if options.until is not None else oldest)))
     end = options.until if options.until is not None else shop_now - round(options.lag * SECOND)
-    start = standing.coverage_from if position is None else position - round(options.overlap * SECOND)
+    # A wrong date in an answer may have moved the cursor beyond any end, and it never goes back.
+    start = standing.coverage_from if position is None else min(position, end) - round(options.overlap * SECOND)
     if options.reach is not None:
-        start = shop_now - round(options.reach * SECOND)
+        # Further where it's late: the passes between were as late, or none.
+        start = min(shop_now - round(options.reach * SECOND), shop_now if standing.looked_back is None else standing.looked_back)
     if options.since is not None:
         start = options.since
     return Window(floor(max(start, oldest)), floor(min(end, shop_now)))
 
 
 def _oldest(standing: Standing, horizon_days: int | None) -> int:
-    # A day before retention ends: what is about to expire would look missing halfway through the pass.
-    oldest = [standing.coverage_from, standing.shop_now - round(standing.options.retention * SECOND) + DAY]
-    if horizon_days is not None:
-        oldest.append(standing.shop_now - horizon_days * DAY)
-    return max(oldest)
+    shown_from = standing.kept_from if horizon_days is None else standing.shop_now - horizon_days * DAY
+    return max(standing.kept_from, shown_from)
 
 
 def begin(standing: Standing, look: Look = Look.STATES, horizon_days: int | None = None) -> Step:
@@ -189,7 +189,8 @@ def _listed(state: State, page: Listed) -> Step:
         state = state.but(pages=(*state.pages, page.rows), unsifted=state.unsifted + len(page.rows))
     if page.after is None:
         if not counts(state):
-            return _whole(state.but(agreed=not state.doubt, exact=False))
+            state = state.but(agreed=not state.doubt, exact=False)
+            return _smaller(state) or _whole(state)
         return _at(state, Phase.RECOUNTING), (Count(search(state), state.look is Look.DELETIONS),)
     if state.look is Look.DELETIONS and state.listed >= DELETIONS_LIMIT:
         smaller = _half(state)
@@ -209,9 +210,7 @@ def _recounted(state: State, count: Counted) -> Step:
     exact = state.exact and count.exact
     agreed = not state.doubt and state.listed >= (least if exact else least * _INEXACT)
     state = state.but(counted=max(state.counted, count.count), exact=exact, agreed=agreed)
-    if not agreed and state.look in (Look.STATES, Look.DELETIONS) and state.halvings < _HALVINGS and (smaller := _half(state)):
-        return smaller
-    return _whole(state)
+    return _smaller(state) or _whole(state)
 
 
 def _whole(state: State) -> Step:
@@ -220,6 +219,12 @@ def _whole(state: State) -> Step:
     rows = judging.proposed(state) if state.agreed else ()
     state, actions = _done(state.but(proposed=len(rows)))
     return state, (*((Remember(rows, propose=True),) if rows else ()), *actions)
+
+
+def _smaller(state: State) -> Step | None:
+    """The first half of a window whose list wasn't whole; None where it was, or has been halved often enough."""
+    halved = not state.agreed and state.look in (Look.STATES, Look.DELETIONS) and state.halvings < _HALVINGS
+    return _half(state) if halved else None
 
 
 def _half(state: State) -> Step | None:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from hooktape.reconciler.family import Family, same
+from hooktape.reconciler.family import SECOND, Family, same
+from hooktape.reconciler.unverifiable import REASONS
 from hooktape.schemas.event import Event
 
 DELETED = -1
@@ -60,17 +61,19 @@ class Coverage:
         if own:
             self.synthetic.add(event.webhook_id)
         deletion = event.topic == self.family.delete
-        twin = self.watched.get((event.resource, DELETED if deletion else event.version_us or 0))
+        twin = self.watched.get((event.resource, DELETED if deletion else _second(event.version_us) or 0))
         if twin is not None and not own:
             self.twins.add(twin)
         if self.wanted is not None and event.resource not in self.wanted:
+            return
+        if event.topic in REASONS and not self._tells(event):
             return
         # Not when it came, if anything else is known: a change that was delivered after the deletion didn't happen after it.
         at = next(us for us in (event.triggered_us, event.version_us, event.received_us) if us is not None)
         if deletion:
             after = Known(died=at, received=event.received_us, synthetic=own)
         else:
-            version = event.version_us if self.family.versioned else at
+            version = _second(event.version_us) if self.family.versioned else at
             # A sweep takes all there is in, and asks only for what lives.
             digest = self.family.digest_of_payload(event.payload) if self.wanted is not None else None
             after = Known(version, event.received_us, own, lived=at, digests=() if digest is None else (digest,),
@@ -78,8 +81,15 @@ class Coverage:
         before = self.known.get(event.resource)
         self.known[event.resource] = after if before is None else _together(before, after)
 
+    def _tells(self, event: Event) -> bool:
+        """Whether it tells of a state of its resource at all. Not all that a family's topics bear does: an order's edit is about the
+        edit, what the law asks for comes after the customer's deletion too, and a move names two fulfillment orders beside each other."""
+        if self.family.versioned:
+            return event.version_us is not None
+        return self.family.says_any(event.payload)
+
     def covering(self, resource: str, version: int, digest: str = "") -> Known | None:
-        """What makes this state of the resource no news to the tape: the same or a newer one, or its deletion.
+        """What makes this state of the resource no news to the tape: the same or a newer one, or its deletion since.
 
         Versions are whole seconds: of two changes in one second the digest tells which is there. Where bodies have no version, the
         newest record must have the digest. "": any has.
@@ -88,10 +98,13 @@ class Coverage:
         if found is None:
             return None
         same = not digest or digest in found.digests
+        if found.deleted:
+            # What has changed since lives again.
+            return found if found.died >= version else None
         if not self.family.versioned:
-            return found if found.deleted or (found.version is not None and same) else None
+            return found if found.version is not None and same else None
         newer = found.version is not None and (found.version > version or (found.version == version and same))
-        return found if found.deleted or newer else None
+        return found if newer else None
 
     def deletion(self, resource: str) -> Known | None:
         """The resource, when the tape tells of its deletion, and of nothing after it."""
@@ -106,6 +119,11 @@ class Coverage:
     def living(self, before: int) -> dict[str, int]:
         """Resource → when it last changed, of those that changed before `before` and weren't deleted as far as the tape knows."""
         return {name: known.lived for name, known in self.known.items() if known.lived < before and not known.deleted}
+
+
+def _second(us: int | None) -> int | None:
+    """The API's versions are whole seconds; some webhooks tell theirs to the millisecond."""
+    return None if us is None else us // SECOND * SECOND
 
 
 def _together(a: Known, b: Known) -> Known:

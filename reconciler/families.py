@@ -14,6 +14,8 @@ __all__ = ["FAMILIES", "Family", "may_read", "of_topic"]
 _PRODUCTS, _PLACES = {"products": "products"}, {"products": "products", "locations": "locations"}
 _ORDER_SCOPES = ("orders", "assigned_fulfillment_orders", "merchant_managed_fulfillment_orders", "third_party_fulfillment_orders")
 _B2B_SCOPES, _BY_GID = ("companies", "customers"), ("admin_graphql_api_id",)
+# Closed ones have stock still; those of fulfillment services' apps, which REST calls legacy, have webhooks like any.
+_ALL_PLACES = "includeLegacy: true, includeInactive: true"
 # Under an order at 250 a page, the order itself counted: 2 + 250 × (1 + 1) points.
 _UNDER_ORDERS = 510
 
@@ -189,14 +191,13 @@ FAMILIES: dict[str, Family] = {
             "inventory_levels/disconnect",
             # Inside a location, each with its item, its location and one quantity: 1 × (1 + 2 + 200 × 4) points.
             Listing("locations", queries.LEVEL, "inventoryLevels", connection=True, owner="Location", size=1, inside_size=200,
-                    arguments="includeInactive: true", inside_arguments="includeInactive: true", inner_filter=True, counted=False,
-                    points=810),
+                    arguments=_ALL_PLACES, inside_arguments="includeInactive: true", inner_filter=True, counted=False, points=810),
             Bodies(queries.INVENTORY_LEVEL_BODIES, 5, goods.inventory_level), ("available",), goods.inventory_level, ("inventory",),
-            ids=("inventory_item_id", "location_id"), deletion=Deletion(),
+            ids=("inventory_item_id", "location_id"), deletion=Deletion(again=True),
         ),
         Family(
             "locations", "location", "Location", "locations/create", "locations/update", "locations/delete",
-            Listing("locations", "id createdAt updatedAt name isActive", arguments="includeInactive: true", filtered=False),
+            Listing("locations", "id createdAt updatedAt name isActive", arguments=_ALL_PLACES, filtered=False),
             Bodies(queries.LOCATION_BODIES, 3, goods.location), ("name", "active"), goods.location_brief, ("locations", "inventory"),
             deletion=Deletion(), state_topic=_location_topic,
         ),

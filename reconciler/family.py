@@ -53,11 +53,12 @@ class Bodies:
 @dataclass(frozen=True, slots=True)
 class Deletion:
     """How a deletion is found. `subject`: its type among the API's `events` ("" when these don't tell of it); `proven`: seen
-    there for real; `sweep`: an id that a complete list lacks."""
+    there for real; `sweep`: an id that a complete list lacks. `again`: the id may come back, and be deleted again."""
 
     subject: str = ""
     proven: bool = False
     sweep: bool = True
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,11 +242,21 @@ class Family:
 
     def digest_of_payload(self, payload: bytes) -> str | None:
         """Of a record's body; None for what is no JSON object."""
-        try:
-            body = msgspec.json.decode(payload)
-        except msgspec.DecodeError:
-            return None
-        return self.digest_of(body) if isinstance(body, dict) else None
+        body = _object(payload)
+        return None if body is None else self.digest_of(body)
+
+    def says_any(self, payload: bytes) -> bool:
+        """Whether a record's body has any of the digest's members."""
+        body = _object(payload)
+        return body is not None and any(reach(body, name) is not None for name in self.digest)
+
+
+def _object(payload: bytes) -> dict[str, Any] | None:
+    try:
+        body = msgspec.json.decode(payload)
+    except msgspec.DecodeError:
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def _said(body: Mapping[str, Any], name: str, word: str | None = None) -> Any:

@@ -119,7 +119,7 @@ def _counted(state: State, row: Row, outcome: str) -> tuple[str, ...]:
 
 
 def _came_at_last(entry: Pending, coverage: Coverage) -> bool:
-    if coverage.deletion(entry.resource):
+    if coverage.deletion(entry.resource) and coverage.covering(entry.resource, entry.version or 0):
         return True
     stated = not entry.topic or coverage.covering(entry.resource, entry.version or 0, entry.digest)
     return bool(stated) and all(coverage.holds(entry.resource, topic) for topic, _ in entry.steps)
@@ -133,7 +133,7 @@ def _states(state: State, coverage: Coverage) -> Judged:
     for resource in arrived:
         entry = pending.pop(resource)
         came.append(entry)
-        tally = _came(tally, coverage.known[resource], entry.version or 0)
+        tally = _came(tally, coverage.known[resource], entry.version or 0) if coverage.holds(resource) else tally
     fresh: list[Pending] = []
     outcomes: Counter[str] = Counter()
     for resource, row in rows.items():
@@ -178,7 +178,8 @@ def _deletions(state: State, coverage: Coverage) -> Judged:
     pending |= {entry.resource: entry for entry in fresh}
     # The first look by id comes at once: it clears up most of what a list has wrongly left out.
     due = () if state.blind else tuple(entry for entry in pending.values() if entry.nulled_at is None or _ripe(state, entry))
-    return state.but(pending=pending, due=due, pages=()), tuple(_ledger(came, fresh))
+    # Only proposed: of what lives after all a state may be pending, which outlives this.
+    return state.but(pending=pending, due=due, pages=()), tuple(_ledger(came, fresh, propose=True))
 
 
 def _ripe(state: State, entry: Pending) -> bool:
@@ -224,7 +225,9 @@ def recheck(state: State) -> tuple[Fence, ReadTape]:
     """Nobody else may write for the shop from here on; then the tape is read to its end once more."""
     asked = state.due[: state.asked]
     # From the creation on, too: whether any record of it is there decides between `create` and `update`.
-    created = [entry[0].created for entry in state.fetched.values() if entry and entry[0].created >= state.standing.coverage_from]
+    # Where bodies have no version, whatever was told of it last counts, and that may be as old as anything that's kept.
+    kept, lasts = state.standing.kept_from, not state.standing.family.versioned
+    created = [max(entry[0].created, kept) for entry in state.fetched.values() if entry and (entry[0].created >= kept or lasts)]
     steps = [at for entry in asked for _, at in entry.steps]
     steps += [at for found in state.fetched.values() if found for _, at in found[0].stamps if at >= state.low]
     oldest = min([entry.version or 0 for entry in asked] + (created + steps + _known_from(state) if state.look is Look.STATES else []))
@@ -294,8 +297,13 @@ def _missed(state: State, row: Row, node: Mapping[str, Any], entry: Pending, cov
     steps = tuple(step for step in _steps(state, row, coverage, entry.steps) if step in entry.steps or step[1] <= settled)
     if not _told(state, row) or not _news(state, row, coverage):
         return "", steps
-    first = row.created >= standing.coverage_from and not coverage.holds(row.resource)
-    return standing.family.told_as(node, first, state.wanted), steps
+    # Whatever was created before all that the tape still has may have been told of.
+    first = row.created >= standing.kept_from and not coverage.holds(row.resource)
+    topic = standing.family.told_as(node, first, state.wanted)
+    if first and not topic and row.version > row.created and standing.family.create != standing.family.update:
+        # Creations aren't wanted. It has changed since, which is.
+        topic = standing.family.told_as(node, False, state.wanted)
+    return topic, steps
 
 
 def _rechecked_deletions(state: State, coverage: Coverage) -> tuple[State, tuple[Action, ...], bool]:
@@ -375,12 +383,12 @@ def tally(state: State) -> Tally:
     return replace(state.tally, pending=len(state.pending), suspected=suspected)
 
 
-def _ledger(forget: Sequence[Pending], remember: Sequence[Pending]) -> list[Action]:
+def _ledger(forget: Sequence[Pending], remember: Sequence[Pending], propose: bool = False) -> list[Action]:
     actions: list[Action] = []
     if forget:
         actions.append(Forget(tuple(forget)))
     if remember:
-        actions.append(Remember(tuple(remember)))
+        actions.append(Remember(tuple(remember), propose))
     return actions
 
 

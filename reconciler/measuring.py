@@ -13,10 +13,7 @@ from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler import protected
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
-from hooktape.reconciler.moves import Look
-from hooktape.reconciler.performing import cursor_of
 from hooktape.reconciler.report import Report
-from hooktape.schemas import topics as shopify
 from hooktape.settings import Settings
 
 # The coverage that is shown is of the passes that ended so lately, in seconds: one lost webhook is history after that. Less by two
@@ -28,17 +25,11 @@ Labels = tuple[str, ...]
 
 
 class Figures:
-    """What one reconciler exports. `clock` gives epoch seconds. May be used by several threads.
+    """What one reconciler exports. `clock` gives epoch seconds. May be used by several threads."""
 
-    `shops`: those that can be asked now (None: nobody has said yet). The ledger also remembers shops and families that are none of ours
-    any more; their figures would only grow older, and an alert on them would never end.
-    """
-
-    def __init__(self, settings: Settings, ledger: Ledger, clock: Callable[[], float], families: Collection[Family],
-                 shops: Callable[[], Collection[str] | None] = lambda: None) -> None:  # fmt: skip
-        self._ledger, self._clock, self._suspect, self._shops = ledger, clock, settings.reconcile_suspect, shops
-        self._families, wanted = [family.name for family in families], set(shopify.expand(settings.topics))
-        self._cursors = [*self._families, *(cursor_of(each, Look.DELETIONS) for each in families if each.subject and each.delete in wanted)]
+    def __init__(self, settings: Settings, ledger: Ledger, clock: Callable[[], float], families: Collection[Family]) -> None:
+        self._ledger, self._clock, self._suspect = ledger, clock, settings.reconcile_suspect
+        self._families = [family.name for family in families]
         self._lock = threading.Lock()
         self._streaks: dict[tuple[str, str], int] = {}
         self._unverifiable: dict[tuple[str, str], Counter[str]] = {}
@@ -59,29 +50,32 @@ class Figures:
             self._unverifiable[key] = Counter(_reason(report, family, topic) for topic in report.unverifiable)
             self._streaks[key] = reckoning.streak(self._streaks.get(key, 0), tally)
 
-    def measure(self) -> None:
-        """Sets the gauges. Raises LedgerError."""
-        now, memory, ours = self._clock(), self._ledger.reconcile, self._shops()
-        waiting = [counts for (shop, family), counts in memory.pending_counts(now - self._suspect).items()
-                   if family in self._families and (ours is None or shop in ours)]  # fmt: skip
-        for i, gauge in enumerate((metrics.RECONCILE_PENDING, metrics.RECONCILE_SUSPECTED, metrics.RECONCILE_HELD)):
-            gauge.set(sum(counts[i] for counts in waiting))
+    def measure(self, shops: Collection[str] | None = None) -> None:
+        """Sets the gauges, of these `shops`; None: of all that the ledger knows. Raises LedgerError."""
+
+        def ours(shop: str) -> bool:
+            # Of one that has gone nothing is looked at any more: what stands of it would alarm for ever.
+            return shops is None or shop in shops
+
+        now, memory = self._clock(), self._ledger.reconcile
+        counts = [found for (shop, family), found in memory.pending_counts(now - self._suspect).items()
+                  if ours(shop) and family in self._families]  # fmt: skip
+        for place, gauge in enumerate((metrics.RECONCILE_PENDING, metrics.RECONCILE_SUSPECTED, metrics.RECONCILE_HELD)):
+            gauge.set(sum(found[place] for found in counts))
         metrics.RECONCILE_BULK.set(self._ledger.bulk.running())
-        succeeded: dict[Labels, float] = {(shop,): moment for shop, moment in memory.last_success(self._cursors).items()
-                                          if ours is None or shop in ours}  # fmt: skip
-        positions: dict[Labels, int] = {(shop,): at for shop, at in memory.oldest_positions(self._families).items()
-                                        if ours is None or shop in ours}  # fmt: skip
-        parked: dict[Labels, float] = {(entry.shop, entry.reason): entry.since for entry in self._ledger.timetable.parked().values()
-                                       if ours is None or entry.shop in ours}  # fmt: skip
+        succeeded: dict[Labels, float] = {(shop,): at for shop, at in memory.last_success(self._families).items() if ours(shop)}
+        reached = {shop: position for shop, position in memory.oldest_positions(self._families).items() if ours(shop)}
+        parked: dict[Labels, float] = {(entry.shop, entry.reason): entry.since
+                                       for entry in self._ledger.timetable.parked().values() if ours(entry.shop)}  # fmt: skip
         covered = self._coverage(now)
         with self._lock:
-            self._streaks = {key: number for key, number in self._streaks.items() if ours is None or key[0] in ours}
-            self._unverifiable = {key: count for key, count in self._unverifiable.items() if ours is None or key[0] in ours}
+            self._unverifiable = {key: found for key, found in self._unverifiable.items() if ours(key[0])}
+            self._streaks = {key: number for key, number in self._streaks.items() if ours(key[0])}
             self._show(metrics.RECONCILE_LAST_SUCCESS, succeeded)
-            self._forget(metrics.RECONCILE_OPEN, positions)
-            for labels, position in positions.items():
+            self._show(metrics.RECONCILE_OPEN, {(shop,): 0.0 for shop in reached})
+            for shop, position in reached.items():
                 # Asked at each scrape: while no pass ends it must grow by itself.
-                metrics.RECONCILE_OPEN.labels(*labels).set_function(partial(self._age, position / 1e6))
+                metrics.RECONCILE_OPEN.labels(shop).set_function(partial(self._age, position / 1e6))
             self._show(metrics.RECONCILE_PARKED, parked)
             self._show(metrics.RECONCILE_UNVERIFIABLE, {(reason,): number for reason, number in
                                                         sum(self._unverifiable.values(), Counter[str]()).items()})  # fmt: skip
@@ -106,16 +100,12 @@ class Figures:
         return {(FAMILIES[name].update,): part for name, part in shares.items() if part is not None}
 
     def _show(self, gauge: Gauge, values: Mapping[Labels, float]) -> None:
-        self._forget(gauge, values)
+        # Clearing it first would let a scrape in between see nothing, and begin an alert's waiting time anew.
+        for labels in self._shown.get(gauge, set()) - values.keys():
+            gauge.remove(*labels)
         for labels, value in values.items():
             gauge.labels(*labels).set(value)
-
-    def _forget(self, gauge: Gauge, labels: Collection[Labels]) -> None:
-        """Takes away what isn't shown any more."""
-        # Clearing it first would let a scrape in between see nothing, and begin an alert's waiting time anew.
-        for gone in self._shown.get(gauge, set()) - set(labels):
-            gauge.remove(*gone)
-        self._shown[gauge] = set(labels)
+        self._shown[gauge] = set(values)
 
 
 def _reason(report: Report, family: Family, topic: str) -> str:

@@ -106,6 +106,11 @@ def cursor_of(family: Family, look: Look) -> str:
     return family.name if look is Look.STATES else f"{family.name}/{look}"
 
 
+def back_of(family: Family, look: Look) -> str:
+    """The same of look-backs, which have a cursor of their own."""
+    return f"{cursor_of(family, look)}/lookback"
+
+
 class Performer:
     """The outside world of a run. Made on a running loop; `close` it. `clock` gives epoch seconds."""
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from hooktape import log
@@ -34,6 +34,7 @@ class TapeView:
         self._reader = Reader(settings)
         self._wire = Wire(settings)
         self._turn = threading.Lock()
+        self._beginnings: dict[str, tuple[dict[Partition, int], dict[str, int]]] = {}
 
     def close(self) -> None:
         """Ends the client."""
@@ -67,23 +68,31 @@ class TapeView:
 
         return self._again(read)
 
-    def beginnings(self, shops: Iterable[str], family: Family) -> Mapping[str, int]:
-        """Shop → when the tape of the family begins for it (microseconds): its oldest record; absent: there's none.
+    def beginning(self, shop: str, family: Family) -> int | None:
+        """When the tape of the family begins for the shop (microseconds): its oldest record; None: there's none.
 
         In Shopify's time, since that is what changes are compared in: when the record's change was triggered. A delivery that
         took long (a retry) tells nothing of when recording began, so that then the time of its recording counts.
-        """
-        wanted = set(shops)
 
-        def read() -> dict[str, int]:
+        One reading answers for all shops; for one that it hasn't met it's gone on with from where it ended.
+        """
+
+        def read() -> int | None:
+            read_to, begun = self._beginnings.setdefault(family.name, ({}, {}))
+            if shop in begun:
+                return begun[shop]
+            spans = {place: Span(max(span.start, min(span.end, read_to.get(place, 0))), span.end)
+                     for place, span in self._bounds(family, None).items()}  # fmt: skip
             first: dict[str, Record] = {}
-            for records in self._reader.scan(self._bounds(family, None)):
+            for records in self._reader.scan(spans):
                 for record in records:
                     found = headers.read(record.headers)
-                    shop = found.get(headers.SHOP, "")
-                    if shop in wanted and self._of(record, found, family):
-                        first[shop] = min(first.get(shop, record), record, key=lambda r: r.timestamp_ms)
-            return {shop: self._begin(record) for shop, record in first.items()}
+                    of = found.get(headers.SHOP, "")
+                    if of not in begun and self._of(record, found, family):
+                        first[of] = min(first.get(of, record), record, key=lambda r: r.timestamp_ms)
+            begun |= {of: self._begin(record) for of, record in first.items()}
+            read_to |= {place: span.end for place, span in spans.items()}
+            return begun.get(shop)
 
         return self._again(read)
 

@@ -16,8 +16,6 @@ from hooktape.reconciler.service import Reconciler
 from hooktape.settings import Settings
 
 _log = log.get("hooktape.reconciler")
-# Passes at once: a slow or throttled shop takes one of the places, and the others go on.
-_TOGETHER = 8
 # Between two looks at the timetable at most, in seconds.
 _LOOK = 1.0
 # Between two questions at a start which shops there are.
@@ -37,6 +35,8 @@ class Service:
         self._begun: frozenset[str] = frozenset()
         self._untried: set[str] | None = None
         self._every = schedule.intervals(settings)
+        # A slow or throttled shop takes one of them, and the others go on.
+        self._places = settings.reconcile_at_once
         self._busy = settings.reconcile_lease * _BUSY
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._elsewhere: dict[tuple[str, str], float] = {}
@@ -69,18 +69,17 @@ class Service:
         if new := shops - self._begun:
             await asyncio.to_thread(self._timetable.begin, schedule.first(new, self._every, now))
         self._begun = shops
-        dues, parked = await asyncio.to_thread(lambda: (self._timetable.due(), self._timetable.parked()))
+        (dues, following), parked = await asyncio.to_thread(lambda: (self._timetable.due_by(now), self._timetable.parked()))
         busy = {*self._tasks, *(key for key, until in self._elsewhere.items() if until > now)}
         if self._untried is None:
             # Who starts the service has most often just set what was wrong.
             self._untried = set(parked)
         probes = {shop: entry.probe_at for shop, entry in parked.items() if shop not in self._untried}
-        for task in schedule.ready(dues, probes, shops, busy, now)[: _TOGETHER - len(self._tasks)]:
+        for task in schedule.ready(dues, probes, shops, busy, now, self._places)[: self._places - len(self._tasks)]:
             if task.name != schedule.DOCTOR:
                 self._untried.discard(task.shop)
             self._tasks[task.shop, task.lane] = asyncio.create_task(self._do(task, dues[task.shop, task.name]))
-        ahead = [due - now for due in dues.values() if due > now]
-        return max(0.01, min([_LOOK, *ahead]))
+        return _LOOK if following is None else max(0.01, min(_LOOK, following - now))
 
     async def _do(self, task: Task, due: float) -> None:
         try:
@@ -115,7 +114,7 @@ class Service:
         return schedule.following(due, self._every[task.name], self._clock())
 
     def _is_due(self, task: Task) -> bool:
-        return self._timetable.due().get((task.shop, task.name), 0.0) <= self._clock()
+        return self._timetable.due(task.shop).get((task.shop, task.name), 0.0) <= self._clock()
 
     def _next(self, kind: Pass, due: float, reports: Sequence[Report], now: float) -> float:
         every = self._every[kind]

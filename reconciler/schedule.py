@@ -81,18 +81,23 @@ def probe(since: float, now: float) -> float:
     return now + (HOUR if now - since < DAY else DAY)
 
 
-def ready(dues: Due, probes: Mapping[str, float], shops: Collection[str], busy: Collection[tuple[str, str]], now: float) -> list[Task]:
-    """What to begin now, the longest overdue first, so that every shop has its turn; one task per shop and lane.
+def ready(dues: Due, probes: Mapping[str, float], shops: Collection[str], busy: Collection[tuple[str, str]], now: float,
+          places: int) -> list[Task]:  # fmt: skip
+    """What to begin now, the longest overdue first, so that every shop has its turn; one task per shop and lane, and sweeps in
+    half of the `places` only: each may take hours, for which all other shops would wait.
 
     `probes`: when a shop that is closed is tried again (the doctor says that it's closed without trying); `busy`: (shop, lane) that
     are taken.
     """
-    taken, tasks = set(busy), []
+    taken, tasks = set(busy), list[Task]()
+    sweeps = max(1, places // 2) - sum(lane == Pass.SWEEP.lane for _, lane in taken)
     for (shop, name), _ in sorted(((key, due) for key, due in dues.items() if due <= now), key=lambda item: (item[1], item[0])):
         if shop not in shops or name not in _NAMES or (name != DOCTOR and probes.get(shop, 0.0) > now):
             continue
         task = Task(shop, name)
-        if (shop, task.lane) not in taken:
+        sweeping = task.lane == Pass.SWEEP.lane
+        if (shop, task.lane) not in taken and not (sweeping and sweeps <= 0):
+            sweeps -= sweeping
             taken.add((shop, task.lane))
             tasks.append(task)
     return tasks

@@ -33,7 +33,8 @@ class Phase(StrEnum):
 class Standing:
     """What a run begins with. `now` is our clock (epoch seconds), `shop_now` Shopify's (microseconds).
 
-    `topics`: those of the family that are wanted on the tape; None: all.
+    `topics`: those of the family that are wanted on the tape; None: all. `looked_back`: where a look-back has to begin at the latest, so
+    that nothing lies between it and the one before (microseconds; None: there was none).
     """
 
     shop: str
@@ -45,12 +46,19 @@ class Standing:
     shop_now: int
     pending: Sequence[Pending] = ()
     topics: frozenset[str] | None = None
+    looked_back: int | None = None
 
     @property
     def wanted(self) -> frozenset[str]:
         """The topics whose webhooks can be missed: those that are wanted and can be checked."""
         topics = frozenset(self.family.topics) if self.topics is None else self.topics
         return topics - self.family.unchecked.keys()
+
+    @property
+    def kept_from(self) -> int:
+        """From when on the tape has whatever came, microseconds. A day less than retention: what is about to expire would look missing
+        halfway through the pass."""
+        return max(self.coverage_from, self.shop_now - round(self.options.retention * SECOND) + DAY)
 
     @property
     def deletes(self) -> bool:

@@ -41,10 +41,12 @@ def webhook_id(shop: str, family: Family, item: Missing, body: Body) -> str:
 
     The family's update topic stands for all of its topics: whether a state is told as a creation or as an update may
     change between two tries, and both must not be recorded. A step is taken once, at its instant. A deletion has no version, and is
-    once in an id's life: the API tells of it in several ways, at several instants.
+    once in an id's life: the API tells of it in several ways, at several instants. Of what may come back, a deletion is only found where
+    a state was missing, whose version tells it from another.
     """
     if item.node is None:
-        told: list[Any] = [shop, family.delete, item.row.gid, "deleted"]
+        again = [item.row.version] if family.deletion and family.deletion.again else []
+        told: list[Any] = [shop, family.delete, item.row.gid, "deleted", *again]
     elif item.step:
         told = [shop, item.topic, item.row.gid, item.at]
     else:

@@ -15,6 +15,8 @@ import pytest
 
 from hooktape.settings import Settings
 
+# Brokers and Kafka's tools live for minutes here: compiling for a long life costs the tests' processors more than it gives back.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("hooktape", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("hooktape")

@@ -111,10 +111,13 @@ def understood(admin: "Admin", kind: str, query: str | None) -> search.Search:
 
 
 def _closed(resource: Resource, arguments: Mapping[str, Any]) -> bool:
-    """What a list shows only when asked to: closed fulfilment orders, inactive locations."""
+    """What a list shows only when asked to: closed fulfilment orders, locations that are inactive or of a fulfilment service."""
     if resource.kind == "fulfillment_order":
         return not arguments.get("includeClosed") and resource.body["fulfillment_order"]["status"] in ("closed", "cancelled")
-    return resource.kind == "location" and not arguments.get("includeInactive") and not resource.body["active"]
+    if resource.kind != "location":
+        return False
+    service, active = resource.body["legacy"], resource.body["active"]
+    return (service and not arguments.get("includeLegacy")) or not (active or arguments.get("includeInactive"))
 
 
 def _horizon(admin: "Admin", kind: str) -> int:

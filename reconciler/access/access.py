@@ -47,13 +47,8 @@ class Access:
         self._listed: tuple[float, tuple[str, ...]] | None = None
 
     @property
-    def known(self) -> frozenset[str]:
-        """The shops as they were listed last."""
-        return self.listed or frozenset()
-
-    @property
     def listed(self) -> frozenset[str] | None:
-        """The same; None: they never were, which is another thing than none."""
+        """The shops as they were listed last; None: they never were, which is another thing than that there are none."""
         return None if self._listed is None else frozenset(self._listed[1])
 
     async def shops(self, chosen: Sequence[str] = ()) -> list[str]:
@@ -65,6 +60,8 @@ class Access:
             now = self._clock()
             if self._listed is None or not 0 <= now - self._listed[0] < _LISTED:
                 self._listed = now, await self._list()
+                # Of a shop that has gone nothing is kept, its secret least of all.
+                self._kept = {shop: kept for shop, kept in self._kept.items() if shop in self._listed[1]}
         known = self._listed[1]
         if unknown := sorted({*chosen} - {*known}):
             raise SettingsError(f"{env_name(self._setting)} has no token for {', '.join(unknown)}.")

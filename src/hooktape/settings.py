@@ -133,6 +133,7 @@ class Settings:
     admin_api_version: str = _setting(str, "2026-04", "version of the Admin API that the reconciler asks for")
     admin_url: str = _setting(str, "https://{shop}/admin/api/{version}/graphql.json", "address of the Admin API")
     reconcile_interval: float = _setting(parse_duration, 300.0, "time between two passes over a shop")
+    reconcile_at_once: int = _setting(_positive, 16, "shops that one process looks at at a time; at most half of them in sweeps")
     reconcile_lookback_interval: float = _setting(parse_duration, 86400.0, "time between two passes that look back further")
     reconcile_lookback: float = _setting(parse_duration, 93600.0, "how far those look back; above their interval, as indexes lag")
     reconcile_sweep_interval: float = _setting(parse_duration, 604800.0, "time between two comparisons of all ids, for deletions")

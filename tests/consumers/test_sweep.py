@@ -147,7 +147,7 @@ def strand(shop: Shop, settings: Settings, options: Options, events: list[Event]
 @pytest.fixture
 def slow(settings: Settings) -> Settings:
     """A retry that isn't due while a test sets the stage, and is soon after."""
-    made = replace(settings, retry_delays=(4.0,), max_attempts=50)
+    made = replace(settings, retry_delays=(2.0,), max_attempts=50)
     topics.apply(made, ["g"])
     return made
 
@@ -244,7 +244,7 @@ def test_a_backlog_of_retries_is_never_swept_however_late_it_is(slow: Settings, 
     tape.record(events)
     strand(shop, slow, options, events)
     before = sum(len(tape.read(topic)) for topic in retry_topics(tape))
-    time.sleep(5.5)  # all of them long due, and nobody reads
+    time.sleep(3.0)  # all of them due for longer than the sweep waits, and nobody reads
     shop.broken = False
     run(shop.app, slow, replace(options, sweep_after=0.2))
     after = sum(len(tape.read(topic)) for topic in retry_topics(tape))
@@ -260,7 +260,7 @@ def test_a_hold_that_the_ledger_knows_nothing_of_ends(slow: Settings, options: O
     async def act(worker: Running) -> None:
         await until(lambda: worker._tenures.tenures())
         partition = worker._tenures.tenures()[0].partition
-        worker._flow.holds.enter(lane16(late.lane), partition, make_event(9).key, 4.0, time.time() - 60, time.time())
+        worker._flow.holds.enter(lane16(late.lane), partition, make_event(9).key, 2.0, time.time() - 60, time.time())
         Tape(slow).record([late])
         await until(lambda: states(slow, "g", [late]) == {"succeeded": 1})
 

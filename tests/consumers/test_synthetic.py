@@ -13,6 +13,7 @@ from hooktape.settings import Settings
 from hooktape.tape import clients, groups, headers
 from hooktape.tape.reader import Reader
 from hooktape.tape.transactions import Outgoing, Writer
+from tests.tape.kit import settled
 
 from .conftest import Tape, make_event, run, states
 
@@ -50,6 +51,7 @@ def test_committed_and_undone_transactions_leave_nothing_behind_and_nothing_unre
     tape.record(events[3:4])
     writer.write([outgoing(settings, events[4])])
     writer.close()
+    settled(settings, [tape.names.log("orders.create")])
 
     run(app, settings, options)
 

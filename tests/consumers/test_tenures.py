@@ -378,9 +378,11 @@ def test_a_worker_that_lost_a_partition_which_kafka_leaves_with_it_ends(monkeypa
         await stage.owned(0)
         stage.ledger.owners[0] = OTHER
         stage.tenures.owned({})
-        if not believes:
+        if believes:
+            await until(lambda: stage.failed, 5)
+        else:
             stage.tenures.revoked([home], None)
-        await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)
 
     assert [type(error).__name__ for error in play(scene).failed] == (["TapeError"] if believes else [])
 

@@ -10,7 +10,7 @@ from hooktape.ledger.budgets import Status, admin_scope
 from hooktape.ledger.ledger import Ledger
 from hooktape.settings import Settings
 
-from .conftest import Tape, make_event, states
+from .conftest import Tape, make_event, states, until
 
 POOR, RICH = "a.myshopify.com", "b.myshopify.com"
 
@@ -25,10 +25,12 @@ def test_workers_share_a_shops_points_and_other_shops_dont_wait(settings: Settin
     with Ledger.open(settings.ledger_url) as ledger:
         ledger.budgets.report([Status(admin_scope(POOR), 1e9, 50.0, 150.0)])
     events = [make_event(n, shop=shop) for shop in (POOR, RICH) for n in range(30)]
-    tape.record(events)
 
     async def main() -> None:
         async with running(app, settings, options=options) as one, running(app, settings, options=options) as two:
+            # Each has its partition: no shop waits for a rebalance.
+            await until(lambda: [len(worker._tenures.tenures()) for worker in (one, two)] == [1, 1])
+            tape.record(events)
             await one.idle()
             await two.idle()
 

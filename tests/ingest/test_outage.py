@@ -56,7 +56,7 @@ def test_a_frozen_kafka_costs_a_few_slow_503s_then_fast_ones_and_all_is_well_whe
         eventually(lambda: timed_post(ingest, str(uuid.uuid4()))[1] > 1, "a probe is sent")  # and failed: a second until the next
         fast = sorted(timed_post(ingest, str(uuid.uuid4())) for _ in range(9))
         assert [status for status, _ in fast] == [503] * 9
-        assert sorted(seconds for _, seconds in fast)[4] < 0.05
+        assert sorted(seconds for _, seconds in fast)[4] < 0.5  # without Kafka; a probe takes seconds
 
         assert ingest.client.get("/livez").status_code == 200
         start = time.monotonic()

@@ -23,11 +23,20 @@ def test_a_cursor_begins_empty_keeps_its_coverage_and_never_goes_back(ledger: Le
 
 def test_a_pending_change_is_replaced_but_keeps_when_it_was_first_seen(ledger: Ledger) -> None:
     ledger.reconcile.put_pending([ROW, replace(ROW, resource="order/2", first_seen=5.0)])
-    newer = replace(ROW, version=600, kind="delete", first_seen=30.0, high_water={"hooktape.log.orders.updated/0": 50})
+    newer = replace(ROW, version=600, topic="orders/create", first_seen=30.0, high_water={"hooktape.log.orders.updated/0": 50})
     ledger.reconcile.put_pending([newer])
     assert ledger.reconcile.pending() == [replace(ROW, resource="order/2", first_seen=5.0), replace(newer, first_seen=10.0)]
     assert [p.resource for p in ledger.reconcile.pending("one", "orders", seen_before=5.0)] == ["order/2"]
     assert ledger.reconcile.pending("two") == ledger.reconcile.pending("one", "products") == []
+
+
+def test_another_kind_of_finding_waits_from_when_it_was_first_seen_itself(ledger: Ledger) -> None:
+    # A deletion that was held for days, of what lives after all: its next change isn't days late.
+    held = replace(ROW, kind="delete", first_seen=10.0, held=True)
+    changed = replace(ROW, version=900, first_seen=9_000.0)
+    ledger.reconcile.put_pending([held])
+    ledger.reconcile.put_pending([changed])
+    assert ledger.reconcile.pending() == [changed]
 
 
 def test_a_pending_change_is_not_removed_once_a_newer_one_took_its_place(ledger: Ledger) -> None:
@@ -69,6 +78,9 @@ def test_when_passes_are_due_is_set_once_and_moved_on_and_parked_shops_keep_thei
     table.begin({("a", "fast"): 99.0, ("b", "fast"): 30.0})
     table.set({("a", "sweep"): 25.0})
     assert table.due() == {("a", "fast"): 10.0, ("a", "sweep"): 25.0, ("b", "fast"): 30.0}
+    assert table.due("b") == {("b", "fast"): 30.0}
+    assert table.due_by(25.0) == ({("a", "fast"): 10.0, ("a", "sweep"): 25.0}, 30.0)
+    assert table.due_by(30.0) == (table.due(), None)
     table.park("a", "locked", 5.0, 6.0)
     table.park("a", "forbidden", 7.0, 8.0)
     assert table.parked() == {"a": Parked("a", "forbidden", 5.0, 8.0)}

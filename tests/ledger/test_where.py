@@ -59,11 +59,11 @@ def test_an_expression_that_could_build_far_more_than_the_body_is_refused(text: 
 
 
 def test_the_costliest_expression_stays_within_bounds_on_a_large_body() -> None:
-    # A mebibyte here, 8 at most on the tape: 64 times it, and what Python adds to each value.
-    body = b"[" + b'"abcdefg",' * 100_000 + b'"z"]'
+    # A quarter of a mebibyte here, 8 at most on the tape: 64 times it, and what Python adds to each value.
+    body = b"[" + b'"abcdefg",' * 25_000 + b'"z"]'
     tracemalloc.start()
     began = time.process_time()
     assert Where("|".join(["[@, @][]"] * 6)).matches(body) is True
-    assert tracemalloc.get_traced_memory()[1] < 300 * 1024 * 1024
+    assert tracemalloc.get_traced_memory()[1] < 75 * 1024 * 1024
     tracemalloc.stop()
-    assert time.process_time() - began < 20
+    assert time.process_time() - began < 20  # some seconds where it was measured

@@ -244,7 +244,7 @@ async def test_a_shop_that_installs_the_app_is_known_within_a_minute_and_one_tha
     assert await access.shops() == [SHOP]
     at.now += 2
     assert await access.shops() == [OTHER]
-    assert access.known == {OTHER}
+    assert access.listed == {OTHER}
     with pytest.raises(SettingsError, match=f"no token for {SHOP}"):
         await access.shops([SHOP])
 

@@ -80,6 +80,14 @@ async def test_a_list_without_an_order_proves_nothing_once_it_has_a_second_page(
         assert (len(found.rows), bool(found.incomplete), found.after is None) == (1, more, not more)
 
 
+async def test_an_event_about_something_else_is_no_deletion_of_the_family() -> None:
+    # A filter that's ignored shows events of any kind, and an order's number says nothing of a product.
+    told = [{"subjectId": f"gid://shopify/{kind}/5", "createdAt": AT} for kind in ("Order", "Product", "ProductVariant")]
+    asking, _ = client({"events": {"nodes": [*told, {}], "pageInfo": {"hasNextPage": False, "endCursor": None}}})
+    found = await api.deletions(asking, FAMILIES["products"], "", None)
+    assert ([row.gid for row in found.rows], found.roots) == (["gid://shopify/Product/5"], 4)
+
+
 def gate(domain: str) -> dict[str, Any]:
     shop = {"myshopifyDomain": domain, "ianaTimezone": "America/New_York", "currencyCode": "JPY"}
     return {"shop": shop, "currentAppInstallation": {"accessScopes": [{"handle": "write_orders"}]}}

@@ -195,7 +195,7 @@ def alive(shop: LocalShop, *kinds: str) -> set[str]:
 
 
 async def told(settings: Settings, number: int) -> list[Event]:
-    """What was recorded, once it shows: Kafka answers a commit before readers see it."""
+    """What was recorded, once there is so much."""
     await until(lambda: len(on_tape(settings)) >= number)
     return on_tape(settings)
 

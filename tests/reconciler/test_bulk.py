@@ -204,8 +204,15 @@ async def test_two_of_ours_run_at_a_time_and_a_third_waits_for_its_place(world: 
     assert world.operations() == []
     assert (await world.all(ORDERS, lister))[2] == ""
     assert world.waited[0] == 10.0
-    stuck = world.lister(pace=Pace(deadline=30.0))
-    world.ledger.bulk.begin(world.shop.domain, "products", "", None, world.clock[0])
+
+    async def taken(seconds: float) -> None:
+        await world.sleep(seconds)
+        for name in ("products", "customers"):
+            world.ledger.bulk.end(world.shop.domain, name, "")
+            world.ledger.bulk.begin(world.shop.domain, name, "", None, world.clock[0])
+
+    stuck = world.lister(pace=Pace(deadline=30.0), sleep=taken)
+    await taken(0.0)
     assert "all places are taken" in (await world.all(REFUNDS, stuck))[2]
 
 
@@ -271,3 +278,12 @@ def test_a_tree_finds_orphans_and_cut_lists_in_memory_and_on_disk(in_memory: int
             tree.parent(parent)
         assert (tree.orphans(), tree.cut(2), tree.cut(1)) == (1, 2, 2)
         assert tree.on_disk == (in_memory == 3)
+
+
+async def test_operations_that_nobody_takes_up_any_more_hold_no_place_for_ever(world: World) -> None:
+    # Two backfills that were stopped and not begun again: their rows are in the ledger, and Shopify's places long free.
+    for name in ("products/backfill", "customers/backfill"):
+        world.ledger.bulk.begin(world.shop.domain, name, "", None, world.clock[0])
+        world.ledger.bulk.began(world.shop.domain, name, "", f"gid://shopify/BulkOperation/{name}")
+    world.clock[0] += 600.0
+    assert (await world.all(ORDERS, world.lister(pace=Pace(deadline=600.0))))[2] == ""

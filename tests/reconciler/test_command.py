@@ -89,7 +89,8 @@ async def test_the_service_makes_pass_after_pass_over_the_end_of_its_tokens_unti
         after, clock.now = clock.now, before
         await deliver(tape, changes[:-1])
         clock.now = after
-        await until(lambda: bool(on_tape(tape)))
+        # Recorded comes first, and then that it isn't pending any more.
+        await until(lambda: bool(on_tape(tape)) and not ledger.reconcile.pending())
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
         assert len(on_tape(tape)) == 1

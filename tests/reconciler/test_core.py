@@ -294,6 +294,8 @@ def test_a_window_never_reaches_beyond_coverage_retention_or_what_the_api_shows(
     assert looked(Cursor(T0), T0, 60, retention=1e9).start == now - 60 * standing.DAY
     assert looked(Cursor(T0), now - 5 * S).empty
     assert looked(Cursor(T0, now - 60 * S), T0, reach=93_600.0).start == now - 93_600 * S
+    # An answer once bore a date of next year: what changes until then is looked at all the same.
+    assert looked(Cursor(T0, now + 300 * standing.DAY), T0) == Window(now - 660 * S, now - 60 * S)
 
 
 def test_an_input_that_nothing_asked_for_is_refused() -> None:

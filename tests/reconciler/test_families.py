@@ -81,6 +81,15 @@ def test_its_list_shows_all_there_is_as_the_tape_will_name_it(family: Family, sh
         assert row.version == SECOND * (found.created if family.version == "createdAt" else found.updated)
 
 
+@pytest.mark.parametrize("name", ["locations", "inventory_levels"])
+def test_what_a_fulfillment_services_app_manages_is_listed_too(name: str) -> None:
+    # REST and webhooks call such a location legacy, and the API leaves it out unless it's asked for.
+    family, showing = FAMILIES[name], Showing()
+    for place in showing.live(FAMILIES["locations"]):
+        place.body["legacy"] = True
+    assert {row.resource for row in showing.listed(family)} == {resource.name for resource in showing.live(family)} != set()
+
+
 @FAMILY
 def test_what_a_list_says_and_what_a_body_says_have_one_digest(family: Family, shop: Showing) -> None:
     listed = {row.gid: row.digest for row in shop.listed(family)}
@@ -118,6 +127,18 @@ def test_one_state_has_one_id_and_another_state_of_the_same_second_has_another(s
 
     assert built(node, family.create) == built(node, family.update)
     assert len({built(node, family.update), built({**node, "title": "x"}, family.update), built(node, family.update, "t")}) == 3
+
+
+@pytest.mark.parametrize(("name", "resource", "ids"), [("products", "product/1", 1), ("inventory_levels", "inventory_level/1-2", 2)])
+def test_a_deletion_is_once_in_an_ids_life_and_a_level_may_be_disconnected_again(name: str, resource: str, ids: int) -> None:
+    family = FAMILIES[name]
+
+    def built(version: int) -> str:
+        pending = Pending("s", name, resource, version, "delete", family.delete, 0, {})
+        missing = Missing(Row(resource, family.gid(resource), version, 0), None, family.delete, pending, version)
+        return synthetic.build("s", family, missing, "2026-04", 0).webhook_id
+
+    assert len({built(1_770_000_000_000_000), built(1_780_000_000_000_000)}) == ids
 
 
 @pytest.mark.parametrize(

@@ -50,3 +50,25 @@ async def test_a_look_for_some_resources_finds_what_is_there_of_them_and_decodes
     assert found.known == whole.known
     assert found.twins == {"late"}
     assert decode.call_count == (4 if name == "orders" else len(own))
+
+
+@pytest.mark.kafka
+async def test_one_reading_tells_when_the_tape_begins_for_all_shops_and_is_gone_on_with_for_one_that_it_hasnt_met(
+    settings: Settings,
+) -> None:
+    settings, family = replace(settings, topics=("orders/*",)), FAMILIES["orders"]
+    topics.apply(settings)
+    orders = [change for change in Showing(60).said.values() if change.topic.startswith("orders/")]
+    early, late = orders[:3], orders[3:6]
+    await put(settings, [event_of(change, "a.myshopify.com") for change in early])
+    view = TapeView(settings)
+    assert view.beginning("b.myshopify.com", family) is None
+    began = view.beginning("a.myshopify.com", family)
+    await put(settings, [event_of(change, name) for change in late for name in ("a.myshopify.com", "b.myshopify.com")])
+    with patch.object(view._wire, "decode", wraps=view._wire.decode) as decode:
+        assert (view.beginning("b.myshopify.com", family) or 0) >= (began or 0) > 0
+        assert view.beginning("a.myshopify.com", family) == began
+        assert decode.call_count == 1
+    with patch.object(view, "_bounds", side_effect=AssertionError("known already")):
+        assert view.beginning("b.myshopify.com", family)
+    view.close()

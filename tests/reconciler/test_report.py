@@ -122,37 +122,33 @@ def test_figures_follow_the_passes_and_what_is_over_leaves_no_figure(ledger: Led
     assert value("unverifiable", reason="protected") == 1
 
 
-def test_a_shop_or_a_family_that_is_none_of_ours_any_more_leaves_no_figure_that_grows_old(ledger: Ledger) -> None:
-    clock, shops = Clock(10_000.0), {SHOP, "gone.myshopify.com"}
-    figures = Figures(Settings(), ledger, clock, [FAMILIES["orders"], FAMILIES["products"]], lambda: shops)
-    for shop in sorted(shops):
-        ledger.reconcile.advance(shop, "orders", 9_000_000_000, 9_000.0)
-        ledger.timetable.park(shop, "locked", 9_000.0, 1.0)
-        for _ in range(4 if shop != SHOP else 1):
-            figures.ended(Report(shop, "orders", tally=Tally(recorded=1), complete=True, unverifiable={"orders/edited": "a step"}))
-        ledger.reconcile.put_pending([Pending(shop, family, "order/1", None, "delete", "", 9_000.0, {}, held=True)
-                                      for family in ("orders", "customers")])  # fmt: skip
-    ledger.reconcile.advance(SHOP, "customers", 1_000_000_000, 1_000.0)
-    ledger.reconcile.advance(SHOP, "customers/deletions", 1_000_000_000, 1_000.0)
-    ledger.reconcile.advance(SHOP, "products/deletions", 8_000_000_000, 8_000.0)
-    figures.measure()
-    assert value("missing_passes", topic="orders/updated") == 4
-    assert value("unverifiable", reason="no_list") == 2
-    assert [value(name) for name in ("pending", "suspected", "held_deletions")] == [2, 2, 2]
-    # The look for deletions is one that goes on; customers aren't wanted any more.
-    assert value("last_success_timestamp_seconds", shop=SHOP) == 8_000
-    shops.discard("gone.myshopify.com")
-    figures.measure()
-    for name in ("last_success_timestamp_seconds", "oldest_open_window_seconds"):
-        assert value(name, shop="gone.myshopify.com") is None
-        assert value(name, shop=SHOP) is not None
-    assert value("parked_timestamp_seconds", shop="gone.myshopify.com", reason="locked") is None
-    assert value("missing_passes", topic="orders/updated") == 1
-    assert value("unverifiable", reason="no_list") == 1
+def test_a_shop_that_has_gone_alarms_nobody(ledger: Ledger) -> None:
+    clock, stays, goes = Clock(10_000.0), "stays.myshopify.com", "goes.myshopify.com"
+    figures = Figures(Settings(), ledger, clock, FAMILIES.values())
+    for shop in (stays, goes):
+        figures.ended(Report(shop, "orders", tally=Tally(covered=9, covered_anew=3, recorded=1), unverifiable={"orders/edited": "a step"}))
+        ledger.timetable.park(shop, "unauthorized", 9_000.0, 1.0)
+        ledger.reconcile.advance(shop, "orders", 9_400_000_000, clock.now)
+        # Of the families that are looked at, and of one that was.
+        ledger.reconcile.put_pending([Pending(shop, family, "order/1", 1, "delete", "orders/delete", 9_000.0, {}, held=True)
+                                      for family in ("orders", "unwanted")])  # fmt: skip
+
+    def shown() -> list[float | None]:
+        return [value(name, shop=shop, **more) for shop in (stays, goes) for name, more in (
+            ("parked_timestamp_seconds", {"reason": "unauthorized"}), ("oldest_open_window_seconds", {}),
+            ("last_success_timestamp_seconds", {}))]  # fmt: skip
+
+    figures.measure({stays, goes})
+    assert (shown(), value("unverifiable", reason="no_list"), value("held_deletions")) == ([9_000, 600, 10_000] * 2, 2, 2)
+    figures.measure({stays})
+    assert shown() == [9_000, 600, 10_000, None, None, None]
     assert [value(name) for name in ("pending", "suspected", "held_deletions")] == [1, 1, 1]
-    shops.clear()
+    assert value("unverifiable", reason="no_list") == 1
+    # The last one goes, which is another thing than that nobody has said which there are.
+    figures.measure(set())
+    assert shown() == [None] * 6
     figures.measure()
-    assert value("last_success_timestamp_seconds", shop=SHOP) is None
+    assert shown()[1:3] == [600, 10_000]
 
 
 def test_one_lost_webhook_is_out_of_the_coverage_before_an_hour_is_over_though_the_next_pass_is_late(ledger: Ledger) -> None:

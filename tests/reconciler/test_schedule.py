@@ -32,8 +32,19 @@ def test_the_longest_overdue_shop_comes_first_and_a_closed_or_busy_one_not_at_al
     dues = {("a", "fast"): 50.0, ("b", "fast"): 10.0, ("b", "lookback"): 5.0, ("b", "sweep"): 60.0, ("c", "fast"): 1.0, ("d", "fast"): 2.0,
             ("e", "fast"): 101.0, ("gone", "fast"): 1.0, ("a", "unknown"): 1.0}  # fmt: skip
     shops = {"a", "b", "c", "d", "e"}
-    assert schedule.ready(dues, {"c": 200.0, "a": 100.0}, shops, {("d", "states")}, 100.0) == [
+    assert schedule.ready(dues, {"c": 200.0, "a": 100.0}, shops, {("d", "states")}, 100.0, 8) == [
         Task("b", Pass.LOOKBACK), Task("a", Pass.FAST), Task("b", Pass.SWEEP)]  # fmt: skip
+
+
+def test_sweeps_of_hours_leave_places_for_the_passes_of_other_shops() -> None:
+    shops = {f"shop-{number:02}" for number in range(20)}
+    dues = {(shop, name): due for shop in shops for name, due in (("sweep", 1.0), ("fast", 50.0))}
+    tasks = schedule.ready(dues, {}, shops, (), 100.0, 8)
+    assert [task.name for task in tasks[:8]] == ["sweep"] * 4 + ["fast"] * 4
+    assert len(tasks) == 4 + 20
+    busy = {("shop-00", "sweep"), ("shop-01", "sweep"), ("shop-02", "sweep"), ("shop-03", "states")}
+    tasks = schedule.ready(dues, {}, shops, busy, 100.0, 8)
+    assert [task for task in tasks if task.name == "sweep"] == [Task("shop-03", Pass.SWEEP)]
 
 
 def test_a_closed_shop_is_tried_hourly_for_a_day_and_daily_after() -> None:
@@ -59,7 +70,7 @@ def test_shops_whose_api_is_closed_hold_up_none_of_a_hundred() -> None:
         now = float(second)
         busy = {key: until for key, until in busy.items() if until > now}
         # Eight at once, as the service has; a pass takes 10 s, and one that is refused is tried for half a minute.
-        for task in schedule.ready(dues, probes, shops, busy, now)[: 8 - len(busy)]:
+        for task in schedule.ready(dues, probes, shops, busy, now, 8)[: 8 - len(busy)]:
             ended = now + (30.0 if task.shop in closed else 10.0)
             busy[task.shop, task.lane] = ended
             made[task.shop].append(now)

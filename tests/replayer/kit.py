@@ -20,6 +20,7 @@ from hooktape.settings import Secret, Settings
 from hooktape.tape import clients, headers, topics
 from hooktape.tape.names import Names
 from hooktape.tape.reader import Reader, Record
+from tests.tape.kit import PATIENT
 
 SECRET = "hush"
 SHOP = "acme.myshopify.com"
@@ -49,8 +50,7 @@ def event(number: int, *, topic: str = "orders/create", resource: int | None = N
 @cache
 def _producer(kafka: str) -> Producer:
     # One for the whole run: a new one waits half a second for its id from the broker.
-    more = {"delivery.timeout.ms": 20000, "queue.buffering.max.messages": 100000, "log_level": 0}
-    return clients.producer(Settings(kafka=kafka), **more)
+    return clients.producer(Settings(kafka=kafka), **PATIENT, **{"log_level": 0})
 
 
 def record(settings: Settings, events: Iterable[Event | bytes], topic: str | None = None,
@@ -66,7 +66,7 @@ def record(settings: Settings, events: Iterable[Event | bytes], topic: str | Non
         packed = headers.pack({**headers.of_event(each), **extra(each)})
         producer.produce(topic or names.log(TOPICS[each.topic]), codec.encode(each), each.lane, headers=packed,
                          on_delivery=lambda error, _: failed.append(error) if error else None)  # fmt: skip
-    producer.flush(20)
+    assert producer.flush(60) == 0
     assert not failed, failed
 
 

@@ -17,7 +17,7 @@ GROUP = "g"
 
 
 def test_a_look_that_got_no_answer_is_followed_by_one_with_another_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(groups, "_TIMEOUT", 0.3)
+    monkeypatch.setattr(groups, "_TIMEOUT", 1.0)  # a busy machine's answer comes within it, or a third client is made
     monkeypatch.setattr(live, "_EVERY", 0.05)
     with mock_cluster() as cluster:
         settings = Settings(kafka=cluster.bootstrap, home=tmp_path)

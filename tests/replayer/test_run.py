@@ -127,12 +127,13 @@ def test_an_event_that_retention_removed_after_the_plan_is_settled_as_gone(tape:
 
 
 def test_a_killed_runner_is_resumed_and_each_event_has_one_outcome(tape: Settings, ledger: Ledger, url: str) -> None:
-    events = [event(i, resource=i % 50) for i in range(3000)]
+    events, killed = [event(i, resource=i % 50) for i in range(3000)], threading.Event()
     record(tape, events)
-    job_id = _start(ledger, _plan(tape, ledger, limits=Limits(rate=2000.0)))
+    # It waits for outcomes with a thousand of them on their way: nobody gives any before it's dead.
+    job_id = _start(ledger, _plan(tape, ledger, limits=Limits(rate=None, outstanding=1000)))
     environment = {**os.environ, "HOOKTAPE_KAFKA": tape.kafka, "HOOKTAPE_TOPIC_PREFIX": tape.topic_prefix, "HOOKTAPE_DATABASE_URL": url}
     command = [sys.executable, "-m", "hooktape", "replay", "resume", job_id]
-    with Group(tape, url) as group:
+    with Group(tape, url, lambda _: killed.wait(60)) as group:
         process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
         while not 0 < ledger.jobs.get(job_id).sent < 3000:
@@ -140,6 +141,7 @@ def test_a_killed_runner_is_resumed_and_each_event_has_one_outcome(tape: Setting
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
+        killed.set()
         assert ledger.jobs.get(job_id).state is JobState.RUNNING
         finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
         assert finished.returncode == 0, finished.stderr
@@ -151,7 +153,8 @@ def test_a_killed_runner_is_resumed_and_each_event_has_one_outcome(tape: Setting
 
 def test_a_job_is_paused_resumed_and_cancelled_from_elsewhere(tape: Settings, ledger: Ledger, url: str) -> None:
     record(tape, [event(i) for i in range(2000)])
-    job_id = _start(ledger, _plan(tape, ledger, limits=Limits(rate=150.0, outstanding=None)))
+    # Nobody gives outcomes: it's held up with three hundred on their way, until its limits change.
+    job_id = _start(ledger, _plan(tape, ledger, limits=Limits(rate=None, outstanding=300)))
     ended: list[object] = []
 
     def work() -> None:
@@ -172,6 +175,7 @@ def test_a_job_is_paused_resumed_and_cancelled_from_elsewhere(tape: Settings, le
     assert cli(tape, url, "replay", "pause", job_id).exit_code == 0
     thread.join()  # a paused job has no runner
     assert len(in_lane(tape, Names(tape.topic_prefix).replay(GROUP))) == ledger.jobs.get(job_id).sent < 2000
+    ledger.jobs.amend(job_id, limits=Limits(rate=None, outstanding=None))
     control.resume(ledger, job_id, who="me", now=time.time())
     thread = threading.Thread(target=work)
     thread.start()

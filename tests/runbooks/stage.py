@@ -51,7 +51,8 @@ class Stage:
         self.env = ours | {
             "HOOKTAPE_KAFKA": settings.kafka, "HOOKTAPE_HOME": str(folder / "home"), "HOOKTAPE_TOPIC_PREFIX": settings.topic_prefix,
             "HOOKTAPE_TOPICS": ",".join(settings.topics), "HOOKTAPE_PARTITIONS": str(settings.partitions),
-            "HOOKTAPE_SHOPIFY_SECRETS": SECRET, "HOOKTAPE_RETRY_DELAYS": "1s,3s", "HOOKTAPE_LOG_LEVEL": "error",
+            "HOOKTAPE_SHOPIFY_SECRETS": SECRET, "HOOKTAPE_LOG_LEVEL": "error",
+            "HOOKTAPE_RETRY_DELAYS": ",".join(f"{delay * 1000:.0f}ms" for delay in settings.retry_delays),
             "LOGNAME": "ana", "COLUMNS": "150", "PATH": f"{self.bin}{os.pathsep}{ours['PATH']}",
             "PYTHONPATH": os.pathsep.join([*filter(None, [ours.get("PYTHONPATH")]), str(folder)]),
         } | env  # fmt: skip
@@ -91,7 +92,8 @@ class Stage:
             time.sleep(0.05)
 
     def caught_up(self) -> None:
-        """Waits until the group has committed all that is on the tape."""
+        """Waits until every group has committed all that is on the tape. The ledger knows then how each event ended, which it may not yet
+        when a handler has written its line."""
 
         def level() -> bool:
             found = figures(self.settings, self.ledger, time.time())
@@ -179,12 +181,12 @@ class Stage:
 
 
 @contextmanager
-def stage(kafka: str, prefix: str, folder: Path, app: str, group: str, *, more_groups: tuple[str, ...] = (), topics_: tuple[str, ...],
-          **env: str) -> Iterator[Stage]:  # fmt: skip
+def stage(kafka: str, prefix: str, folder: Path, app: str, group: str, *, topics_: tuple[str, ...],
+          retry_delays: tuple[float, ...] = (1.0, 3.0), **env: str) -> Iterator[Stage]:  # fmt: skip
     """A world with its topics, an ingestor and a worker; all of it ends with the block."""
     settings = Settings(kafka=kafka, topic_prefix=prefix, partitions=2, home=folder / "home", topics=topics_,
-                        retry_delays=(1.0, 3.0), shopify_secrets=(Secret(SECRET),))  # fmt: skip
-    topics.apply(settings, [group, *more_groups])
+                        retry_delays=retry_delays, shopify_secrets=(Secret(SECRET),))  # fmt: skip
+    topics.apply(settings, [group])
     world = Stage(settings, folder, app, group, **env)
     try:
         world.ingest()

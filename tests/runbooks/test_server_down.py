@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from hooktape.local.shop.cost import Plan
 from tests.runbooks.stage import SHOP, ShopThread, Stage, stage
 
 APP = '''
@@ -24,7 +25,7 @@ def test_after_two_hours_without_a_server_the_newest_state_of_everything_has_bee
     with stage(kafka, prefix, tmp_path, APP, "warehouse", topics_=topics, HOOKTAPE_RECONCILE_LAG="0s", HOOKTAPE_RECONCILE_GRACE="1s",
                HOOKTAPE_RECONCILE_OVERLAP="2m") as world:  # fmt: skip
         # Shopify retries for four hours; here for two seconds.
-        shop = ShopThread(world.url, seed=11, retry_span=2.0)
+        shop = ShopThread(world.url, seed=11, retry_span=2.0, plan=Plan("wide", 1_000_000.0, 1_000_000.0))  # no pass waits for points
         world.env |= {"HOOKTAPE_SHOP_TOKENS": f"{SHOP}={shop.shop.token}", "HOOKTAPE_ADMIN_URL": shop.shop.admin_url}
 
         def ordinary_day(world: Stage) -> None:

@@ -55,7 +55,8 @@ def test_a_refusal_is_a_note_and_no_failure(settings: Settings, group: str, monk
     assert "refused" in found.note
 
 
-def test_a_broker_that_cant_tell_is_a_note_and_no_failure(settings: Settings) -> None:
+def test_a_broker_that_cant_tell_is_a_note_and_no_failure(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "_TIMEOUT", 1.0)
     with mock_cluster() as cluster:
         found = sessions.lower(Settings(kafka=cluster.bootstrap, home=settings.home), ["g"])["g"]
     assert found.seconds is None
