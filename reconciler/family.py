@@ -248,7 +248,7 @@ class Family:
     def says_any(self, payload: bytes) -> bool:
         """Whether a record's body has any of the digest's members."""
         body = _object(payload)
-        return body is not None and any(reach(body, name) is not None for name in self.digest)
+        return body is not None and any(reach(body, name.partition("=")[0]) is not None for name in self.digest)
 
 
 def _object(payload: bytes) -> dict[str, Any] | None:

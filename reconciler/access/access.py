@@ -61,7 +61,8 @@ class Access:
             if self._listed is None or not 0 <= now - self._listed[0] < _LISTED:
                 self._listed = now, await self._list()
                 # Of a shop that has gone nothing is kept, its secret least of all.
-                self._kept = {shop: kept for shop, kept in self._kept.items() if shop in self._listed[1]}
+                for gone in self._kept.keys() - self._listed[1]:
+                    del self._kept[gone]
         known = self._listed[1]
         if unknown := sorted({*chosen} - {*known}):
             raise SettingsError(f"{env_name(self._setting)} has no token for {', '.join(unknown)}.")
