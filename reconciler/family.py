@@ -260,8 +260,13 @@ def _object(payload: bytes) -> dict[str, Any] | None:
 
 
 def _said(body: Mapping[str, Any], name: str, word: str | None = None) -> Any:
+    """Where REST and GraphQL may say the same in two ways (no text as null or "", tags in some order), it's one way here."""
     found = reach(body, name)
-    return plain(found) if word is None else found == word
+    if word is not None:
+        return found == word
+    if name == "tags" and isinstance(found, str):
+        return sorted(tag for part in found.split(",") if (tag := part.strip())) or None
+    return None if found == "" else plain(found)
 
 
 _SAME: dict[frozenset[str], frozenset[str]] = {}

@@ -179,3 +179,11 @@ def test_a_topic_that_cannot_be_reconciled_is_refused_with_the_reason() -> None:
         of_topic("customers/redact")
     with pytest.raises(UsageError, match="what can be: orders"):
         of_topic("nonsense/update")
+
+
+def test_tags_in_another_order_and_no_text_said_otherwise_make_no_other_state() -> None:
+    orders = FAMILIES["orders"]
+    one = {"name": "#1", "note": "", "tags": "late, vip"}
+    assert orders.digest_of(one) == orders.digest_of({"name": "#1", "note": None, "tags": "vip,late"})
+    assert orders.digest_of(one) != orders.digest_of({"name": "#1", "note": "gift", "tags": "late, vip"})
+    assert orders.digest_of(one) != orders.digest_of({"name": "#1", "note": "", "tags": "late"})
