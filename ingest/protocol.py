@@ -55,6 +55,11 @@ class WebhookProtocol(HttpToolsProtocol):
         cycle: object = self.cycle
         if isinstance(cycle, Exchange):
             cycle.lost()
+        # Their turn never comes: what they hold of bodies would count for ever.
+        for waiting, _ in self.pipeline:
+            if isinstance(waiting, Exchange):
+                waiting.lost()
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -1,0 +1,101 @@
+"""Requests that wait for their turn on a connection, with a transport and a tape that the test holds."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from hooktape.ingest.protocol import WebhookProtocol
+from hooktape.ingest.receiver import Receiver
+from hooktape.ingest.routes import Routes
+from hooktape.schemas.event import Coordinates
+from hooktape.settings import Secret, Settings
+from hooktape.tape.wire import Wire
+
+from .conftest import SECRET, headers
+
+BODY = b'{"id":1}'
+
+
+@dataclass
+class Transport:
+    """A connection without a network."""
+
+    written: bytes = b""
+    closing: bool = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.closing = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def pause_reading(self) -> None:
+        pass
+
+    resume_reading = pause_reading
+
+
+@dataclass
+class Tape:
+    """Acknowledges when the test says so."""
+
+    futures: list[asyncio.Future[Coordinates]] = field(default_factory=list)
+
+    def publish(self, *_: Any, **__: Any) -> asyncio.Future[Coordinates]:
+        self.futures.append(asyncio.get_running_loop().create_future())
+        return self.futures[-1]
+
+
+def post(body: bytes) -> bytes:
+    lines = ["POST /webhooks HTTP/1.1", "Host: x", *(f"{n}: {v}" for n, v in headers(body).items()), f"Content-Length: {len(body)}"]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
+def connected() -> tuple[Receiver, Tape, Transport, WebhookProtocol]:
+    tape, settings = Tape(), Settings(shopify_secrets=(Secret(SECRET),))
+    receiver = Receiver(settings, tape, Wire(settings), Routes("p"))  # type: ignore[arg-type]
+    config = uvicorn.Config(lambda: None, lifespan="off", log_config=None)
+    config.load()
+    transport = Transport()
+    protocol = WebhookProtocol.for_receiver(receiver)(config=config, server_state=ServerState(), app_state={})
+    protocol.connection_made(transport)  # type: ignore[arg-type]
+    return receiver, tape, transport, protocol
+
+
+def test_what_waited_for_its_turn_when_the_connection_ended_holds_no_memory() -> None:
+    async def main() -> None:
+        receiver, tape, transport, protocol = connected()
+        protocol.data_received(post(BODY) + post(BODY) + post(BODY) + post(BODY)[:-1])
+        assert receiver._held == 4 * len(BODY) - 1
+        transport.close()
+        protocol.connection_lost(None)
+        assert receiver._held == len(BODY)
+        [first] = tape.futures
+        first.set_result(Coordinates("t", 0, 1))
+        await asyncio.sleep(0)
+        assert (receiver._held, len(tape.futures), transport.written) == (0, 1, b"")
+
+    asyncio.run(main())
+
+
+def test_a_webhook_behind_another_is_recorded_when_that_one_is_answered() -> None:
+    async def main() -> None:
+        receiver, tape, transport, protocol = connected()
+        protocol.data_received(post(BODY) + post(BODY))
+        for number in range(2):
+            assert transport.written.count(b"HTTP/1.1 200 OK") == number
+            tape.futures[number].set_result(Coordinates("t", 0, number))
+            await asyncio.sleep(0)
+        assert (receiver._held, transport.written.count(b"HTTP/1.1 200 OK")) == (0, 2)
+        protocol.connection_lost(None)
+
+    asyncio.run(main())
