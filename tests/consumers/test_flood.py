@@ -207,6 +207,42 @@ def test_the_log_of_a_held_topic_pauses_once_a_probe_is_there(bench: Bench) -> N
     assert bench.flood.paused(LOG)
 
 
+def test_a_probe_whose_partition_goes_before_it_has_a_slot_is_followed_by_another(bench: Bench) -> None:
+    bench.stop()
+    bench.add(1)
+    assert bench.run() == (0, 0, 0)
+    before = list(bench.lanes._aside[T])
+    assert len(before) == 2
+    bench.later(FIRST_INTERVAL)
+    bench.lanes.limit = 0  # its handler is busy with other topics
+    bench.flood.tend()
+    [chosen] = [task for task in before if task not in bench.lanes._aside[T]]
+    chosen.home.revoked = True
+    assert bench.lanes.drop_abandoned() == [chosen]
+    bench.lanes.limit = 1000
+    assert bench.flood.paused(LOG)  # nothing new comes
+    assert [bench.run() for _ in range(2)][-1] == (1, 0, 0)
+    assert not bench.flood.paused(LOG)
+
+
+def test_a_probe_that_is_awaited_is_taken_from_what_fails_meanwhile(bench: Bench) -> None:
+    [early] = bench.add(1)
+    assert bench.lanes.start(bench.clock.now) is early
+    bench.stop()
+    for task in bench.lanes._aside[T]:
+        task.home.revoked = True
+    bench.lanes.drop_abandoned()
+    bench.later(FIRST_INTERVAL)
+    bench.flood.tend()
+    assert bench.lanes.awaits_probe(T)
+    early.attempts += 1
+    assert bench.flood.keeps(early, Cause(Disposition.BUG), failure_of(ValueError("down"), Disposition.BUG, 1, None, 0.0))
+    assert bench.flood.paused(LOG)  # nothing new comes
+    assert [bench.run() for _ in range(3)][-1] == (0, 0, 0)
+    assert not bench.flood.paused(LOG)
+    assert early.attempts == 1
+
+
 def test_unreadable_records_count_and_are_kept_and_buried_when_the_topic_opens(bench: Bench) -> None:
     home = Home(LOG, 0, 1, 0)
     for offset in range(50):
