@@ -81,6 +81,12 @@ def _positive(text: str) -> int:
     return value
 
 
+def _body_limit(text: str) -> int:
+    if (value := _positive(text)) > 7 * MIB:
+        raise ValueError("it must be at most 7340032 (7 MiB): Kafka takes records of 8 MiB, headers and later errors included")
+    return value
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
@@ -120,7 +126,7 @@ class Settings:
     replication: int = _setting(int, -1, "replicas of every topic; -1: the broker's default")
     retention_days: int = _setting(_positive, 30, "how long the tape is kept, in days")
     schema_registry_url: str = _setting(str, "", "a Confluent schema registry; empty: Avro single-object encoding")
-    body_limit: int = _setting(_positive, 6 * MIB, "largest accepted body in bytes; below max.message.bytes (8 MiB)")
+    body_limit: int = _setting(_body_limit, 6 * MIB, "largest accepted body in bytes, at most 7 MiB; max.message.bytes is 8 MiB")
     allowed_shops: tuple[str, ...] = _setting(_words, (), "shops whose webhooks are accepted; empty: all")
     retry_delays: tuple[float, ...] = _setting(_durations, (30.0, 120.0, 600.0, 3600.0, 21600.0), "delays of the retry topics")
     max_attempts: int = _setting(_positive, 12, "tries of an event before it's dead-lettered, the first included")
