@@ -91,7 +91,7 @@ class Forwarder:
             limits = httpx.Limits(max_connections=self._concurrency, max_keepalive_connections=self._concurrency)
             self._client = httpx.AsyncClient(timeout=_TIMEOUT, limits=limits, follow_redirects=False, trust_env=False)
         # In the bytes in which they came: httpx takes a text for ASCII. White space at a value's end isn't its own (RFC 9110 §5.5).
-        named = {name: value.strip(" \t").encode("latin-1", "replace") for name, value in headers_of(event, self._secret).items()}
+        named = {name.encode(): value.strip(" \t").encode("latin-1", "replace") for name, value in headers_of(event, self._secret).items()}
         async with self._client.stream("POST", self._url, content=event.payload, headers=named) as answer:
             body = b""
             with contextlib.suppress(TimeoutError, httpx.TransportError):

@@ -57,8 +57,9 @@ class WebhookProtocol(HttpToolsProtocol):
             cycle.lost()
         # Their turn never comes: what they hold of bodies would count for ever.
         for waiting, _ in self.pipeline:
-            if isinstance(waiting, Exchange):
-                waiting.lost()
+            pending: object = waiting
+            if isinstance(pending, Exchange):
+                pending.lost()
         self.pipeline.clear()
         super().connection_lost(exc)
 
