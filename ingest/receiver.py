@@ -178,9 +178,14 @@ class Receiver:
             # That's about this record, or our own bound: it tells nothing about Kafka.
             self._breaker.abandoned(recording.permit)
             if isinstance(error, TopicMissing):
-                self._routes.forget(recording.kafka_topic)
-                _log.error("a log has gone from Kafka: its events go to the log of others", topic=recording.kafka_topic)
+                known = self._routes.forget(recording.kafka_topic)
+                _log.error("a log has gone from Kafka: its events go to the log of others" if known else
+                           "the log of others has gone from Kafka: what goes there is refused. Run `hooktape topics apply`",
+                           topic=recording.kafka_topic)  # fmt: skip
                 return Outcome.NOT_DURABLE
+            if isinstance(error, RecordTooLarge):
+                _log.error("a webhook within HOOKTAPE_BODY_LIMIT is larger than its topic takes: `hooktape topics apply` mends the topic's "
+                           "max.message.bytes", shopify_topic=recording.topic, error=str(error))  # fmt: skip
             return Outcome.OVERLOADED if isinstance(error, TapeFull) else Outcome.TOO_LARGE
         if not isinstance(error, TapeError | TimeoutError):
             _log.error("a bug: the record couldn't be published", exc=error)

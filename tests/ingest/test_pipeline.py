@@ -4,9 +4,11 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from hooktape.errors import RecordTooLarge, TapeError, TopicMissing
 from hooktape.ingest.protocol import WebhookProtocol
 from hooktape.ingest.receiver import Receiver
 from hooktape.ingest.routes import Routes
@@ -99,3 +101,19 @@ def test_a_webhook_behind_another_is_recorded_when_that_one_is_answered() -> Non
         protocol.connection_lost(None)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("error", "said", "status"), [
+    (TopicMissing("gone"), "the log of others has gone", b"503"), (RecordTooLarge("1 MB"), "larger than its topic takes", b"413"),
+])  # fmt: skip
+def test_what_only_an_operator_can_mend_is_said_as_it_is(caplog: pytest.LogCaptureFixture, error: TapeError, said: str, status: bytes) -> None:
+    async def main() -> None:
+        _, tape, transport, protocol = connected()
+        protocol.data_received(post(BODY))
+        tape.futures[0].set_exception(error)
+        await asyncio.sleep(0)
+        assert transport.written.startswith(b"HTTP/1.1 " + status)
+        protocol.connection_lost(None)
+
+    asyncio.run(main())
+    assert said in caplog.text
