@@ -8,9 +8,9 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from hooktape.errors import RecordTooLarge, TapeError, TopicMissing
+from hooktape.errors import RecordTooLarge, TapeError, TapeUnavailable, TopicMissing
 from hooktape.ingest.protocol import WebhookProtocol
-from hooktape.ingest.receiver import Receiver
+from hooktape.ingest.receiver import BREAKER_FAILURES, Receiver
 from hooktape.ingest.routes import Routes
 from hooktape.schemas.event import Coordinates
 from hooktape.settings import Secret, Settings
@@ -117,3 +117,29 @@ def test_what_only_an_operator_can_mend_is_said_as_it_is(caplog: pytest.LogCaptu
 
     asyncio.run(main())
     assert said in caplog.text
+
+
+def test_a_fault_of_our_own_is_no_malformed_request_and_leaves_the_breaker_as_it_was(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        receiver, tape, transport, protocol = connected()
+        for number in range(BREAKER_FAILURES):
+            protocol.data_received(post(BODY))
+            tape.futures[number].set_exception(TapeUnavailable("away"))
+            await asyncio.sleep(0)
+        assert receiver.failing
+        receiver._breaker._pause = 0.0
+        with monkeypatch.context() as patch:
+            patch.setattr("hooktape.ingest.receiver.resources.find", lambda *_: 1 / 0)
+            protocol.data_received(post(BODY))
+        assert transport.written.rpartition(b"HTTP/1.1 ")[2].startswith(b"503")
+        protocol.data_received(post(BODY))
+        tape.futures[-1].set_result(Coordinates("t", 0, 1))
+        await asyncio.sleep(0)
+        assert transport.written.rpartition(b"HTTP/1.1 ")[2].startswith(b"200")
+        assert not receiver.failing
+        protocol.connection_lost(None)
+
+    asyncio.run(main())
+    assert "ZeroDivisionError" in caplog.text
