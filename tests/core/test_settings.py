@@ -34,6 +34,8 @@ def test_any_librdkafka_property_passes_through(tmp_path):
     ({"HOOKTAPE_PARTITIONS": "many"}, "HOOKTAPE_PARTITIONS in the environment can't be used"),
     ({"HOOKTAPE_PARTITIONS": "0"}, "above zero"),
     ({"HOOKTAPE_BODY_LIMIT": "8388608"}, "at most 7340032"),
+    ({"HOOKTAPE_ALLOWED_SHOPS": "a.myshopify.com,https://b.myshopify.com/"}, "'https://b.myshopify.com/' is no domain"),
+    ({"HOOKTAPE_ALLOWED_SHOPS": "b"}, "'b' is no domain"),
     ({"HOOKTAPE_RETRY_DELAYS": "2m,30s"}, "each longer than the one before"),
     ({"HOOKTAPE_RECONCILE_GRACE": "soon"}, "isn't a duration"),
     ({"HOOKTAPE_SHOP_TOKENS": "shpat_1"}, "shop.myshopify.com=token"),
