@@ -130,7 +130,8 @@ class Worker:
             await self._bounded(flow.flood.close(), 1.0, "the flood breaker's reports stay until they are stale")
         await self._bounded(flow.transactions.close(), 1.0, "connections of event.transaction() couldn't be closed")
         await self._bounded(flow.throttle.close(), 1.0, "the shared limits weren't settled")
-        await self._bounded(self._custody.close(), 2.0, "the lease couldn't be given back")
+        # A thread can't be cancelled: what it runs ends with the process, in a moment.
+        await self._bounded(self._custody.close(release=not flow.lanes.seized), 2.0, "the lease couldn't be given back")
 
     async def _bounded(self, work: "asyncio._CoroutineLike[None]", within: float, otherwise: str) -> None:
         try:
