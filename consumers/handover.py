@@ -53,8 +53,8 @@ class Handover:
                 # Our own headers put it over the limit: the stack is worth least.
                 before, letter = letter, _without_stack(letter)
                 if letter.headers == before.headers:
-                    _log.error("a failed event is larger than its topic takes and stays unfinished: `hooktape topics apply` mends the topic's "
-                               "max.message.bytes", topic=letter.topic, error=str(error))  # fmt: skip
+                    _log.error("a failed event is larger than its topic takes and stays unfinished: `hooktape topics apply` mends the "
+                               "topic's max.message.bytes", topic=letter.topic, error=str(error))  # fmt: skip
             except TapeError as error:
                 _log.warning("a failed event can't be handed on yet; it stays unfinished", topic=letter.topic, error=str(error))
             await asyncio.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])

@@ -181,8 +181,8 @@ class Sweeper:
                 # Another version, or the registry, may read it yet: it isn't gone.
                 told = headers.read(record.headers)
                 if event_id16(told.get(headers.SHOP, ""), told.get(headers.WEBHOOK_ID, "")) == story.wait.key.id:
-                    _log.error("an event waits for a retry whose record is lost, and its record on the tape can't be read: it's tried again",
-                               at=str(at), group=self._group, error=str(error))  # fmt: skip
+                    _log.error("an event waits for a retry whose record is lost, and its record on the tape can't be read: it's tried "
+                               "again", at=str(at), group=self._group, error=str(error))  # fmt: skip
                     found[story.wait.key] = Unsure()
                 continue
             # Another event's, where the log was made anew.

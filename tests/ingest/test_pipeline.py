@@ -106,7 +106,9 @@ def test_a_webhook_behind_another_is_recorded_when_that_one_is_answered() -> Non
 @pytest.mark.parametrize(("error", "said", "status"), [
     (TopicMissing("gone"), "the log of others has gone", b"503"), (RecordTooLarge("1 MB"), "larger than its topic takes", b"413"),
 ])  # fmt: skip
-def test_what_only_an_operator_can_mend_is_said_as_it_is(caplog: pytest.LogCaptureFixture, error: TapeError, said: str, status: bytes) -> None:
+def test_what_only_an_operator_can_mend_is_said_as_it_is(
+    caplog: pytest.LogCaptureFixture, error: TapeError, said: str, status: bytes
+) -> None:
     async def main() -> None:
         _, tape, transport, protocol = connected()
         protocol.data_received(post(BODY))
