@@ -125,9 +125,16 @@ class WebhookProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         if isinstance(cycle, Exchange):
-            cycle.begin()
+            # Not here: this is called from within the answer before it, and thousands of refused requests may wait in a row.
+            self.loop.call_soon(self._begin, cycle)
         else:
             super()._start_asgi_task(cycle, app)
+
+    def _begin(self, exchange: Exchange) -> None:
+        if self.transport.is_closing():
+            exchange.lost()
+        else:
+            exchange.begin()
 
     def on_body(self, body: bytes) -> None:
         cycle: object = self.cycle

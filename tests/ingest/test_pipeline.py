@@ -73,6 +73,25 @@ def connected() -> tuple[Receiver, Tape, Transport, WebhookProtocol]:
     return receiver, tape, transport, protocol
 
 
+async def turns(number: int = 5) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+def test_what_had_its_turn_as_the_connection_ended_holds_no_memory() -> None:
+    async def main() -> None:
+        receiver, tape, transport, protocol = connected()
+        protocol.data_received(post(BODY) + post(BODY))
+        tape.futures[0].set_result(Coordinates("t", 0, 1))
+        await asyncio.sleep(0)
+        transport.close()
+        await turns()
+        protocol.connection_lost(None)
+        assert (receiver._held, len(tape.futures)) == (0, 1)
+
+    asyncio.run(main())
+
+
 def test_what_waited_for_its_turn_when_the_connection_ended_holds_no_memory() -> None:
     async def main() -> None:
         receiver, tape, transport, protocol = connected()
@@ -96,7 +115,7 @@ def test_a_webhook_behind_another_is_recorded_when_that_one_is_answered() -> Non
         for number in range(2):
             assert transport.written.count(b"HTTP/1.1 200 OK") == number
             tape.futures[number].set_result(Coordinates("t", 0, number))
-            await asyncio.sleep(0)
+            await turns()
         assert (receiver._held, transport.written.count(b"HTTP/1.1 200 OK")) == (0, 2)
         protocol.connection_lost(None)
 
@@ -145,3 +164,18 @@ def test_a_fault_of_our_own_is_no_malformed_request_and_leaves_the_breaker_as_it
 
     asyncio.run(main())
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_thousands_of_requests_behind_a_slow_one_are_each_answered() -> None:
+    async def main() -> None:
+        _, tape, transport, protocol = connected()
+        protocol.data_received(post(BODY) + 3000 * b"POST /webhooks HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" + post(BODY))
+        tape.futures[0].set_result(Coordinates("t", 0, 1))
+        await turns(3010)
+        assert transport.written.count(b"HTTP/1.1 401 ") == 3000
+        tape.futures[1].set_result(Coordinates("t", 0, 2))
+        await turns()
+        assert transport.written.count(b"HTTP/1.1 200 ") == 2
+        protocol.connection_lost(None)
+
+    asyncio.run(main())
