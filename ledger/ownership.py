@@ -18,9 +18,9 @@ from hooktape.ledger.database import Database, Transaction
 
 # A worker that died without a word is of no interest after a day: its lease was seconds.
 _FORGOTTEN_SECONDS = 86_400.0
-# Nobody's lease has twice its length to run, but one that a clock wrote which has been set back since: were it believed, a worker that died
-# with its clock a day ahead would hold its partitions for a day.
-_ALIVE = "alive_until > :now AND alive_until <= :now + 2 * lease"
+# No lease has its length and an hour to run, but one that a clock wrote which has been set back since: were it believed, a worker that died
+# with its clock a day ahead would hold its partitions for a day. Not less: nothing is taken from one that lives, for clocks that are apart.
+_ALIVE = "alive_until > :now AND alive_until <= :now + lease + 3600"
 
 
 @dataclass(frozen=True, slots=True)

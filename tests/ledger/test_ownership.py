@@ -63,7 +63,7 @@ def test_a_worker_that_died_with_its_clock_a_day_ahead_holds_nothing_for_a_day(o
     assert set(ownership.living(G, 5)) == {"b"}
     assert ownership.take(G, "b", [0], 5).epochs == {0: epoch + 1}
     # Of two clocks a moment apart neither is taken for that.
-    ownership.heartbeat(G, "a", 5 + LEASE / 3, LEASE)
+    ownership.heartbeat(G, "a", 5 + 10 * LEASE, LEASE)
     assert set(ownership.living(G, 5)) == {"a", "b"}
     ownership.take(G, "a", [1], 5)
     assert ownership.take(G, "b", [1], 5).held == {1: "a"}
