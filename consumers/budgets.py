@@ -12,6 +12,7 @@ bucket holds, plus a second of what comes back. `now` is seconds of any clock th
 from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from hooktape.ledger.bucket import KEEP, Grant
@@ -232,10 +233,16 @@ def spent(costs: Sequence[Any]) -> Spent | None:
     for cost in costs:
         try:
             charged = cost.get("actualQueryCost")
-            points += float(cost["requestedQueryCost"] if charged is None else charged)
+            points += _points(cost["requestedQueryCost"] if charged is None else charged)
             read = True
             if throttle := cost.get("throttleStatus"):
-                status = (float(throttle["currentlyAvailable"]), float(throttle["restoreRate"]), float(throttle["maximumAvailable"]))
-        except (AttributeError, KeyError, TypeError, ValueError):
+                status = (_points(throttle["currentlyAvailable"]), _points(throttle["restoreRate"]), _points(throttle["maximumAvailable"]))
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             continue
     return Spent(points, status) if read else None
+
+
+def _points(value: Any) -> float:
+    if not 0 <= (points := float(value)) < inf:
+        raise ValueError("no number of points")
+    return points

@@ -20,6 +20,15 @@ def error_type(error: BaseException) -> str:
     return kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
 
 
+def error_message(error: BaseException) -> str:
+    """What it says. Text from a body may hold lone surrogates, which aren't UTF-8, and an exception's own `__str__` may fail: neither
+    may keep its event from leaving."""
+    try:
+        return _encodable(str(error))
+    except Exception as fault:  # noqa: BLE001 - the handler's code
+        return f"({error_type(error)} can't be shown as text: {type(fault).__name__})"
+
+
 def error_group(error: BaseException) -> str:
     """16 hex digits: the same for failures of one type from one place in the code, whatever the event.
 
@@ -28,13 +37,17 @@ def error_group(error: BaseException) -> str:
     """
     parts = [error_type(error), *_frames(error.__traceback__)]
     if len(parts) == 1 or isinstance(error, HooktapeError | Reject | Retry):
-        parts.append(_VARIABLE.sub("#", str(error))[:200])
+        parts.append(_VARIABLE.sub("#", error_message(error))[:200])
     return hashlib.blake2b("\0".join(parts).encode(errors="replace"), digest_size=8).hexdigest()
 
 
 def stack(error: BaseException) -> str:
     """The traceback without Hooktape's own frames; causes included. It holds source lines, never values of variables."""
-    return "".join(traceback.format_exception(type(error), error, _beyond_own(error.__traceback__))).strip()
+    return _encodable("".join(traceback.format_exception(type(error), error, _beyond_own(error.__traceback__))).strip())
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="replace").decode()
 
 
 def _beyond_own(trace: TracebackType | None) -> TracebackType | None:

@@ -18,7 +18,7 @@ _GLANCE = 0.5
 
 
 class Circuit:
-    """One endpoint's state. Each try is `enter`, and when that lets it through, `answered` or `failed`."""
+    """One endpoint's state. Each try is `enter`, and when that lets it through, `answered`, `failed` or `abandoned`."""
 
     def __init__(self, failures: int = _FAILURES, first_pause: float = _FIRST_PAUSE, longest_pause: float = _LONGEST_PAUSE) -> None:
         self._most, self._first, self._longest = failures, first_pause, longest_pause
@@ -65,6 +65,11 @@ class Circuit:
             self._open(now, after)
             return None if sent else self._until - now
         return max(self._until - now, _GLANCE)
+
+    def abandoned(self, event: str) -> None:
+        """A try ended without a word on the endpoint. Was it the probe, another may look."""
+        if self._probe == event:
+            self._probe = None
 
     def _open(self, now: float, after: float | None) -> None:
         self._until, self._probe = now + max(self._pause, min(after or 0.0, self._longest)), None

@@ -163,13 +163,15 @@ class Custody:
         while self._busy is not None:
             await asyncio.wait([self._busy])
 
-    async def close(self) -> None:
-        """Gives the lease and all partitions back, so that others may take over at once, and ends the thread."""
+    async def close(self, release: bool = True) -> None:
+        """Gives the lease and all partitions back, so that others may take over at once, and ends the thread. `release` False: something of
+        them runs on here, so they're left to the lease's end."""
         for task in (self._busy, self._beating):
             if task is not None:
                 task.cancel()
         try:
-            await self.ask(lambda ledger: ledger.ownership.release(self._group, self.owner))
+            if release:
+                await self.ask(lambda ledger: ledger.ownership.release(self._group, self.owner))
         except LedgerUnavailable as error:
             _log.warning("the lease couldn't be given back: others wait until it has run out", error=str(error))
         finally:

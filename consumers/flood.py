@@ -94,8 +94,11 @@ class Flood:
     def keeps_unreadable(self, record: Fetched, error: NotOurs, topic: str, shop: str) -> bool:
         """A record that can't be decoded would go to the dead letters: whether it's kept here, unfinished, instead.
 
-        `topic` and `shop` as its headers say. It's buried when the topic opens, unless its partition has gone by then.
+        `topic` and `shop` as `Intake.labels` has them. It's buried when the topic opens, unless its partition has gone by then. What is of
+        no topic isn't kept: no event of it would ever succeed, and end that.
         """
+        if not topic:
+            return False
         group = error_group(error)
         self._vote(topic, group, shop, self._lanes.awaits_probe(topic), error_type(error), str(error))
         if self._breaker.may_leave(topic, group, self._clock.monotonic()):

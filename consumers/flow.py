@@ -75,7 +75,7 @@ class Flow(Ends):
         self._finished_before = 0
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
-        self._after, self._unsettled = after, False
+        self._after, self._fail, self._unsettled = after, fail, False
 
     @property
     def quiet(self) -> bool:
@@ -151,16 +151,19 @@ class Flow(Ends):
 
     def _pump_now(self) -> None:
         self._pumping = False
-        if self._unsettled:
-            self._unsettled = False
-            self._after()
-        self.pump()
+        try:
+            if self._unsettled:
+                self._unsettled = False
+                self._after()
+            self.pump()
+        except Exception as error:  # noqa: BLE001 - the loop would only log it, and events wait for ever
+            self._fail(error)
 
     def _arm(self, now: float) -> None:
         wake = self.lanes.wake_at()
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = None if wake is None else self._loop.call_later(max(wake - now, 0.0), self.pump)
+        self._timer = None if wake is None else self._loop.call_later(max(wake - now, 0.0), self._pump_now)
 
     def _on_checked(self, task: Task, answer: Checked, versions: Versions) -> None:
         if task.doubt is not None:

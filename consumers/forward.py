@@ -63,7 +63,8 @@ class Forwarder:
             raise Unanswered("the endpoint is down: nothing was sent", wait)
         try:
             refusal = await self._post(event)
-        except httpx.UnsupportedProtocol:
+        except (httpx.UnsupportedProtocol, httpx.LocalProtocolError):
+            self._circuit.abandoned(event.webhook_id)
             raise
         except httpx.TransportError as error:
             self._failed(event, error, None)
@@ -72,6 +73,10 @@ class Forwarder:
             if event.lapsed:  # the handler's time-out, and not the end of the worker
                 with contextlib.suppress(Unanswered):
                     self._failed(event, error, None)
+            raise
+        except Exception:
+            # A fault on this side, which tells nothing. Left as the probe, it would keep all others waiting though the endpoint is back.
+            self._circuit.abandoned(event.webhook_id)
             raise
         if refusal is None or refusal.status < 500 or refusal.status == 501:
             self._answered()
@@ -85,7 +90,9 @@ class Forwarder:
         if self._client is None:
             limits = httpx.Limits(max_connections=self._concurrency, max_keepalive_connections=self._concurrency)
             self._client = httpx.AsyncClient(timeout=_TIMEOUT, limits=limits, follow_redirects=False, trust_env=False)
-        async with self._client.stream("POST", self._url, content=event.payload, headers=headers_of(event, self._secret)) as answer:
+        # In the bytes in which they came: httpx takes a text for ASCII. White space at a value's end isn't its own (RFC 9110 §5.5).
+        named = {name.encode(): value.strip(" \t").encode("latin-1", "replace") for name, value in headers_of(event, self._secret).items()}
+        async with self._client.stream("POST", self._url, content=event.payload, headers=named) as answer:
             body = b""
             with contextlib.suppress(TimeoutError, httpx.TransportError):
                 async with asyncio.timeout(_DRAIN):

@@ -49,9 +49,12 @@ class Handover:
             try:
                 await self._publisher.publish(letter.topic, letter.value, key=letter.key, extra=letter.headers)
                 break
-            except RecordTooLarge:
+            except RecordTooLarge as error:
                 # Our own headers put it over the limit: the stack is worth least.
-                letter = _without_stack(letter)
+                before, letter = letter, _without_stack(letter)
+                if letter.headers == before.headers:
+                    _log.error("a failed event is larger than its topic takes and stays unfinished: `hooktape topics apply` mends the "
+                               "topic's max.message.bytes", topic=letter.topic, error=str(error))  # fmt: skip
             except TapeError as error:
                 _log.warning("a failed event can't be handed on yet; it stays unfinished", topic=letter.topic, error=str(error))
             await asyncio.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])

@@ -59,6 +59,7 @@ class Intake:
         self._trackers = {rank: Tracker() for rank in Rank}
         self._backlog: dict[Rank, deque[Task]] = {rank: deque() for rank in Rank}
         self._shares = Shares()
+        self._own = self.logs_of()
         self._held: set[Home] = set()
         self._stopped: set[Home] = set()
         self._meters: dict[str, Meter] = {}
@@ -173,9 +174,13 @@ class Intake:
             self._backlog[rank] = deque(task for task in backlog if not task.abandoned)
 
     def labels(self, record: Fetched) -> tuple[str, str]:
-        """Shopify topic and shop of a record that can't be decoded, as its headers say."""
+        """Shopify topic and shop of a record that can't be decoded, as its headers say. Whoever wrote it may have given it none, or any:
+        what isn't a topic of the app is its log's, or "" in those that many topics share."""
         read = headers.read(record.message.headers())  # type: ignore[arg-type]
-        return read.get(headers.TOPIC, ""), read.get(headers.SHOP, "")
+        topic = read.get(headers.TOPIC, "")
+        if topic not in self._app.handlers:
+            topic = self._own.get(record.home.topic, "")
+        return topic, read.get(headers.SHOP, "")
 
     def provenance(self, record: Fetched) -> tuple[Coordinates, Replay | None]:
         """Where a record lies on the tape, and the replay that it belongs to."""

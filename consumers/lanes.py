@@ -153,12 +153,13 @@ class Lanes:
         aside = self._aside.get(topic)
         if aside is None or topic in self._wanted or topic in self._probes:
             return
-        self._wanted.add(topic)
-        if aside:
-            # One that failed before goes behind all others: were it first each time, one bad event could keep its topic closed.
-            task = min(aside, key=lambda task: task.rank)
-            aside.remove(task)
-            self._make_ready(task)
+        if not aside:
+            self._wanted.add(topic)
+            return
+        # One that failed before goes behind all others: were it first each time, one bad event could keep its topic closed.
+        task = self._probes[topic] = min(aside, key=lambda task: task.rank)
+        aside.remove(task)
+        self._make_ready(task)
 
     def is_probe(self, task: Task) -> bool:
         """Whether an event was let through a closed topic."""
@@ -181,6 +182,8 @@ class Lanes:
             self._make_ready(task)
         else:
             aside.append(task)
+            # Whoever waits for the next to come may wait for ever: with something aside, nothing of the topic is fetched.
+            self._wanted.discard(task.event.topic)
 
     def aside(self, topic: str | None = None) -> int:
         """Events put aside, of a topic or of all. Their lanes' later events aren't counted."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hooktape.consumers.causes import error_group, error_type, stack
+from hooktape.consumers.causes import error_group, error_message, error_type, stack
 from hooktape.consumers.classify import Disposition
 from hooktape.schemas.event import Coordinates, Event, Replay
 from hooktape.tape import headers
@@ -25,7 +25,8 @@ class Letter:
 def failure_of(error: BaseException, disposition: Disposition, attempts: int, first: float | None, now: float) -> Failure:
     """What the record tells of the tries so far; times in epoch seconds."""
     first_us = int((first if first is not None else now) * 1e6)
-    return Failure(attempts, first_us, int(now * 1e6), disposition.value, error_type(error), str(error), stack(error), error_group(error))
+    return Failure(attempts, first_us, int(now * 1e6), disposition.value, error_type(error), error_message(error), stack(error),
+                   error_group(error))  # fmt: skip
 
 
 def letter(topic: str, raw: "Raw", event: Event | None, origin: Coordinates, failure: Failure | None, replay: Replay | None,

@@ -142,7 +142,8 @@ class Runner:
             task.event.beating = task.event.lapsed = False
             return HandlerTimeout(f"{handler.name} took longer than its timeout of {handler.timeout:g} s, counted from its start or "
                                   "its last heartbeat")  # fmt: skip
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is a result
+        # A `sys.exit()` in a handler too: it would end the worker, and each next one that gets the event.
+        except (Exception, SystemExit, BaseExceptionGroup) as error:  # noqa: BLE001 - whatever a handler raises is a result
             return error
         finally:
             if slot.overdue and slot.runner is not None:

@@ -14,6 +14,8 @@ QUICK_PAUSES = (0.4, 1.2, 3.0)
 QUICK_AFTER = 5.0
 # Retry topics only ever wait longer, never shorter, than their name; a tenth spreads what failed at one instant.
 _JITTER = 0.1
+LONGEST = 1 + _JITTER
+"""A retry topic's records are due after at most so many of its delays."""
 
 
 @dataclass(frozen=True, slots=True)

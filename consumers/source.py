@@ -51,6 +51,7 @@ from hooktape.consumers.deliveries import (
     Wake,
 )
 from hooktape.consumers.membership import Anew, Membership, only_on
+from hooktape.consumers.schedule import LONGEST
 from hooktape.consumers.task import Home, Tenure
 from hooktape.consumers.tracker import Position
 from hooktape.consumers.waits import Waits
@@ -199,7 +200,7 @@ class Source:
             return
         timeout = _POLL
         if self._delayed and (due := self._waits.wake_at()) is not None:
-            timeout = min(max(due - time.time(), 0.0), _POLL)
+            timeout = min(max(due - time.monotonic(), 0.0), _POLL)
         first = consumer.poll(timeout)
         self._membership.check(self._committer)
         if first is not None:
@@ -309,8 +310,12 @@ class Source:
         if not self._delayed:
             self._hand_over(records)
             return
+        # By the clock that never jumps, and no longer than its topic's wait from now: the clock of whoever wrote a record may have been
+        # a day ahead, or this one's may be set back, and all that lies behind it would wait that day, too.
+        wall, now = time.time(), time.monotonic()
         for record in records:
-            self._waits.add(record.home, headers.due_us(headers.read(record.message.headers())) / 1e6, record)  # type: ignore[arg-type]
+            left = headers.due_us(headers.read(record.message.headers())) / 1e6 - wall  # type: ignore[arg-type]
+            self._waits.add(record.home, now + min(left, LONGEST * (record.home.delay or 0.0)), record)
 
     def _hand_over(self, records: list[Fetched]) -> None:
         if records:
@@ -319,7 +324,7 @@ class Source:
 
     def _sift(self, consumer: Consumer) -> None:
         """Retry records come out when they're due."""
-        now = time.time()
+        now = time.monotonic()
         due: list[Fetched] = []
         for item in self._waits.take(now):
             if isinstance(item, Lost):

@@ -27,8 +27,9 @@ from hooktape.ledger.checks import Finish, State, Waiting
 from hooktape.ledger.keys import EventKey
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.stranded import Story
-from hooktape.schemas.event import Coordinates, Event, Replay
+from hooktape.schemas.event import Coordinates, Event, Replay, event_id16
 from hooktape.settings import Settings
+from hooktape.tape import headers
 from hooktape.tape.headers import Failure
 from hooktape.tape.names import Names
 from hooktape.tape.publisher import Publisher
@@ -176,7 +177,13 @@ class Sweeper:
                 continue
             try:
                 event = wire.decode(record.value or b"")
-            except NotOurs:
+            except NotOurs as error:
+                # Another version, or the registry, may read it yet: it isn't gone.
+                told = headers.read(record.headers)
+                if event_id16(told.get(headers.SHOP, ""), told.get(headers.WEBHOOK_ID, "")) == story.wait.key.id:
+                    _log.error("an event waits for a retry whose record is lost, and its record on the tape can't be read: it's tried "
+                               "again", at=str(at), group=self._group, error=str(error))  # fmt: skip
+                    found[story.wait.key] = Unsure()
                 continue
             # Another event's, where the log was made anew.
             if event.key.id == story.wait.key.id:

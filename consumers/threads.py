@@ -67,8 +67,9 @@ class Threads:
                 try:
                     contextvars.Context().run(call.function, call.argument)
                 except BaseException as fault:  # noqa: BLE001 - whatever a handler raises is a result
-                    # A future takes any exception but this one.
-                    error = RuntimeError(f"the handler raised {fault!r}") if isinstance(fault, StopIteration) else fault
+                    # A future doesn't take the first of these, and the second would end the loop, though nobody has interrupted that.
+                    ours = isinstance(fault, StopIteration | KeyboardInterrupt)
+                    error = RuntimeError(f"the handler raised {fault!r}") if ours else fault
             self._ended.append((call, error))
             if not self._told:
                 self._told = True

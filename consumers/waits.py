@@ -18,7 +18,7 @@ _MOST = 500
 
 
 class Waits(Generic[T]):
-    """What waits in each assignment; `now` and due times in epoch seconds."""
+    """What waits in each assignment; `now` and due times in seconds of any one clock."""
 
     def __init__(self) -> None:
         self._queues: dict[Home, deque[tuple[float, T]]] = {}

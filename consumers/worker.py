@@ -90,7 +90,15 @@ class Worker:
         self._tenures.followers = [self._open(plan, wire) for plan in plans[1:]]
         self._tenures.member = self._open(plans[0], wire)
         self._sources = [self._tenures.member, *self._tenures.followers]
+        self._keep_time()
+
+    def _keep_time(self) -> None:
         self._ticker = self._loop.create_task(self._tick())
+        self._ticker.add_done_callback(self._look)
+
+    def _look(self, ended: "asyncio.Task[None]") -> None:
+        if not ended.cancelled() and (error := ended.exception()) is not None:
+            self._fail(error)  # no heartbeat any more, and nothing would start
 
     def _open(self, plan: Plan, wire: Wire) -> Source:
         return self._source(self.settings, plan, wire, self._loop, self._on_delivery, self._make)
@@ -130,7 +138,8 @@ class Worker:
             await self._bounded(flow.flood.close(), 1.0, "the flood breaker's reports stay until they are stale")
         await self._bounded(flow.transactions.close(), 1.0, "connections of event.transaction() couldn't be closed")
         await self._bounded(flow.throttle.close(), 1.0, "the shared limits weren't settled")
-        await self._bounded(self._custody.close(), 2.0, "the lease couldn't be given back")
+        # A thread can't be cancelled: what it runs ends with the process, in a moment.
+        await self._bounded(self._custody.close(release=not flow.lanes.seized), 2.0, "the lease couldn't be given back")
 
     async def _bounded(self, work: "asyncio._CoroutineLike[None]", within: float, otherwise: str) -> None:
         try:
@@ -145,6 +154,12 @@ class Worker:
 
     # ── from the sources ────────────────────────────────────────────────────────────────────────────────────────────
     def _on_delivery(self, source: Source, delivery: Delivery) -> None:
+        try:
+            self._receive(source, delivery)
+        except Exception as error:  # noqa: BLE001 - the loop would only log it, and the records be neither handled nor finished
+            self._fail(error)
+
+    def _receive(self, source: Source, delivery: Delivery) -> None:
         match delivery:
             case list():
                 source.received += len(delivery)

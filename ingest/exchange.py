@@ -94,8 +94,9 @@ class Exchange:
         self._answer(Outcome.SLOW_BODY)
 
     def lost(self) -> None:
-        """The connection has ended. What is on its way to the tape goes on; there's just nobody to tell."""
-        if not self._ended and not self.response_complete:
+        """The connection has ended. What is on its way to the tape goes on; there's just nobody to tell. What isn't is let go, a whole
+        body whose turn hadn't come included."""
+        if not (self._started and self._ended) and not self.response_complete:
             self._answer(Outcome.INCOMPLETE)
 
     def _check(self) -> None:

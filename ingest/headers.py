@@ -13,7 +13,7 @@ import msgspec
 
 from hooktape.ingest.outcome import Outcome
 from hooktape.schemas.topics import from_events_header
-from hooktape.times import micros
+from hooktape.times import LATEST, micros
 
 Raw = Iterable[tuple[bytes, bytes]]
 """Names in lower case, as ASGI gives them."""
@@ -31,8 +31,6 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})+")
 # Far beyond any of Shopify's, and short enough for a Kafka header and a log line.
 _LONGEST = 255
-# 9999-12-30 in microseconds: beyond it, or before 1970, a zone's offset makes a time that no datetime can hold.
-_LATEST = 253_402_128_000_000_000
 
 
 class Claims(msgspec.Struct, gc=False):
@@ -140,4 +138,4 @@ def _instant(text: str) -> int | None:
         value = micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         return None
-    return value if 0 <= value <= _LATEST else None
+    return value if 0 <= value <= LATEST else None

@@ -55,6 +55,12 @@ class WebhookProtocol(HttpToolsProtocol):
         cycle: object = self.cycle
         if isinstance(cycle, Exchange):
             cycle.lost()
+        # Their turn never comes: what they hold of bodies would count for ever.
+        for waiting, _ in self.pipeline:
+            pending: object = waiting
+            if isinstance(pending, Exchange):
+                pending.lost()
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -119,9 +125,16 @@ class WebhookProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         if isinstance(cycle, Exchange):
-            cycle.begin()
+            # Not here: this is called from within the answer before it, and thousands of refused requests may wait in a row.
+            self.loop.call_soon(self._begin, cycle)
         else:
             super()._start_asgi_task(cycle, app)
+
+    def _begin(self, exchange: Exchange) -> None:
+        if self.transport.is_closing():
+            exchange.lost()
+        else:
+            exchange.begin()
 
     def on_body(self, body: bytes) -> None:
         cycle: object = self.cycle

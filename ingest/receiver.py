@@ -124,13 +124,21 @@ class Receiver:
         delivery = headers.identify(claims)
         if isinstance(delivery, Outcome):
             return delivery
-        shop, topic, webhook_id = delivery.shop, delivery.topic, delivery.webhook_id
-        if self._shops and shop not in self._shops:
+        if self._shops and delivery.shop not in self._shops:
             return Outcome.SHOP_NOT_ALLOWED
-        now = time.monotonic()
-        permit = self._breaker.ask(now)
+        permit = self._breaker.ask(time.monotonic())
         if permit is None:
             return Outcome.NOT_DURABLE
+        try:
+            return self._publish(body, signature, secret, delivery, received_us, permit)
+        except Exception as error:  # noqa: BLE001 - the parser, which called us, would take it for a malformed request, and say nothing
+            self._breaker.abandoned(permit)
+            _log.error("a bug: the webhook couldn't be handed to Kafka", exc=error)
+            return Outcome.NOT_DURABLE
+
+    def _publish(self, body: bytes, signature: bytes, secret: str, delivery: headers.Delivery, received_us: int,
+                 permit: Permit) -> Recording:  # fmt: skip
+        shop, topic, webhook_id = delivery.shop, delivery.topic, delivery.webhook_id
         found = resources.find(topic, body)
         event = Event(
             webhook_id=webhook_id, shop=shop, topic=topic, payload=body, received_us=received_us, event_id=delivery.event_id,
@@ -151,7 +159,7 @@ class Receiver:
             extra.append((kafka_headers.REFUSED_SINCE, str(self._refused_since).encode()))
         kafka_topic = self._routes.of(topic)
         published = self._publisher.publish(kafka_topic, self._wire.encode(event), key=event.lane, extra=extra)
-        self._deadlines.append((now + PUBLISH_SECONDS, published))
+        self._deadlines.append((time.monotonic() + PUBLISH_SECONDS, published))
         return Recording(published, permit, kafka_topic, topic, secret, received_us, delivery.triggered_us)
 
     def verdict(self, recording: Recording, future: asyncio.Future[Coordinates]) -> Outcome:
@@ -178,9 +186,14 @@ class Receiver:
             # That's about this record, or our own bound: it tells nothing about Kafka.
             self._breaker.abandoned(recording.permit)
             if isinstance(error, TopicMissing):
-                self._routes.forget(recording.kafka_topic)
-                _log.error("a log has gone from Kafka: its events go to the log of others", topic=recording.kafka_topic)
+                known = self._routes.forget(recording.kafka_topic)
+                _log.error("a log has gone from Kafka: its events go to the log of others" if known else
+                           "the log of others has gone from Kafka: what goes there is refused. Run `hooktape topics apply`",
+                           topic=recording.kafka_topic)  # fmt: skip
                 return Outcome.NOT_DURABLE
+            if isinstance(error, RecordTooLarge):
+                _log.error("a webhook within HOOKTAPE_BODY_LIMIT is larger than its topic takes: `hooktape topics apply` mends the topic's "
+                           "max.message.bytes", shopify_topic=recording.topic, error=str(error))  # fmt: skip
             return Outcome.OVERLOADED if isinstance(error, TapeFull) else Outcome.TOO_LARGE
         if not isinstance(error, TapeError | TimeoutError):
             _log.error("a bug: the record couldn't be published", exc=error)

@@ -33,9 +33,11 @@ class Routes:
         self._noted -= self._logs.keys()
         return sorted(set(self._logs.values()) - before)
 
-    def forget(self, kafka_topic: str) -> None:
-        """Drops a log that Kafka says isn't there any more: its events go to the log of others until it's back."""
+    def forget(self, kafka_topic: str) -> bool:
+        """Drops a log that Kafka says isn't there any more: its events go to the log of others until it's back. False: there's none to go
+        to, since it's that one."""
         self._logs = {topic: name for topic, name in self._logs.items() if name != kafka_topic}
+        return kafka_topic != self._names.other
 
     def of(self, topic: str) -> str:
         """The log of a Shopify topic. One that isn't provisioned is counted, and logged the first time."""

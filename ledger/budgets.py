@@ -6,18 +6,20 @@ moment is corrected by the next `report`.
 Whose clock? On PostgreSQL the database's, read when the bucket is locked: the machines' clocks may differ by any amount, and of two
 workers a minute apart each would see a minute's tokens come back that the other had spent. What goes out are durations, which
 each worker counts by its own monotonic clock. On SQLite all processes are on one machine and share its clock. Where a
-clock is set back, nothing comes back until it has caught up: fewer tokens, never more.
+clock is set back, nothing comes back until it has caught up, an hour at most: fewer tokens, never more.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hooktape.ledger.bucket import Bucket, Grant
 from hooktape.ledger.database import Database, Transaction
 
 # Cooling that ended this long ago is forgotten, in seconds.
 _FORGET = 60.0
+# No pause is as long, in seconds. What lies further ahead was written by a clock that has been set back since.
+_LONGEST = 3600.0
 
 
 def admin_scope(shop: str) -> str:
@@ -68,8 +70,8 @@ class Budgets:
         Shopify's smallest plan."""
 
         def work(t: Transaction) -> list[Grant]:
-            buckets, grants = _locked(t, [want.scope for want in wants]), []
-            moment = self._now(t, now)
+            buckets, moment = self._locked(t, [want.scope for want in wants], now)
+            grants = []
             for want in wants:
                 bucket = buckets[want.scope]
                 if want.back:
@@ -85,8 +87,7 @@ class Budgets:
         """Takes over what the other side said of its buckets. Several of one scope: in the order in which they were said."""
 
         def work(t: Transaction) -> None:
-            buckets = _locked(t, [status.scope for status in statuses])
-            moment = self._now(t, now)
+            buckets, moment = self._locked(t, [status.scope for status in statuses], now)
             for said in statuses:
                 buckets[said.scope] = buckets[said.scope].report(said.available, said.rate, said.size, moment)
             _write(t, buckets)
@@ -98,8 +99,8 @@ class Budgets:
         """The other side refused for want of tokens: the bucket is empty and stays so for `seconds`."""
 
         def work(t: Transaction) -> None:
-            bucket = _locked(t, [scope])[scope]
-            _write(t, {scope: bucket.drain(seconds, self._now(t, now))})
+            buckets, moment = self._locked(t, [scope], now)
+            _write(t, {scope: buckets[scope].drain(seconds, moment)})
 
         self._database.write(work, durable=False)
 
@@ -108,7 +109,8 @@ class Budgets:
 
         def work(t: Transaction) -> None:
             moment = self._now(t, now)
-            t.run("DELETE FROM cooling WHERE grp = :grp AND until < :then", {"grp": group, "then": moment - _FORGET})
+            t.run("DELETE FROM cooling WHERE grp = :grp AND (until < :then OR until > :never)",
+                  {"grp": group, "then": moment - _FORGET, "never": moment + _LONGEST})  # fmt: skip
             # In one order everywhere, so that two transactions can't wait for each other.
             t.many(
                 """INSERT INTO cooling (grp, handler, shop, until) VALUES (:grp, :handler, :shop, :until)
@@ -127,13 +129,27 @@ class Budgets:
         def work(t: Transaction) -> list[Cooling]:
             moment = self._now(t, now)
             return [Cooling(handler, shop, until - moment) for handler, shop, until in t.rows(
-                "SELECT handler, shop, until FROM cooling WHERE grp = :grp AND until > :now", {"grp": group, "now": moment})]  # fmt: skip
+                "SELECT handler, shop, until FROM cooling WHERE grp = :grp AND until > :now AND until <= :never",
+                {"grp": group, "now": moment, "never": moment + _LONGEST})]  # fmt: skip
 
         return self._database.read(work)
 
     def buckets(self, scopes: Sequence[str]) -> dict[str, Bucket]:
         """The buckets of scopes that have one."""
         return self._database.read(lambda t: _read(t, scopes))
+
+    def _locked(self, t: Transaction, scopes: Sequence[str], now: float | None) -> tuple[dict[str, Bucket], float]:
+        """The buckets, made where there are none, and nobody else's until the transaction ends; and the time."""
+        new = Bucket.full()
+        t.many(
+            """INSERT INTO budgets (scope, level, at, size, rate) VALUES (:scope, :level, :at, :size, :rate)
+               ON CONFLICT (scope) DO UPDATE SET rate = budgets.rate""",
+            # In one order everywhere, so that two transactions can't wait for each other.
+            [{"scope": scope, "level": new.level, "at": new.at, "size": new.size, "rate": new.rate} for scope in sorted(set(scopes))],
+        )
+        moment = self._now(t, now)
+        return {scope: replace(bucket, at=moment) if bucket.at > moment + _LONGEST else bucket
+                for scope, bucket in _read(t, scopes).items()}, moment  # fmt: skip
 
     def _now(self, t: Transaction, now: float | None) -> float:
         if now is not None:
@@ -151,18 +167,6 @@ def _read(t: Transaction, scopes: Sequence[str]) -> dict[str, Bucket]:
         return {}
     rows = t.rows("SELECT scope, level, at, size, rate FROM budgets WHERE scope IN :scopes", {"scopes": tuple(dict.fromkeys(scopes))})
     return {scope: Bucket(*values) for scope, *values in rows}
-
-
-def _locked(t: Transaction, scopes: Sequence[str]) -> dict[str, Bucket]:
-    """The buckets, made where there are none, and nobody else's until the transaction ends."""
-    new = Bucket.full()
-    t.many(
-        """INSERT INTO budgets (scope, level, at, size, rate) VALUES (:scope, :level, :at, :size, :rate)
-           ON CONFLICT (scope) DO UPDATE SET rate = budgets.rate""",
-        # In one order everywhere, so that two transactions can't wait for each other.
-        [{"scope": scope, "level": new.level, "at": new.at, "size": new.size, "rate": new.rate} for scope in sorted(set(scopes))],
-    )
-    return _read(t, scopes)
 
 
 def _write(t: Transaction, buckets: dict[str, Bucket]) -> None:

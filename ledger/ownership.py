@@ -18,6 +18,9 @@ from hooktape.ledger.database import Database, Transaction
 
 # A worker that died without a word is of no interest after a day: its lease was seconds.
 _FORGOTTEN_SECONDS = 86_400.0
+# No lease has its length and an hour to run, but one that a clock wrote which has been set back since: were it believed, a worker that died
+# with its clock a day ahead would hold its partitions for a day. Not less: nothing is taken from one that lives, for clocks that are apart.
+_ALIVE = "alive_until > :now AND alive_until <= :now + lease + 3600"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class Ownership:
                 holder, epoch = found
                 if holder == owner:
                     taken.epochs[partition] = epoch
-                elif holder and t.row("SELECT 1 FROM owners WHERE grp = :grp AND owner = :holder AND alive_until > :now",
+                elif holder and t.row(f"SELECT 1 FROM owners WHERE grp = :grp AND owner = :holder AND {_ALIVE}",
                                       {"grp": group, "holder": holder, "now": now}):  # fmt: skip
                     taken.held[partition] = holder
                 else:
@@ -100,7 +103,7 @@ class Ownership:
     def living(self, group: str, now: float) -> dict[str, float]:
         """Owner → the seconds that its lease still runs, for those whose lease does."""
         return self._database.read(lambda t: {owner: until - now for owner, until in t.rows(
-            "SELECT owner, alive_until FROM owners WHERE grp = :grp AND alive_until > :now", {"grp": group, "now": now})})  # fmt: skip
+            f"SELECT owner, alive_until FROM owners WHERE grp = :grp AND {_ALIVE}", {"grp": group, "now": now})})  # fmt: skip
 
 
 def owned(t: Transaction, group: str, owner: str, locked: bool = False) -> dict[int, int]:

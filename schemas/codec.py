@@ -88,8 +88,7 @@ def decode(value: bytes | None, schema_by_id: SchemaById | None = None) -> Event
         if writer is None:
             raise NotOurs(f"the record names a schema that this version doesn't know (fingerprint {value[2:10].hex()})")
     elif value.startswith(_CONFLUENT) and len(value) > 5:
-        number = int.from_bytes(value[1:5], "big")
-        writer, start = (plain(schema_by_id(number)) if schema_by_id else _CURRENT), 5
+        writer, start = (_writer(schema_by_id(int.from_bytes(value[1:5], "big"))) if schema_by_id else _CURRENT), 5
     else:
         raise NotOurs("the record is neither Avro single-object encoding nor the Confluent wire format")
     stream = io.BytesIO(value)
@@ -105,3 +104,11 @@ def decode(value: bytes | None, schema_by_id: SchemaById | None = None) -> Event
     if stream.tell() != len(value):
         raise NotOurs(f"the record has {len(value) - stream.tell()} bytes after its end")
     return event
+
+
+def _writer(schema: dict[str, Any]) -> Any:
+    try:
+        return plain(schema)
+    # A registry holds whatever others write; fastavro has no common error for what it can't make sense of.
+    except Exception as error:  # noqa: BLE001
+        raise NotOurs(f"the record's schema in the registry is no Avro schema: {type(error).__name__}: {error}") from None

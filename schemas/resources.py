@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from hooktape.times import micros
+from hooktape.times import LATEST, micros
 
 _Scalar = int | str | None
 
@@ -182,4 +182,6 @@ def _instant(text: str | None) -> int | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    value = micros(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    # Some write "never" as the year 1: as a version it would be older than nothing at all, and stale.
+    return value if 0 <= value <= LATEST else None

@@ -4,6 +4,7 @@ Values are text in UTF-8; times are microseconds since the epoch, UTC. What a fi
 decode the record.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -70,6 +71,8 @@ Headers = dict[str, str]
 Packed = list[tuple[str, str | bytes | None]]
 """As the client takes and gives them."""
 _PREFIX = "hooktape-"
+# As many digits as 63 bits always hold: a database takes no more, and Python refuses to read thousands.
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 def of_event(event: Event) -> Headers:
@@ -178,7 +181,7 @@ def redrives(headers: Headers) -> int:
 def _number(headers: Headers, name: str) -> int:
     # A foreign or damaged header must not stop a worker: what isn't a number counts as 0.
     text = headers.get(name, "")
-    return int(text) if text.isascii() and text.lstrip("-").isdigit() else 0
+    return int(text) if _NUMBER.fullmatch(text) else 0
 
 
 def _cut(text: str, size: int) -> str:

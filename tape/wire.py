@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from hooktape.errors import TapeError, TapeUnavailable
+from hooktape.errors import NotOurs, TapeError, TapeUnavailable
 from hooktape.schemas import codec
 from hooktape.schemas.event import Event
 from hooktape.settings import Settings
@@ -40,7 +40,10 @@ class Wire:
 
     def _schema(self, number: int) -> dict[str, Any]:
         if number not in self._by_id:
-            self._by_id[number] = json.loads(self._ask("GET", f"/schemas/ids/{number}", None)["schema"])
+            answer = self._ask("GET", f"/schemas/ids/{number}", None)
+            if (kind := answer.get("schemaType", "AVRO")) != "AVRO":
+                raise NotOurs(f"the record's schema, {number} in the registry, is {kind} and not Avro")
+            self._by_id[number] = json.loads(answer["schema"])
         return self._by_id[number]
 
     def _ask(self, method: str, path: str, body: dict[str, str] | None) -> dict[str, Any]:
@@ -49,5 +52,8 @@ class Wire:
         except httpx.HTTPError as error:
             raise TapeUnavailable(f"the schema registry at {self._url} doesn't answer: {error}") from None
         if response.status_code != 200:
-            raise TapeError(f"the schema registry answered {response.status_code} to {method} {path}: {response.text[:200]}")
+            # Not found: a record that only begins like one of the registry's. It stands on the tape, and must stop nobody twice.
+            later = response.status_code >= 500 or response.status_code == 429
+            kind = TapeUnavailable if later else NotOurs if method == "GET" and response.status_code == 404 else TapeError
+            raise kind(f"the schema registry answered {response.status_code} to {method} {path}: {response.text[:200]}")
         return dict(response.json())

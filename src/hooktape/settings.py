@@ -60,6 +60,9 @@ def shop_tokens(text: str) -> dict[str, Secret]:
 _SHOP = re.compile(r"[a-z0-9][a-z0-9-]*\.myshopify\.com")
 
 
+_DOMAIN = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+
+
 def shop_name(text: str) -> str:
     """A shop's domain in lower case. Raises ValueError for any other: the app's secret is sent there, so that it must be Shopify's."""
     if not _SHOP.fullmatch(shop := text.strip().lower()):
@@ -71,6 +74,13 @@ def _shops(text: str) -> tuple[str, ...]:
     return tuple(shop_name(word) for word in _words(text))
 
 
+def _domains(text: str) -> tuple[str, ...]:
+    for word in (words := _words(text)):
+        if not _DOMAIN.fullmatch(word):
+            raise ValueError(f"{word!r} is no domain, as in shop.myshopify.com")
+    return words
+
+
 def _file(text: str) -> Path | None:
     return Path(text).expanduser().absolute() if text else None
 
@@ -78,6 +88,12 @@ def _file(text: str) -> Path | None:
 def _positive(text: str) -> int:
     if (value := int(text)) <= 0:
         raise ValueError("it must be above zero")
+    return value
+
+
+def _body_limit(text: str) -> int:
+    if (value := _positive(text)) > 7 * MIB:
+        raise ValueError("it must be at most 7340032 (7 MiB): Kafka takes records of 8 MiB, headers and later errors included")
     return value
 
 
@@ -120,8 +136,8 @@ class Settings:
     replication: int = _setting(int, -1, "replicas of every topic; -1: the broker's default")
     retention_days: int = _setting(_positive, 30, "how long the tape is kept, in days")
     schema_registry_url: str = _setting(str, "", "a Confluent schema registry; empty: Avro single-object encoding")
-    body_limit: int = _setting(_positive, 6 * MIB, "largest accepted body in bytes; below max.message.bytes (8 MiB)")
-    allowed_shops: tuple[str, ...] = _setting(_words, (), "shops whose webhooks are accepted; empty: all")
+    body_limit: int = _setting(_body_limit, 6 * MIB, "largest accepted body in bytes, at most 7 MiB; max.message.bytes is 8 MiB")
+    allowed_shops: tuple[str, ...] = _setting(_domains, (), "shops whose webhooks are accepted; empty: all")
     retry_delays: tuple[float, ...] = _setting(_durations, (30.0, 120.0, 600.0, 3600.0, 21600.0), "delays of the retry topics")
     max_attempts: int = _setting(_positive, 12, "tries of an event before it's dead-lettered, the first included")
     shop_tokens: dict[str, Secret] = _setting(shop_tokens, {}, "Admin API tokens: shop.myshopify.com=token, …")

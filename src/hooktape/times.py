@@ -10,6 +10,10 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
 _ISO = re.compile(r"P(?=[\dT])(?:(\d+)D)?(?:T(?=\d)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?", re.IGNORECASE)
 
 
+LATEST = 253_402_128_000_000_000
+"""9999-12-30 in microseconds: beyond it, or before 1970, a zone's offset makes a time that no datetime can hold."""
+
+
 def parse_duration(text: str) -> float:
     """Seconds in `30s`, `2m`, `1h30m`, `250ms`, `7d`, `1w`, or in ISO 8601's `PT1H30M`, `P7D`. Raises UsageError for anything else."""
     if iso := _ISO.fullmatch(text.strip()):

@@ -163,3 +163,7 @@ def test_what_shopify_says_of_costs_is_read_and_what_cant_be_read_is_passed_over
     assert spent([COST, {"requestedQueryCost": 4, "actualQueryCost": None}]) == Spent(50, (954, 50, 1000))
     assert spent([None, "x", {}, {"actualQueryCost": "many"}]) is None
     assert spent([{"actualQueryCost": 3, "throttleStatus": {"restoreRate": 1}}]) == Spent(3, None)
+    for odd in ("nan", float("inf"), -5, 10**400):
+        assert spent([{"actualQueryCost": odd}]) is None
+        status = {"currentlyAvailable": odd, "restoreRate": 50, "maximumAvailable": 1000}
+        assert spent([{"actualQueryCost": 3, "throttleStatus": status}]) == Spent(3, None)

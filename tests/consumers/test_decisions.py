@@ -59,7 +59,7 @@ def test_the_other_sides_pause_is_heard_from_a_header_a_date_or_the_handler() ->
     assert classify(Retry(after=30), MOMENT) == Cause(T.TRANSIENT, 30)
 
 
-@pytest.mark.parametrize("text", [None, "", "soon", "-3", "nan", "inf", "Wed, 99 Nov"])
+@pytest.mark.parametrize("text", [None, "", "soon", "-3", "nan", "inf", "Wed, 99 Nov", "Mon, 01 Jan 99999999999 00:00:00 GMT"])
 def test_an_unreadable_pause_is_none(text: str | None) -> None:
     assert retry_after(text, MOMENT) is None
 
@@ -188,6 +188,35 @@ def test_a_letter_keeps_the_bytes_and_replaces_our_headers() -> None:
     assert (read[headers.RELABELLED], read[headers.REDRIVES], headers.due_us(read)) == ("1", "2", 0)
     later = letter("retry", raw, event, at, failure, None, due=MOMENT)
     assert headers.due_us(headers.read(later.headers)) == int(MOMENT * 1e6)
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no words")
+
+
+@pytest.mark.parametrize(("error", "said"), [
+    (ValueError("no tag 'caf\ud83d'"), "no tag 'caf?'"), (Reject("\udcff"), "?"), (Mute(), "Mute can't be shown as text: LookupError"),
+])  # fmt: skip
+def test_an_error_that_cant_be_written_down_as_it_is_gets_its_event_away_all_the_same(error: Exception, said: str) -> None:
+    try:
+        raise error
+    except Exception as raised:  # noqa: BLE001
+        failure = failure_of(raised, T.BUG, 1, None, MOMENT)
+    written = letter("dlq", Raw(None, b"v", []), make_event(1), Coordinates("log", 0, 7), failure, None)
+    kept = headers.failure(headers.read(written.headers))
+    assert kept is not None
+    assert said in kept.message
+    assert len(kept.group) == 16
+
+
+@pytest.mark.parametrize("number", ["--5", "-", "5" * 5000, "\u00b2", "1e3", ""])
+def test_a_header_of_ours_that_holds_no_number_is_no_error(number: str) -> None:
+    read = {headers.ATTEMPTS: number, headers.REPLAY_ID: "r", headers.REPLAY_SEQ: number, headers.DUE: number}
+    failure, replay = headers.failure(read), headers.replay(read)
+    assert failure is not None
+    assert replay is not None
+    assert (failure.attempts, replay.seq, headers.due_us(read)) == (0, 0, 0)
 
 
 def test_retry_records_come_out_when_due_and_a_partition_pauses_once_per_wait() -> None:

@@ -9,16 +9,21 @@ import pytest
 from confluent_kafka import Message
 
 from hooktape import metrics
+from hooktape.consumers.app import App
 from hooktape.consumers.breaker import ENOUGH_TRIES, FIRST_INTERVAL, Breaker
 from hooktape.consumers.classify import Cause, Disposition
 from hooktape.consumers.deliveries import Fetched
 from hooktape.consumers.flood import Flood
+from hooktape.consumers.intake import Intake
 from hooktape.consumers.lanes import Lanes
 from hooktape.consumers.letters import failure_of
+from hooktape.consumers.options import Options
 from hooktape.consumers.task import Home, Rank, Task
 from hooktape.errors import LedgerUnavailable, NotOurs
 from hooktape.ledger.breakers import STALE_SECONDS
 from hooktape.ledger.ledger import Ledger
+from hooktape.settings import Settings
+from hooktape.tape import headers
 
 from .conftest import make_event
 from .test_lanes import Bound
@@ -202,6 +207,42 @@ def test_the_log_of_a_held_topic_pauses_once_a_probe_is_there(bench: Bench) -> N
     assert bench.flood.paused(LOG)
 
 
+def test_a_probe_whose_partition_goes_before_it_has_a_slot_is_followed_by_another(bench: Bench) -> None:
+    bench.stop()
+    bench.add(1)
+    assert bench.run() == (0, 0, 0)
+    before = list(bench.lanes._aside[T])
+    assert len(before) == 2
+    bench.later(FIRST_INTERVAL)
+    bench.lanes.limit = 0  # its handler is busy with other topics
+    bench.flood.tend()
+    [chosen] = [task for task in before if task not in bench.lanes._aside[T]]
+    chosen.home.revoked = True
+    assert bench.lanes.drop_abandoned() == [chosen]
+    bench.lanes.limit = 1000
+    assert bench.flood.paused(LOG)  # nothing new comes
+    assert [bench.run() for _ in range(2)][-1] == (1, 0, 0)
+    assert not bench.flood.paused(LOG)
+
+
+def test_a_probe_that_is_awaited_is_taken_from_what_fails_meanwhile(bench: Bench) -> None:
+    [early] = bench.add(1)
+    assert bench.lanes.start(bench.clock.now) is early
+    bench.stop()
+    for task in bench.lanes._aside[T]:
+        task.home.revoked = True
+    bench.lanes.drop_abandoned()
+    bench.later(FIRST_INTERVAL)
+    bench.flood.tend()
+    assert bench.lanes.awaits_probe(T)
+    early.attempts += 1
+    assert bench.flood.keeps(early, Cause(Disposition.BUG), failure_of(ValueError("down"), Disposition.BUG, 1, None, 0.0))
+    assert bench.flood.paused(LOG)  # nothing new comes
+    assert [bench.run() for _ in range(3)][-1] == (0, 0, 0)
+    assert not bench.flood.paused(LOG)
+    assert early.attempts == 1
+
+
 def test_unreadable_records_count_and_are_kept_and_buried_when_the_topic_opens(bench: Bench) -> None:
     home = Home(LOG, 0, 1, 0)
     for offset in range(50):
@@ -216,6 +257,27 @@ def test_unreadable_records_count_and_are_kept_and_buried_when_the_topic_opens(b
     bench.ledger.breakers.set_override("g", T, "closed", None, who="ada", reason="known junk", now=bench.clock.time())
     bench.sync()
     assert len(bench.buried) == 51
+
+
+def test_unreadable_records_of_no_topic_are_buried_however_many_come(bench: Bench) -> None:
+    home = Home("hooktape.log.other", 0, 1, 0)
+    for offset in range(3 * ENOUGH_TRIES):
+        error = NotOurs("the record has no value")
+        assert not bench.flood.keeps_unreadable(Fetched(home, offset, Message(), None), error, "", "")
+    bench.flood.tend()
+    assert bench.flood.wake_at() is None
+
+
+@pytest.mark.parametrize(("kafka_topic", "header", "topic"), [
+    ("hooktape.log.orders.create", None, T), ("hooktape.log.orders.create", "somebody/elses", T), ("hooktape.log.other", T, T),
+    ("hooktape.log.other", "somebody/elses", ""), ("hooktape.retry.g.30s", None, ""),
+])  # fmt: skip
+def test_an_unreadable_record_counts_for_a_topic_of_the_app_or_for_none(kafka_topic: str, header: str | None, topic: str) -> None:
+    app = App("g")
+    app.on(T)(print)
+    made = Intake(app, Settings(), Options())
+    message = Message(headers=headers.pack({headers.TOPIC: header} if header else {}))
+    assert made.labels(Fetched(Home(kafka_topic, 0, 1, 0), 0, message, None)) == (topic, "")
 
 
 def test_the_ledger_knows_what_is_held_and_why_until_it_is_over(bench: Bench) -> None:

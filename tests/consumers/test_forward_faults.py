@@ -77,6 +77,42 @@ def test_one_connection_serves_many_events() -> None:
     asyncio.run(main())
 
 
+def test_headers_in_any_bytes_that_http_knows_go_out_as_they_came() -> None:
+    async def main() -> None:
+        seen: list[bytes] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            seen.extend((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n"))
+            writer.write(OK)
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server, forwarding(server.sockets[0].getsockname()[1]) as forward:
+            await forward(make_event(1, webhook_id="caf\xe9", headers={"x-shopify-name": "b\xc3\xa9 \t", "x-shopify-empty": ""}))
+        assert {b"x-shopify-webhook-id: caf\xe9", b"x-shopify-name: b\xc3\xa9", b"x-shopify-empty: "} <= set(seen)
+
+    asyncio.run(main())
+
+
+def test_a_probe_that_failed_on_this_side_doesnt_keep_the_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        circuit, now = Circuit(failures=1, first_pause=1.0), 0.0
+        async with http(fine) as (server, port):
+            forward = Forwarder(f"http://127.0.0.1:{port}/webhooks", Settings(), 4, circuit, lambda: now)
+            circuit.failed("another", True, now)
+            now = 1.0
+            with monkeypatch.context() as patch:
+                patch.delattr("hooktape.consumers.forward.headers_of")
+                with pytest.raises(NameError):
+                    await forward(make_event(1))
+            await forward(make_event(2))
+            assert (server.requests, circuit.open) == (1, False)
+            await forward.close()
+
+    asyncio.run(main())
+
+
 def test_a_redirect_is_not_followed() -> None:
     async def main() -> None:
         async def move(server: Http, writer: asyncio.StreamWriter) -> None:

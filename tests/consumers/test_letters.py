@@ -1,12 +1,13 @@
 """Dead letters, and what comes back from them: replays and reset windows, on a real Kafka."""
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
 from hooktape.consumers.app import App
 from hooktape.consumers.options import Options
-from hooktape.consumers.running import running
+from hooktape.consumers.running import Running, running
 from hooktape.errors import Reject, TapeUnavailable
 from hooktape.ledger.ledger import Ledger
 from hooktape.schemas import codec
@@ -216,3 +217,25 @@ def test_an_event_in_a_retry_topic_whose_handler_has_gone_is_dead_lettered(setti
     run(app, settings, options)
     [dead] = tape.dead("g")
     assert headers.read(dead.headers)[headers.DISPOSITION] == "rejected"
+
+
+def test_a_retry_written_by_a_clock_that_was_a_day_ahead_holds_nothing_up_for_a_day(
+    settings: Settings, tape: Tape, options: Options
+) -> None:
+    app, seen = App("g"), list[str]()
+
+    @app.on("orders/*")
+    async def handle(event: Event) -> None:
+        seen.append(event.webhook_id)
+
+    events = [make_event(order=1, webhook_id=name) for name in ("ahead", "behind it")]
+    told = {headers.ATTEMPTS: "1", headers.DUE: str((time.time_ns() // 1000) + 86_400_000_000)}
+    retry = tape.names.retry("g", settings.retry_delays[0])
+    tape.record(events[:1], retry, told)
+    tape.record(events[1:], retry, told | {headers.DUE: "0"})
+
+    async def act(worker: Running) -> None:
+        await until(lambda: len(seen) == 2, 10)
+
+    run(app, settings, options, act)
+    assert seen == ["ahead", "behind it"]

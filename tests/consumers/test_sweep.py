@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -11,7 +12,8 @@ from hooktape.consumers.app import App
 from hooktape.consumers.holds import Holds, lane16
 from hooktape.consumers.options import Options
 from hooktape.consumers.running import Running, running
-from hooktape.consumers.sweep import Found, again, delay_for, is_gone, is_lost
+from hooktape.consumers.sweep import Found, Sweeper, Unsure, again, delay_for, is_gone, is_lost
+from hooktape.errors import NotOurs
 from hooktape.ledger.checks import Row, State, Waiting
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.stranded import Story
@@ -82,6 +84,39 @@ def test_what_was_never_tried_comes_back_untried() -> None:
     read = headers.read(again("t", story(event, State.BEHIND, 0), found(event), None, 200.0).headers)
     assert headers.failure(read) is None
     assert read[headers.DISPOSITION] == "behind"
+
+
+@pytest.mark.parametrize(("whose", "kept"), [(1, True), (2, False)])
+def test_a_record_that_cant_be_read_now_is_kept_where_its_headers_say_that_its_the_event(whose: int, kept: bool) -> None:
+    events = {number: make_event(number) for number in (1, 2)}
+
+    class Shelf:
+        """A reader of one record."""
+
+        def __init__(self, *_: object) -> None: ...
+        def __enter__(self) -> "Shelf":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def lows(self, _: object) -> dict[Partition, int]:
+            return {(AT.topic, AT.partition): 0}
+
+        def ends(self, _: object) -> dict[Partition, int]:
+            return {(AT.topic, AT.partition): 20}
+
+        def fetch_many(self, _: object) -> dict[Coordinates, Record]:
+            return {AT: Record(AT, 1, b"k", b"of a newer schema", headers.pack(headers.of_event(events[whose])))}
+
+    class Old:
+        """A version that doesn't know the schema."""
+
+        def decode(self, _: object) -> Event:
+            raise NotOurs("the record names a schema that this version doesn't know")
+
+    flow = SimpleNamespace(custody=None, holds=None)
+    sweeper = Sweeper(Settings(), "g", flow, None, None, time, 600.0, lambda _: None, Shelf)  # type: ignore[arg-type]
+    answer = sweeper._fetch([story(events[1])], Old())  # type: ignore[arg-type]
+    assert answer == ({events[1].key: Unsure()} if kept else {})
 
 
 def test_only_heads_that_are_overdue_are_looked_at_and_a_renewed_one_isnt_any_more() -> None:

@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from hooktape import Event
 from hooktape.consumers.threads import Threads
 
 from .conftest import until
+from .test_heartbeat import bench
 
 
 def run(act: Callable[[], Awaitable[None]]) -> None:
@@ -107,5 +109,23 @@ def test_a_handler_that_raises_what_means_something_to_the_interpreter_ends_its_
         assert call.future.exception() is not None
         assert await asyncio.wait_for(threads.call(lambda _: None, 1).future, 5) is None
         threads.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize(("error", "asynchronous"), [(SystemExit(3), True), (SystemExit(3), False), (KeyboardInterrupt(), False)])
+def test_a_handler_that_wants_the_interpreter_to_end_has_failed_and_the_worker_goes_on(error: BaseException, asynchronous: bool) -> None:
+    async def leave(event: Event) -> None:
+        raise error
+
+    def leave_thread(event: Event) -> None:
+        raise error
+
+    async def main() -> None:
+        async with bench() as b:
+            b.run(leave if asynchronous else leave_thread)
+            await until(lambda: b.ended or b.broken)
+            assert [type(error).__name__ in repr(found) for _, found in b.ended] == [True]
+            assert b.broken == []
 
     run(main)

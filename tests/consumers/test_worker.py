@@ -368,3 +368,26 @@ def test_a_full_buffer_stops_fetching_and_then_pauses_and_everything_is_handled_
     assert most <= 21
     # Once for each time that it was full for long, never once per event.
     assert 0 < len(pauses) < 30
+
+
+def test_a_worker_that_stops_over_a_thread_that_goes_on_leaves_its_partitions_to_its_lease(
+    settings: Settings, tape: Tape, options: Options
+) -> None:
+    app, gate, begun = App("g"), threading.Event(), list[str]()
+
+    @app.on("orders/*")
+    def stubborn(event: Event) -> None:
+        begun.append(event.webhook_id)
+        gate.wait(30)
+
+    tape.record([make_event(1)])
+
+    async def main() -> None:
+        async with running(app, settings, options=replace(options, stop_within=0.3)) as worker:
+            await until(lambda: begun)
+            own = {tenure.partition for tenure in worker._tenures.tenures()}
+        with Ledger.open(settings.ledger_url) as ledger:
+            assert set(ledger.ownership.owners("g")) == own == {0, 1}
+        gate.set()
+
+    asyncio.run(main())

@@ -32,6 +32,19 @@ def test_takers_are_served_in_turn_and_each_shop_has_its_own_bucket(ledger: Ledg
     assert (back.tokens, back.wait(10)) == (10, 0)
 
 
+def test_what_a_clock_wrote_that_was_a_day_ahead_stops_nobody_for_a_day(ledger: Ledger) -> None:
+    day = 86_400.0
+    ledger.budgets.report([SAID], now=day)
+    ledger.budgets.drain(SCOPE, 2.0, now=day)
+    ledger.budgets.cool("g", [Cooling("h", "a.myshopify.com", 60.0), Cooling("h", "b.myshopify.com", 5.0)], now=day)
+    # The clock is right again.
+    [grant] = ledger.budgets.take([Want(SCOPE, 10)], 2.0, now=0.0)
+    assert grant.wait(10) == pytest.approx(10 / 50)
+    assert ledger.budgets.cooling("g", now=0.0) == []
+    ledger.budgets.cool("g", [Cooling("h", "a.myshopify.com", 3.0)], now=0.0)
+    assert ledger.budgets.cooling("g", now=0.0) == [Cooling("h", "a.myshopify.com", 3.0)]
+
+
 def test_what_shopify_refused_or_said_counts_for_the_next_taker(ledger: Ledger) -> None:
     ledger.budgets.report([SAID, Status(SCOPE, 5.0, 50.0, 150.0)], now=0.0)
     assert ledger.budgets.take([Want(SCOPE, 10)], 1.0, now=0.0)[0].wait(10) == pytest.approx(0.1)

@@ -55,6 +55,20 @@ def test_when_the_lease_has_run_out_another_takes_over_and_the_old_owner_hears_o
     assert ownership.take(G, "a", [0], LEASE + 2).epochs == {}
 
 
+def test_a_worker_that_died_with_its_clock_a_day_ahead_holds_nothing_for_a_day(ownership: Ownership) -> None:
+    day = 86_400.0
+    ownership.heartbeat(G, "a", day, LEASE)
+    [epoch] = ownership.take(G, "a", [0], day).epochs.values()
+    # The clock is right again, and `a` has no second heartbeat.
+    assert set(ownership.living(G, 5)) == {"b"}
+    assert ownership.take(G, "b", [0], 5).epochs == {0: epoch + 1}
+    # Of two clocks a moment apart neither is taken for that.
+    ownership.heartbeat(G, "a", 5 + 10 * LEASE, LEASE)
+    assert set(ownership.living(G, 5)) == {"a", "b"}
+    ownership.take(G, "a", [1], 5)
+    assert ownership.take(G, "b", [1], 5).held == {1: "a"}
+
+
 def test_a_heartbeat_renews_the_lease_and_says_what_is_owned(ownership: Ownership) -> None:
     mine = ownership.take(G, "a", [0], 1).epochs
     assert ownership.heartbeat(G, "a", 20, LEASE) == mine

@@ -85,3 +85,10 @@ def test_no_json_makes_it_raise_and_a_name_is_fit_for_a_key(value, topic):
 def test_real_webhooks_show_their_resource(topic, resource):
     sample = json.loads((SAMPLES / f"{topic}.json").read_text())
     assert resources.find(sample["topic"], json.dumps(sample["body"]).encode()).name == resource
+
+
+@pytest.mark.parametrize("stamp", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z",
+                                   "9999-12-31T23:59:59-14:00"])  # fmt: skip
+def test_a_time_that_no_resource_was_updated_at_is_no_version(stamp):
+    found = resources.find("orders/updated", b'{"id": 1, "updated_at": "%b"}' % stamp.encode())
+    assert (found.name, found.version) == ("order/1", None)
