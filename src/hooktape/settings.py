@@ -58,8 +58,6 @@ def shop_tokens(text: str) -> dict[str, Secret]:
 
 
 _SHOP = re.compile(r"[a-z0-9][a-z0-9-]*\.myshopify\.com")
-
-
 _DOMAIN = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 
 
