@@ -77,10 +77,9 @@ class Intake:
         names, table = Names(self._settings.topic_prefix), shopify.table()
         wanted = {topic: names.log(table[topic].kafka_name) for topic in self._app.handlers if topic in table}
         found = topics.look(self._settings, [*wanted.values()])
-        logs = [name for name in wanted.values() if name in found]
-        # What isn't provisioned, or is newer than our table, arrives in the log of other topics.
-        if len(logs) < len(self._app.handlers):
-            logs.append(names.other)
+        # What isn't provisioned, or is newer than our table, arrives in the log of other topics; and so does what came before ingest
+        # knew of a topic's own log, or while Kafka said that there was none.
+        logs = [*(name for name in wanted.values() if name in found), names.other]
         own = list(topics.of_group(self._settings, self._app.group))
         found |= topics.look(self._settings, [*own, names.other])
         missing = sorted({*own, names.other} - set(found))

@@ -92,8 +92,8 @@ async def divided(one: Running, two: Running) -> None:
 
 
 def covers(worker: Running, numbers: set[int]) -> bool:
-    """Whether the worker reads each number of five topics: three logs, the retry topic and the replay lane."""
-    return Counter(home.partition for home in worker._intake.homes) == dict.fromkeys(numbers, 5)
+    """Whether the worker reads each number of six topics: three logs, that of others, the retry topic and the replay lane."""
+    return Counter(home.partition for home in worker._intake.homes) == dict.fromkeys(numbers, 6)
 
 
 def test_two_workers_run_an_orders_events_of_all_topics_one_at_a_time_and_each_topic_in_order(

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from confluent_kafka.admin import NewPartitions
 
 from hooktape.consumers.app import App
 from hooktape.consumers.intake import Intake
@@ -10,7 +11,7 @@ from hooktape.consumers.options import Options
 from hooktape.errors import SettingsError
 from hooktape.schemas.event import Event
 from hooktape.settings import Settings
-from hooktape.tape import topics
+from hooktape.tape import clients, topics
 
 
 def intake(settings: Settings, topic: str = "orders/create") -> Intake:
@@ -42,11 +43,20 @@ def test_a_group_whose_topics_have_fewer_partitions_than_a_log_is_refused_by_nam
 
 
 def test_logs_that_the_group_doesnt_read_may_have_any_number(settings: Settings) -> None:
-    topics.apply(replace(settings, topics=("products/update",), partitions=4))
-    grown(settings, "products.update", 4)
-    with pytest.raises(SettingsError, match=r"some have 4.*replay\.g has 2"):
+    log = f"{settings.topic_prefix}.log.products.update"
+    admin = clients.admin(settings)
+    admin.create_partitions([NewPartitions(log, 4)])[log].result()
+    grown(settings, log, 4)
+    with pytest.raises(SettingsError, match=r"some have 4.*log\.other has 2"):
         intake(settings, "products/update").check_topics()
     intake(settings).check_topics()
+
+
+def test_the_log_of_others_has_as_many_as_the_rest_since_each_group_reads_it(settings: Settings) -> None:
+    topics.apply(replace(settings, topics=("products/update",), partitions=4))
+    grown(settings, "other", 4)
+    with pytest.raises(SettingsError, match=r"some have 4.*log\.orders\.create has 2"):
+        intake(settings).check_topics()
 
 
 def test_topics_that_have_fewer_than_the_most_are_the_odd_ones() -> None:
