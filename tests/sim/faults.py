@@ -101,6 +101,6 @@ class Faults:
             self._world.replayed(dead[self._world.sim.choose(len(dead))], False)
 
     def _cut(self) -> None:
-        keys = [key for key in self._world.broker.logs if key[0] in self._world.logs.values()]
+        keys = [key for key in self._world.broker.logs if key[0] in self._world.tape]
         key = keys[self._world.sim.choose(len(keys))]
         self._world.broker.cut(key, self._world.broker.logs[key].first + self._world.sim.choose(6))

@@ -62,6 +62,8 @@ class Judge:
         self.buried: set[tuple[str, int, int]] = set()
         """Origins of dead letters."""
         self.garbage: list[tuple[str, int, int]] = []
+        self.strangers: set[tuple[str, int, int]] = set()
+        """Events in the log of others for which the group has no handler."""
         self.owners: dict[int, tuple[str, int]] = {}
         self.taken_over: dict[str, dict[int, float]] = defaultdict(dict)
         """Owner → partition → when another took it from it, its lease having run out."""
@@ -122,7 +124,7 @@ class Judge:
         ours = headers.read(message.packed)
         told = self.wids.get(ours.get(headers.WEBHOOK_ID, ""))
         if told is None:
-            return message.at in self.buried
+            return message.at in self.buried or message.at in self.strangers
         if told.last is None:
             return False
         return told.last.state not in IN_RETRY or self._waits(told, key, offset, above)

@@ -273,6 +273,8 @@ class SimSource:
             self._post(records)
 
     def _read(self, home: Home, message: Message) -> Fetched:
+        if home.topic == self.plan.other and headers.read(message.packed)[headers.TOPIC] not in self.plan.wants:
+            return Fetched(home, message.at[2], message, None, None)
         try:
             return Fetched(home, message.at[2], message, self._wire.decode(message.v))  # type: ignore[arg-type]
         except NotOurs as refusal:

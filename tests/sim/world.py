@@ -46,6 +46,7 @@ TROUBLE = 40.0
 PATIENCE = 900.0
 
 _TOPICS = {"orders/create": "order", "orders/updated": "order", "products/update": "product", "customers/update": "customer"}
+_STRANGE = "themes/publish"
 
 
 class Clock:
@@ -85,11 +86,12 @@ class World:
         self.settings = Settings(partitions=1 + choose(3), retry_delays=DELAYS, max_attempts=ATTEMPTS, topics=tuple(_TOPICS))
         names = self.names = Names(self.settings.topic_prefix)
         self.logs = {topic: names.log(topic.replace("/", ".")) for topic in _TOPICS}
+        self.tape = [*self.logs.values(), names.other]
         self.dlq, self.replay = names.dlq(GROUP), names.replay(GROUP)
         retries = {names.retry(GROUP, delay) for delay in DELAYS}
-        self.broker = Broker(sim, self.settings.partitions, [*self.logs.values(), *sorted(retries), self.dlq, self.replay], SESSION,
+        self.broker = Broker(sim, self.settings.partitions, [*self.tape, *sorted(retries), self.dlq, self.replay], SESSION,
                              lambda: self.troubled and sim.chance(0.02))  # fmt: skip
-        self.judge = Judge(sim, self.broker, set(self.logs.values()), retries, self.dlq)
+        self.judge = Judge(sim, self.broker, set(self.tape), retries, self.dlq)
         self.broker.appended, self.broker.committed_to, self.broker.note = self._appended, self._committed, self.note
         self._digest, self._kept = hashlib.blake2b(digest_size=8), [] if keep_trace else None
         self.troubled = True
@@ -370,17 +372,19 @@ class World:
 
     # ── what comes in ───────────────────────────────────────────────────────────────────────────────────────────────
     async def _events_come(self) -> None:
-        sim, names = self.sim, list(_TOPICS)
+        sim, known = self.sim, list(_TOPICS)
         resources = 1 + sim.choose(max(self._events // 4, 1))
         # One by one, or in bursts that fill the lanes.
         share = (0.7, 0.05)[sim.choose(2)]
         for number in range(self._events):
             if sim.chance(share):
                 await asyncio.sleep(sim.delay(0.0, self.trouble_until / self._events / share))
-            topic = names[sim.choose(len(names))]
+            topic = known[sim.choose(len(known))]
             if sim.chance(0.01):
                 message = self.broker.append(self.logs[topic], b"x", b"not ours", [])
                 self.judge.garbage.append(message.at)
+            elif sim.chance(0.02):
+                self._record_stranger(number)
             else:
                 self._record(number, topic, sim.choose(resources))
 
@@ -394,15 +398,23 @@ class World:
         plan = [fates[sim.choose(len(fates))] for _ in range(1 + sim.choose(ATTEMPTS + 1))] if sim.chance(0.3) else []
         self._plans[event.webhook_id] = plan
         key, lane = event.key, event.lane.encode()
-        where = self.logs[topic], self.broker.home_of(lane)
+        # Ingest may not have heard of a topic's own log yet, or have heard that it's gone.
+        log = self.names.other if sim.chance(0.05) else self.logs[topic]
+        where = log, self.broker.home_of(lane)
         told = Told(event, key, topic != "customers/update", topic == "products/update", (*where, self.broker.logs[where].end))
         self.judge.told[key] = told
         self.judge.by_lane[where[0], where[1], event.lane].append(told)
         assert key.id == event_id16(event.shop, event.webhook_id)
-        self.copy(told)
+        self.copy(told, log)
 
-    def copy(self, told: Told) -> None:
-        self.broker.append(self.logs[told.event.topic], told.event.lane.encode(), codec.encode(told.event),
+    def _record_stranger(self, number: int) -> None:
+        event = Event(webhook_id=f"s{number}", shop="a.myshopify.com", topic=_STRANGE, payload=b"{}", received_us=1, triggered_us=1)
+        message = self.broker.append(self.names.other, event.lane.encode(), codec.encode(event),
+                                     headers.pack(headers.of_event(event)))  # fmt: skip
+        self.judge.strangers.add(message.at)
+
+    def copy(self, told: Told, log: str | None = None) -> None:
+        self.broker.append(log or self.logs[told.event.topic], told.event.lane.encode(), codec.encode(told.event),
                            headers.pack(headers.of_event(told.event)))  # fmt: skip
 
     def replayed(self, told: Told, forced: bool) -> None:
