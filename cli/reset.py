@@ -173,12 +173,12 @@ def sentences(planned: Reset) -> list[str]:
                  (told.finished, "are skipped by the ledger, as handled (--reprocess runs them)"),
                  (told.dead, "are skipped by the ledger, as dead letters (--reprocess runs them)"),
                  (told.in_retry, "are in retry topics, and run from there when they're due"),
-                 (told.other, "are copies, or no events")]  # fmt: skip
+                 (told.other, "are copies, no events, or of topics without a handler in this group")]  # fmt: skip
         lines += [f"{told.again:,} records are seen again:", *(f"{number:>10,}  {what}" for number, what in parts if number)]
     elif told.again:
         lines.append(f"{told.again:,} records are seen again.")
     if told.skipped:
-        never = f": {told.never:,} of them were never handled and NEVER WILL BE" if told.never else ", all of them handled before"
+        never = f": {told.never:,} of them were never handled and NEVER WILL BE" if told.never else ", none of which is left to handle"
         lines.append(f"{told.skipped:,} records are passed over" + (never if planned.mixes else "") + ".")
     if planned.waiting:
         lines.append(f"{planned.waiting:,} events of the group wait in its retry topics: a reset leaves these alone, and they run when "

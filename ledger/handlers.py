@@ -18,6 +18,12 @@ class Known:
     replay: bool
 
 
+def topics_of(t: Transaction, group: str) -> list[str]:
+    """The Shopify topics that the group's handlers take; none where no worker of it ever started."""
+    rows = t.rows("SELECT topics FROM handlers WHERE grp = :grp", {"grp": group})
+    return sorted({topic for (topics,) in rows for topic in json.loads(topics)})
+
+
 class Handlers:
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from hooktape.ledger import windows
+from hooktape.ledger import handlers, windows
 from hooktape.ledger.audit import append
 from hooktape.ledger.checks import FINISHED, IN_RETRY, State
 from hooktape.ledger.database import Database, Transaction
@@ -119,15 +119,18 @@ class Resets:
 
     def mix(self, group: str, place: Place, low: int, high: int, passed: int) -> Mix:
         """What the offsets [low, high) of a partition are to the group, as far as the catalogue has read. Windows that end at or
-        before `passed` count for nothing."""
+        before `passed` count for nothing, nor do events for which the group's workers had no handler when they last started: each group
+        reads the log of other topics, and little there concerns it."""
 
         def work(t: Transaction) -> Mix:
             marks = any((w.kafka_topic, w.partition) == place and w.from_offset < high and w.to_offset > max(low, passed)
                         for w in windows.of(t, group))  # fmt: skip
+            topics = handlers.topics_of(t, group)
+            own = ("AND e.topic IN :topics", {"topics": topics}) if topics else ("", {})
             found: Counter[str] = Counter()
             for state, marked, number in t.rows(
-                f"SELECT o.state, {_MARK if marks else '0'} AS marked, COUNT(*) {_JOINED} GROUP BY 1, 2",
-                {"grp": group, "topic": place[0], "part": place[1], "low": low, "high": high, "passed": passed},
+                f"SELECT o.state, {_MARK if marks else '0'} AS marked, COUNT(*) {_JOINED} {own[0]} GROUP BY 1, 2",
+                {"grp": group, "topic": place[0], "part": place[1], "low": low, "high": high, "passed": passed} | own[1],
             ):
                 kind = _kind(state)
                 found[kind] += number

@@ -62,7 +62,8 @@ class Reset:
 @dataclass(frozen=True, slots=True)
 class Foresight:
     """What a reset brings, in records. `again` are seen again, and each is one of `run`, `finished` and `dead` (both skipped by the
-    ledger), `in_retry` (runs from its retry topic, once it's due) and `other` (copies, and records that aren't events).
+    ledger), `in_retry` (runs from its retry topic, once it's due) and `other` (copies, records that aren't events, and events of topics for
+    which the group has no handler).
 
     `skipped` are passed over, and `never` of them are events that the group has never handled and never will.
     """

@@ -71,7 +71,7 @@ class Foresight(BaseModel):
     finished: int | None = Field(description="Skipped by the ledger, as handled.")
     dead: int | None = Field(description="Skipped by the ledger, as dead letters.")
     in_retry: int | None = Field(description="Run from their retry topic.")
-    other: int | None = Field(description="Copies, and records that hold no event.")
+    other: int | None = Field(description="Copies, records that hold no event, and topics without a handler in the group.")
     skipped: int = Field(description="Passed over.")
     never_handled: int | None = Field(description="Of those passed over: never handled, and never will be.")
 

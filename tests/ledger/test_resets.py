@@ -3,6 +3,7 @@
 from msgspec import structs
 
 from hooktape.ledger.checks import State, Waiting
+from hooktape.ledger.handlers import Known
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.resets import Mix, ResetState, Saved
 from hooktape.schemas.event import Coordinates
@@ -64,6 +65,14 @@ def test_a_range_is_counted_by_what_became_of_its_events(ledger: Ledger) -> None
     assert ledger.resets.mix("g", PLACE, 3, 5, 5) == Mix(dead=1, in_retry=1)
     assert ledger.resets.waiting("g") == 1
     assert ledger.resets.mix("g", (LOG, 7), 0, 9, 0).events == 0
+
+
+def test_events_for_which_the_group_has_no_handler_arent_its_own(ledger: Ledger) -> None:
+    record(ledger, *(structs.replace(entry(n), key=key(f"w{n}"), offset=n, topic="themes/publish" if n % 2 else "orders/create")
+                     for n in range(6)))  # fmt: skip
+    assert ledger.resets.mix("g", PLACE, 0, 6, 0) == Mix(unhandled=6)  # no worker of it ever started
+    ledger.handlers.record("g", [Known("one", ("orders/create",), True, True), Known("two", ("orders/edited",), True, True)], 1.0)
+    assert ledger.resets.mix("g", PLACE, 0, 6, 0) == Mix(unhandled=3)
 
 
 def test_what_an_earlier_reset_still_marks_is_told_apart(ledger: Ledger) -> None:
