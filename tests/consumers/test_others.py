@@ -54,7 +54,7 @@ def test_a_resource_keeps_its_order_when_its_events_move_to_a_log_of_their_own(s
             raise Retry(after=0.2)
 
     async def act(worker: Running) -> None:
-        await begun.wait()
+        await until(begun.is_set)
         tape.record([make_event(1, order=7)])
         await until(lambda: worker._intake.incomplete == 2)
         go.set()
