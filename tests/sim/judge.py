@@ -36,6 +36,8 @@ class Told:
     skip_stale: bool
     at: tuple[str, int, int]
     """Its first record on the log."""
+    elsewhere: bool = False
+    """A copy lies in another log: whichever is read first gives it its place among its resource's events."""
     effects: list[Effect] = field(default_factory=list)
     states: dict[str, State] = field(default_factory=dict)
     """Generation → what was recorded last."""
@@ -239,6 +241,8 @@ class Judge:
 
     def _in_order(self, told: Told) -> None:
         topic, partition, offset = told.at
+        if told.elsewhere:
+            return
         for earlier in self.by_lane[topic, partition, told.event.lane]:
             ended = earlier.done or earlier.letters or any(e.ok for e in earlier.effects) or self.is_lost(earlier)
             if earlier.at[2] < offset and not (ended or (earlier.skip_stale and self._may_be_stale(earlier))):

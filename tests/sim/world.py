@@ -414,7 +414,9 @@ class World:
         self.judge.strangers.add(message.at)
 
     def copy(self, told: Told, log: str | None = None) -> None:
-        self.broker.append(log or self.logs[told.event.topic], told.event.lane.encode(), codec.encode(told.event),
+        log = log or self.logs[told.event.topic]
+        told.elsewhere = told.elsewhere or log != told.at[0]
+        self.broker.append(log, told.event.lane.encode(), codec.encode(told.event),
                            headers.pack(headers.of_event(told.event)))  # fmt: skip
 
     def replayed(self, told: Told, forced: bool) -> None:
