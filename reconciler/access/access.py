@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 
@@ -20,6 +20,8 @@ SOURCES = {"shop_tokens": "setting", "shop_tokens_file": "file", "shop_tokens_ur
 """The setting that names a source → what it's called in metrics."""
 # The last part of a token's life isn't used: an hour's is renewed six minutes before its end, which a query and clocks may differ by.
 _SPARED = 0.1
+# Between two tries to renew one that is good for a while yet, in seconds.
+_AGAIN = 30.0
 # How long the list of shops is believed, in seconds: a shop that has installed the app is looked at within a minute.
 _LISTED = 60.0
 
@@ -99,6 +101,8 @@ class Access:
                     raise
                 _log.warning("a token couldn't be renewed; it's good for a while yet", shop=shop, seconds=round(kept.ends_at - now),
                              error=str(error))  # fmt: skip
+                # Whoever doesn't answer isn't waited for at every query.
+                self._kept[shop] = replace(kept, renewed_at=now + _AGAIN)
                 return kept.secret
             if shop not in self._kept or self._kept[shop].secret != token.secret:
                 metrics.ADMIN_TOKENS.labels(SOURCES[self._setting], "got").inc()

@@ -77,7 +77,12 @@ async def test_while_no_other_can_be_had_a_token_is_used_to_its_end_and_no_longe
     source.down = True
     at.now += 3500
     assert await access.token(SHOP) == first
-    at.now += 101
+    # It's asked for again after half a minute, and not at every question until then.
+    source.down = False
+    at.now += 29
+    assert await access.token(SHOP) == first
+    source.down = True
+    at.now += 72
     with pytest.raises(AdminApiError, match="away"):
         await access.token(SHOP)
     source.down = False
