@@ -8,8 +8,8 @@ from hooktape.local.soak.history import Attempt, Record
 from hooktape.local.soak.view import RESENT_SECONDS, SETTLED_SECONDS, View, Violation
 
 FINAL = frozenset({"succeeded", "stale", "dead", "discarded"})
-EARLY_SECONDS = 0.05
-"""The broker stamps in milliseconds and two clocks are compared."""
+STAMP_SECONDS = 0.05
+"""Kafka's stamps are whole milliseconds, rounded down, on another clock than the tries'."""
 
 
 def unhandled(view: View) -> Iterator[Violation]:
@@ -95,7 +95,7 @@ def attempts(view: View) -> Iterator[Violation]:
             died = died or cut is not None or view.broker_away(earlier.start - SETTLED_SECONDS, later.start)
             again = later.attempt <= earlier.attempt and view.regrouped(earlier.start, later.start)
             moves += cut is not None or earlier.pid != later.pid or again
-            counted = max((count for at, count in letters if at < later.start), default=0)
+            counted = max((count for at, count in letters if at < later.start - STAMP_SECONDS), default=0)
             if later.attempt <= counted and not died:
                 what = f"{wid}: attempt {later.attempt} by {later.pid} started when {counted} had been counted"
                 yield view.breach("attempts-not-rising", what, later.start)
@@ -116,7 +116,7 @@ def _too_early(view: View) -> Iterator[Violation]:
                 due[of] = min(due.get(of, record.due), record.due)
     for attempt in view.attempts:
         when = due.get((attempt.group, attempt.wid, attempt.generation, attempt.attempt))
-        if when is not None and attempt.start < when - EARLY_SECONDS:
+        if when is not None and attempt.start < when - STAMP_SECONDS:
             what = f"attempt {attempt.attempt} of {attempt.wid} started {when - attempt.start:.3f} s before it was due"
             yield view.breach("too-early", what, attempt.start)
 

@@ -295,6 +295,14 @@ def test_what_a_process_did_that_had_to_stop_while_the_ledger_was_away_may_come_
     assert [v.rule for v in judge(history).violations] == ["handled-twice"]
 
 
+def test_a_retry_record_may_bear_the_millisecond_in_which_the_try_that_it_counts_began() -> None:
+    history = clean(7, faults=False)
+    letter = next(r for r in history.records if r.kind == "retry" and r.attempts > 1)
+    counted = next(a for a in history.attempts if (a.wid, a.attempt) == (letter.wid, letter.attempts))
+    swap(history.records, letter, change(letter, at=counted.start - 1e-6))
+    assert judge(history).clean
+
+
 def test_a_dead_letter_that_was_long_on_its_way_may_lie_there_twice() -> None:
     history = clean(7, faults=False)
     letter = next(r for r in history.records if r.kind == "dlq")
