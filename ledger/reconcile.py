@@ -10,11 +10,15 @@ from hooktape.ledger.texts import clean
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a (shop, family of topics) stands. `coverage_from` and `position` are microseconds, `last_success` epoch seconds."""
+    """Where a (shop, family of topics) stands. `coverage_from`, `position` and `steps_from` are microseconds, `last_success` epoch seconds.
+
+    `steps_from`: since when steps before `position` may not have been seen yet; None: all of them have.
+    """
 
     coverage_from: int | None = None
     position: int | None = None
     last_success: float | None = None
+    steps_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Reconcile:
     def cursor(self, shop: str, family: str) -> Cursor:
         """How far this family has been looked through; all None before its first pass."""
         row = self._database.read(lambda t: t.row(
-            "SELECT coverage_from, position, last_success FROM reconcile_cursors WHERE shop = :shop AND family = :family",
+            "SELECT coverage_from, position, last_success, steps_from FROM reconcile_cursors WHERE shop = :shop AND family = :family",
             {"shop": shop, "family": family}))  # fmt: skip
         return Cursor(*row) if row else Cursor()
 
@@ -83,14 +87,15 @@ class Reconcile:
 
         return self._database.write(work)
 
-    def advance(self, shop: str, family: str, position: int, now: float) -> None:
-        """A pass up to `position` (microseconds) is complete: moves the cursor, never back, and notes the success."""
+    def advance(self, shop: str, family: str, position: int, now: float, steps_from: int | None = None) -> None:
+        """A pass up to `position` (microseconds) is complete: moves the cursor, never back, and notes the success and `steps_from`."""
         self._database.write(lambda t: t.run(
-            """INSERT INTO reconcile_cursors (shop, family, position, last_success) VALUES (:shop, :family, :position, :now)
-               ON CONFLICT (shop, family) DO UPDATE SET last_success = excluded.last_success,
+            """INSERT INTO reconcile_cursors (shop, family, position, last_success, steps_from)
+               VALUES (:shop, :family, :position, :now, :steps_from)
+               ON CONFLICT (shop, family) DO UPDATE SET last_success = excluded.last_success, steps_from = excluded.steps_from,
                    position = CASE WHEN reconcile_cursors.position > excluded.position
                                    THEN reconcile_cursors.position ELSE excluded.position END""",
-            {"shop": shop, "family": family, "position": position, "now": now}))  # fmt: skip
+            {"shop": shop, "family": family, "position": position, "now": now, "steps_from": steps_from}))  # fmt: skip
 
     def last_success(self, families: Sequence[str] | None = None) -> dict[str, float]:
         """Shop → when the oldest of these families' last complete passes ended (epoch seconds); None: of all. Deletions and look-backs have

@@ -35,7 +35,7 @@ from hooktape.reconciler.moves import (
     Window,
 )
 from hooktape.reconciler.report import Tally
-from hooktape.reconciler.standing import DAY, SECOND, Phase, Standing, State, Step, floor, in_window
+from hooktape.reconciler.standing import BEYOND, DAY, SECOND, Phase, Standing, State, Step, floor, in_window
 from hooktape.times import from_micros
 
 SIFTED = 100_000
@@ -84,7 +84,8 @@ def begin(standing: Standing, look: Look = Look.STATES, horizon_days: int | None
     looked = window(standing, horizon_days, look)
     # Without a scope the API hides what is older: a null proves nothing then, and a list isn't whole.
     reach = standing.family.reach if look is Look.STATES else 0
-    low = max(looked.start - reach, min(looked.start, floor(_oldest(standing, horizon_days))))
+    unseen = looked.start if standing.cursor.steps_from is None else min(looked.start, standing.cursor.steps_from)
+    low = max(unseen - reach, min(looked.start, floor(_oldest(standing, horizon_days))))
     state = State(standing, look, looked, low, standing.wanted, pending=pending, blind=horizon_days is not None and not look.of_states)
     if look is Look.SWEEP:
         return (_done(state) if state.blind else (_at(state, Phase.COMPARING), (ReadTape(0),)))
@@ -107,7 +108,7 @@ def search(state: State) -> str:
         return f"subject_type:{family.subject} action:destroy created_at:>='{_utc(start)}' created_at:<'{_utc(end)}'"
     if state.look is Look.STATES:
         # What was made within the window and has changed since is listed beyond its end; the next window may begin after it was made.
-        end += DAY
+        end += BEYOND
     return family.search(start, end)
 
 
@@ -280,7 +281,7 @@ def _finish(state: State, before: tuple[Action, ...]) -> Step:
             return _more(_at(state.but(after=None), Phase.LISTING), state.after)
         return _done(state)
     state = _at(state, Phase.DONE).but(complete=state.agreed)
-    return state, (*before, Advance(state.window.end)) if state.advances else before
+    return state, (*before, Advance(state.window.end, state.steps_from)) if state.advances else before
 
 
 def _done(state: State) -> Step:

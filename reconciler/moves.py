@@ -164,9 +164,10 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """Everything before `position` has been looked at."""
+    """Everything before `position` has been looked at, but for steps since `steps_from`, where that's given (microseconds)."""
 
     position: int
+    steps_from: int | None = None
 
 
 Action = Count | List | ReadTape | Fetch | Fence | Record | Remember | Forget | Advance

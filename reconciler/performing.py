@@ -185,7 +185,7 @@ class Performer:
                 memory.remove_pending(action.rows)
                 crash.point("reconcile-settled")
             case Advance():
-                memory.advance(turn.shop, run.cursor, action.position, self.clock())
+                memory.advance(turn.shop, run.cursor, action.position, self.clock(), action.steps_from)
                 crash.point("reconcile-advanced")
 
     def _fence(self, turn: Turn) -> None:

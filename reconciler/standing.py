@@ -15,6 +15,9 @@ DAY = 86_400 * SECOND
 MARGIN = 300 * SECOND
 """The tape is read from this long before a change on: Kafka's clock dates records, Shopify's dates changes."""
 
+BEYOND = DAY
+"""How far a list of states goes beyond its window's end."""
+
 
 class Phase(StrEnum):
     COUNTING = "counting"
@@ -117,6 +120,20 @@ class State:
         standing, options = self.standing, self.standing.options
         reached = standing.coverage_from if standing.cursor.position is None else standing.cursor.position
         return (options.since is None and options.reach is None) or self.window.start <= reached
+
+    @property
+    def steps_from(self) -> int | None:
+        """Since when steps may not have been seen yet once the cursor has moved to the window's end; None: all before it have.
+
+        A list ends soon after its window: of a backlog that's looked through in parts, what changed in a later one shows there only. That
+        the list reaches as far as now leaves half of what it goes beyond the window for the time that listing takes.
+        """
+        cursor, end = self.standing.cursor, self.window.end
+        if not self.look.of_states or end + BEYOND // 2 >= self.standing.shop_now:
+            return None
+        if cursor.position is not None and end <= cursor.position:
+            return cursor.steps_from
+        return self.window.start if cursor.steps_from is None else min(cursor.steps_from, self.window.start)
 
     @property
     def looks_back(self) -> bool:

@@ -326,6 +326,7 @@ CREATE TABLE reconcile_cursors (
     family TEXT NOT NULL,
     coverage_from BIGINT,
     position BIGINT,
+    steps_from BIGINT,
     last_success DOUBLE PRECISION,
     PRIMARY KEY (shop, family)
 ) {clustered};

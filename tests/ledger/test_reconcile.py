@@ -16,6 +16,10 @@ def test_a_cursor_begins_empty_keeps_its_coverage_and_never_goes_back(ledger: Le
     ledger.reconcile.advance("one", "orders", 300, 7.0)
     ledger.reconcile.advance("one", "orders", 200, 8.0)
     assert ledger.reconcile.cursor("one", "orders") == Cursor(100, 300, 8.0)
+    ledger.reconcile.advance("one", "orders", 400, 8.0, steps_from=250)
+    assert ledger.reconcile.cursor("one", "orders") == Cursor(100, 400, 8.0, 250)
+    ledger.reconcile.advance("one", "orders", 500, 8.0)
+    assert ledger.reconcile.cursor("one", "orders") == Cursor(100, 500, 8.0)
     ledger.reconcile.advance("one", "products", 900, 9.0)
     assert ledger.reconcile.cover_from("one", "products", 1) == 1
     assert ledger.reconcile.last_success() == {"one": 8.0}

@@ -107,8 +107,8 @@ class World:
             case Forget(rows):
                 for r in rows:
                     self.pending.pop(r.resource)
-            case Advance(position):
-                self.cursor = replace(self.cursor, position=position)
+            case Advance(position, steps_from):
+                self.cursor = replace(self.cursor, position=position, steps_from=steps_from)
         return None
 
 
@@ -271,6 +271,22 @@ def test_a_lost_creation_is_found_though_each_pass_sees_its_order_changed_since_
         world.passed(T0 + 30 * number * S, grace=20.0, now=30.0 * number)
     assert (world.recorded, world.topics) == (["order/1"], {"order/1": "orders/create"})
     assert world.pending == {}
+
+
+def test_a_lost_creation_is_found_though_a_backlog_of_days_is_looked_through_in_parts_and_its_order_changed_in_another() -> None:
+    hour, day = 3600 * S, standing.DAY
+    created, changed, now = T0 + hour, T0 + 7 * day // 2, T0 + 4 * day
+    world = World({1: Row("order/1", "gid://shopify/Order/1", changed, created, stamps=(("orders/create", created),))})
+    world.tape.append(event(1, changed))
+    # Shopify counts one more than it lists, twice: the window comes down to a day.
+    world.counts = [3, 3, 3, 3]
+    positions = []
+    for _ in range(5):
+        world.passed(now)
+        positions.append(world.cursor.position)
+    assert positions[:2] == [T0 + day, now]
+    assert (world.recorded, world.topics) == (["order/1"], {"order/1": "orders/create"})
+    assert world.cursor.steps_from is None
 
 
 def test_the_search_quotes_utc_times_and_asks_for_whole_days_of_customers() -> None:
