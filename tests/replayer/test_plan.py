@@ -131,6 +131,16 @@ def test_the_plan_command_prints_totals_and_an_id_and_its_exit_codes(tape: Setti
     assert cli(tape, url, "replay", "run", made["id"], "--reason", "test", "--yes").exit_code == 4
 
 
+def test_a_plan_of_which_nothing_would_run_does_not_say_whom_it_reaches(tape: Settings, ledger: Ledger, url: str) -> None:
+    record(tape, [event(0)])
+    planned = ("replay", "plan", "--group", GROUP, "--topic", "orders/*")
+    assert "no worker of it has started yet" in cli(tape, url, *planned).stdout
+    settle(ledger, [event(0)], State.SUCCEEDED)
+    shown = cli(tape, url, *planned).stdout
+    assert "finished already" in shown
+    assert "reaches" not in shown
+
+
 def test_a_plan_that_comes_to_nothing_says_why_to_whoever_waits_for_it(tape: Settings, ledger: Ledger) -> None:
     begun: list[Job] = []
     with Cataloguer(tape, ledger) as cataloguer, pytest.raises(NothingMatched) as told:
