@@ -278,9 +278,12 @@ class Lister:
         """The file to disk, going on where a connection broke off. Raises AdminApiError after several that brought nothing."""
         failed, last = 0, ""
         while failed < _TRIES:
-            had = file.tell()
+            had, packed = file.tell(), False
+            # A range counts the bytes that are sent: compressed ones aren't those that the file has.
+            headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={had}-"} if had else {})}
             try:
-                async with self._http.stream("GET", url, headers={"Range": f"bytes={had}-"} if had else {}) as response:
+                async with self._http.stream("GET", url, headers=headers) as response:
+                    packed = response.headers.get("Content-Encoding", "identity") != "identity"
                     if response.status_code == 200 and had:
                         # It doesn't go on in the middle: from the start again.
                         file.seek(0)
@@ -295,8 +298,11 @@ class Lister:
                 # The address may have run out: a new one is in the operation.
                 last = f"status {error.response.status_code}"
                 url = (await self._see(client, gid)).url or url
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 last = type(error).__name__
+                if packed:
+                    file.seek(0)
+                    file.truncate()
             failed = failed + 1 if file.tell() == had else 0
             await self._sleep(self._pace.after(failed))
         raise AdminApiError(f"the file of {client.shop}'s bulk operation couldn't be had ({last}); the next pass tries again",

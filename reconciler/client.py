@@ -102,7 +102,7 @@ class AdminClient:
                 if error.reason not in _TRANSIENT:
                     raise
                 last, reason = str(error), error.reason
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 last, reason = f"{type(error).__name__}", "unreachable"
             else:
                 outcome = self._judge(response)

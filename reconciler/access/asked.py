@@ -71,7 +71,7 @@ class Asked:
             headers["Authorization"] = f"Bearer {self._secret.reveal()}"
         try:
             answer = await self._http.get(self._url.copy_merge_params(asked), headers=headers, timeout=_TIMEOUT)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise AdminApiError(f"the app couldn't be asked for tokens ({type(error).__name__}): see HOOKTAPE_SHOP_TOKENS_URL",
                                 reason="token_source") from None  # fmt: skip
         if answer.status_code not in (200, 404) or (answer.status_code == 404 and not asked):

@@ -65,7 +65,7 @@ class Grant:
         asked = {"grant_type": "client_credentials", "client_id": self._client_id, "client_secret": secret.reveal()}
         try:
             answer = await self._http.post(self._url.format(shop=shop), data=asked, headers=_HEADERS, timeout=_TIMEOUT)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise AdminApiError(f"{shop} couldn't be asked for a token ({type(error).__name__})", reason="unreachable") from None
         if answer.status_code == 200:
             try:

@@ -1,6 +1,7 @@
 """Bulk operations as lists: against the local shop over HTTP, with each incident that it knows; the decisions by themselves."""
 
 import asyncio
+import gzip
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -240,6 +241,39 @@ async def test_a_download_that_breaks_off_goes_on_where_it_ended(world: World) -
     assert (why, rows) == ("", whole)
     assert asked[0] is None
     assert None not in asked[1:]
+
+
+@pytest.mark.parametrize("willing", [True, False])
+async def test_a_download_from_whoever_compresses_it_breaks_off_and_comes_whole_all_the_same(world: World, willing: bool) -> None:
+    """`willing`: compressed only for those who accept that; a range counts the bytes that are sent (RFC 9110 section 14.1.2)."""
+    whole = (await world.all(ORDERS))[0]
+    asked: list[str | None] = []
+
+    class Compressing(httpx.AsyncBaseTransport):
+        def __init__(self) -> None:
+            self._inner = httpx.AsyncHTTPTransport()
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            span = request.headers.get("Range", "bytes=0-") if "/bulk/" in request.url.path else ""
+            if not span:
+                return await self._inner.handle_async_request(request)
+            asked.append(request.headers.get("Range"))
+            plain = httpx.Request("GET", request.url, headers={"Host": request.headers["Host"]})
+            data = await (await self._inner.handle_async_request(plain)).aread()
+            headers = {}
+            if not willing or "gzip" in request.headers["Accept-Encoding"]:
+                data, headers = gzip.compress(data, mtime=0), {"Content-Encoding": "gzip"}
+            rest = data[int(span[6:-1]) :]
+            cut = rest[: len(rest) // 2] if len(asked) < 3 else rest
+            stream = _Cut(cut) if len(asked) < 3 else httpx.ByteStream(cut)
+            return httpx.Response(206 if "Range" in request.headers else 200, headers=headers, stream=stream)
+
+    async with httpx.AsyncClient(transport=Compressing()) as http:
+        world.http = http
+        rows, _, why = await world.all(ORDERS)
+    assert (why, rows) == ("", whole)
+    assert asked[0] is None
+    assert (None in asked[1:]) is not willing
 
 
 class _Cut(httpx.AsyncByteStream):

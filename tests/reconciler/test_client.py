@@ -81,9 +81,10 @@ def test_retry_after_is_read_as_a_fraction_and_kept_to() -> None:
 
 
 def test_server_errors_and_lost_connections_are_asked_again_with_growing_pauses_and_not_for_ever() -> None:
-    answer, pauses, _ = asked(httpx.Response(503), httpx.ConnectError("no"), httpx.ReadTimeout("slow"), ok())
+    faults = (httpx.Response(503), httpx.ConnectError("no"), httpx.ReadTimeout("slow"), httpx.DecodingError("garbled"))
+    answer, pauses, _ = asked(*faults, ok())
     assert isinstance(answer, Answer)
-    assert pauses == [0.5, 1.0, 2.0]
+    assert pauses == [0.5, 1.0, 2.0, 4.0]
     error, pauses, requests = asked(httpx.Response(502))
     assert isinstance(error, AdminApiError)
     assert (error.reason, len(requests), len(pauses)) == ("unavailable", 6, 5)

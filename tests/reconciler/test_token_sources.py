@@ -170,7 +170,7 @@ async def grant_told(answer: httpx.Response | Exception) -> AdminApiError:
     (httpx.Response(404, text="Not Found"), "unauthorized", "404"),
     (httpx.Response(503), "token_source", "503"),
     (httpx.Response(200, text="<html>"), "token_source", "something else"),
-    (httpx.ConnectError("no way"), "unreachable", "ConnectError"),
+    (httpx.ConnectError("no way"), "unreachable", "ConnectError"), (httpx.DecodingError("garbled"), "unreachable", "DecodingError"),
 ])  # fmt: skip
 async def test_a_grant_that_is_refused_says_what_to_do(answer: httpx.Response | Exception, reason: str, says: str) -> None:
     error = await grant_told(answer)
@@ -193,6 +193,17 @@ async def test_an_app_that_answers_otherwise_is_told_which_form_is_wanted(status
     assert refused.value.reason == "token_source"
     assert says in str(refused.value)
     assert "shpat_secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("fault", [httpx.ConnectError("no way"), httpx.DecodingError("garbled")])
+async def test_an_app_that_cant_be_asked_or_understood_is_asked_again_later(fault: httpx.RequestError) -> None:
+    def answered(request: httpx.Request) -> httpx.Response:
+        raise fault
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answered)) as http:
+        with pytest.raises(AdminApiError, match=type(fault).__name__) as refused:
+            await Access(Settings(shop_tokens_url="https://app.example/tokens"), http).shops()
+    assert refused.value.reason == "token_source"
 
 
 async def test_a_token_that_never_expires_and_is_no_longer_accepted_is_told_apart_from_a_shop_that_bars_the_app(tmp_path: Path) -> None:
