@@ -224,7 +224,9 @@ def _surely_dead(view: View, wid: str, made: Command) -> bool:
         last = max((letter.at for letter in letters if letter.at <= made.t1), default=None)
         if last is None or last > made.t0 - _RECORD_SECONDS or view.states.get((group, wid)) == "discarded":
             continue
-        again = any(last < attempt.start <= made.t1 for attempt in view.tries.get((group, wid), ()))
+        # A replay may have ended without a try: a newer version had succeeded since it was planned.
+        touched = (*(attempt.start for attempt in view.tries.get((group, wid), ())), *view.handed.get((group, wid), ()))
+        again = any(last < at <= made.t1 for at in touched)
         unsure = view.regrouped(last, last + _RECORD_SECONDS) or view.away("postgres", last, made.t0)
         if not again and not unsure:
             return True

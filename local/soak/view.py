@@ -111,9 +111,13 @@ class View:
         self._stood_in = {(record.shop, record.resource, record.version) for record in self.logs if record.source == RECONCILER}
         self.letters: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
         """(kind, group, webhook id) → retry or dead-letter records."""
+        self.handed: dict[tuple[str, str], list[float]] = defaultdict(list)
+        """(group, webhook id) → when replays sent it to the group."""
         for record in history.records:
             if record.kind in ("retry", "dlq"):
                 self.letters[record.kind, record.group, record.wid].append(record)
+            elif record.kind == "replay":
+                self.handed[record.group, record.wid].append(record.at)
         self.letters_of_lane: dict[tuple[str, str], list[float]] = defaultdict(list)
         """(group, lane) → when its letters came."""
         for (_, group, _), letters in self.letters.items():

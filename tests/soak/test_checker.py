@@ -11,7 +11,7 @@ from hooktape.local.soak.checker import judge
 from hooktape.local.soak.history import Commit, Fault, History, Outcome, Record
 from tests.soak.histories import GROUP, PIDS, Plant, clean, with_replay
 from tests.soak.planting import change, command_of, done, forget, keep_generation, record_of, swap
-from tests.soak.replay_plants import REPLAY_PLANTS
+from tests.soak.replay_plants import REPLAY_PLANTS, item_of, missing_from_redrive
 
 
 def lost_ack(history: History) -> None:
@@ -254,6 +254,18 @@ def test_a_replay_that_was_paused_at_its_end_says_so_and_no_more() -> None:
     assert judge(history).clean
     swap(history.commands, paused, change(paused, state="done"))
     assert {v.rule for v in judge(history).violations} == {"account"}
+
+
+def test_what_an_earlier_replay_has_handed_over_may_be_dead_no_longer_without_a_try() -> None:
+    history = with_replay(clean(7, faults=False))
+    item = item_of(history, "redrive")
+    sent = next(r for r in history.records if r.kind == "replay" and r.wid == item.wid)
+    letter = next(r for r in history.records if r.kind == "dlq" and r.wid == item.wid)
+    missing_from_redrive(history)
+    assert "missing-from-plan" in {v.rule for v in judge(history).violations}
+    # Superseded there: a newer version had succeeded since it was planned.
+    history.records.append(change(sent, generation="earlier", at=letter.at + 0.01))
+    assert "missing-from-plan" not in {v.rule for v in judge(history).violations}
 
 
 def test_what_came_late_while_ingest_was_frozen_is_excused() -> None:
