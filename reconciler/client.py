@@ -145,18 +145,19 @@ class AdminClient:
         if status != 200:
             reason, advice = _STATUS.get(status, ("refused", "see the Admin API's documentation for it"))
             raise AdminApiError(f"{self.shop} answered {status}: {advice}", reason=reason)
+        try:
+            body = msgspec.json.decode(response.content)
+            data, errors = body.get("data"), body.get("errors") or []
+            cost = (body.get("extensions") or {}).get("cost") or {}
+        except (msgspec.DecodeError, AttributeError):
+            # Not the API's at all, but somebody's on the way.
+            return _Again("an answer that isn't JSON", "unavailable", None)
         served = response.headers.get("X-Shopify-API-Version")
         if served != self.version:
             # An unsupported version is answered by the oldest supported one, with status 200; only this header tells.
             other = served or "unknown"
             raise AdminApiError(f"{self.shop} answered with API version {other} and not {self.version}: set "
                                 "HOOKTAPE_ADMIN_API_VERSION to a supported one", reason="api_version")  # fmt: skip
-        try:
-            body = msgspec.json.decode(response.content)
-            data, errors = body.get("data"), body.get("errors") or []
-            cost = (body.get("extensions") or {}).get("cost") or {}
-        except (msgspec.DecodeError, AttributeError):
-            return _Again("an answer that isn't JSON", "unavailable", None)
         hidden: frozenset[str] = frozenset()
         if errors:
             withheld = protected.hide(data, errors) if isinstance(errors, list) and all(isinstance(e, dict) for e in errors) else None
