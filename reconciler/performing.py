@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import httpx
 
@@ -48,6 +49,7 @@ from hooktape.tape.wire import Wire
 
 _log = log.get("hooktape.reconciler")
 WHO = "reconciler"
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -118,7 +120,7 @@ class Performer:
         self.lister, self.filler = Lister(ledger, http), Lister(ledger, http, lane=Look.BACKFILL)
         self.settings, self.ledger, self.clock = settings, ledger, clock
         self.provisioned = frozenset(shopify.expand(settings.topics))
-        self.tape = TapeView(settings)
+        self.tape, self._reading = TapeView(settings), asyncio.Lock()
         self._names = Names(settings.topic_prefix)
         self._wire = Wire(settings)
 
@@ -194,6 +196,15 @@ class Performer:
             turn.writer = Writer.open(self.settings, f"reconcile.{turn.shop}{lane}")
             crash.point("reconcile-fenced")
 
+    async def beginning(self, shop: str, family: Family) -> int | None:
+        """When the tape of the family begins for the shop, as `TapeView.beginning`."""
+        return await self._taped(lambda: self.tape.beginning(shop, family))
+
+    async def _taped(self, read: Callable[[], T]) -> T:
+        # One thread reads. If each pass waited in a thread of its own for its turn, none would be left to renew the passes' leases.
+        async with self._reading:
+            return await asyncio.to_thread(read)
+
     async def _read(self, action: ReadTape, run: Run) -> Taped:
         turn, family = run.turn, run.family
 
@@ -211,7 +222,7 @@ class Performer:
                 self._settle(run, intents, coverage.synthetic, coverage.twins)
             return Taped(coverage)
 
-        return await asyncio.to_thread(read)
+        return await self._taped(read)
 
     def _settle(self, run: Run, intents: list[Intent], seen: set[str], twins: set[str]) -> None:
         """What a killed pass left open and the tape shows is recorded; whose webhook came after all has a twin."""

@@ -343,7 +343,7 @@ class Reconciler:
 
     async def _coverage_from(self, turn: Turn, gate: api.Gate, family: Family) -> int:
         """When recording began: with the tape's oldest record of the shop, or now. Nothing older is ever missing."""
-        oldest = await asyncio.to_thread(self._world.tape.beginning, turn.shop, family)
+        oldest = await self._world.beginning(turn.shop, family)
         begun = (gate.shop_now if oldest is None else min(oldest, gate.shop_now)) // SECOND * SECOND
         if turn.dry:
             return begun

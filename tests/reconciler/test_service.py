@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from email.utils import formatdate
 from typing import Any
 
@@ -18,6 +20,8 @@ from hooktape.reconciler.coverage import Coverage
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
 from hooktape.reconciler.measuring import Figures
+from hooktape.reconciler.moves import Look, ReadTape
+from hooktape.reconciler.performing import Run, Turn
 from hooktape.reconciler.report import Report
 from hooktape.reconciler.schedule import Pass
 from hooktape.reconciler.service import Reconciler
@@ -78,13 +82,18 @@ class Passes:
 
     async def passed(self, *families: str, **options: Any) -> dict[str, Report]:
         """Family → the report of a pass over these."""
+        async with self.reconciler(*families) as reconciler:
+            return {report.family: report for report in await reconciler.pass_(SHOP, **options)}
+
+    @asynccontextmanager
+    async def reconciler(self, *families: str) -> AsyncIterator[Reconciler]:
         async with httpx.AsyncClient(transport=httpx.MockTransport(self._answer)) as http:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(performing, "TapeView", lambda settings: self.tape)
                 patch.setattr(performing.Writer, "open", lambda settings, name: self.tape)
                 chosen = [FAMILIES[name] for name in families]
                 async with Reconciler(self.settings, self.ledger, clock=self.clock, http=http, families=chosen) as reconciler:
-                    return {report.family: report for report in await reconciler.pass_(SHOP, **options)}
+                    yield reconciler
 
 
 def undated(query: str, variables: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
@@ -217,3 +226,29 @@ async def test_a_pass_that_breaks_before_its_families_is_in_their_reports(ledger
     found = await Passes(ledger, lambda query, variables, answer: {"data": None}).passed("orders", "products")
     assert {report.reason for report in found.values()} == {"bug"}
     assert {(kept.family, kept.state) for kept in ledger.reports.latest()} == {("orders", "bug"), ("products", "bug")}
+
+
+async def test_passes_that_wait_for_the_tape_leave_threads_to_those_that_renew_leases(ledger: Ledger) -> None:
+    passes, read_on, reading = Passes(ledger, changes=1), threading.Event(), list[str]()
+
+    class Slow(Tape):
+        def coverage(self, shop: str, *_: object) -> Coverage:  # type: ignore[override]
+            reading.append(shop)
+            read_on.wait(60)
+            return Coverage(FAMILIES["orders"])
+
+    passes.tape = Slow()
+    async with passes.reconciler("orders") as reconciler:
+        world, client = reconciler._world, None
+        runs = [Run(Turn(f"{number}.myshopify.com", None, None), FAMILIES["orders"], Look.STATES, client, None, None)  # type: ignore[arg-type]
+                for number in range(40)]  # fmt: skip
+        reads = [asyncio.create_task(world.perform(ReadTape(0), run)) for run in runs]
+        try:
+            async with asyncio.timeout(10):
+                # All of them have asked.
+                await asyncio.sleep(0)
+                assert await asyncio.to_thread(lambda: "renewed") == "renewed"
+        finally:
+            read_on.set()
+            await asyncio.gather(*reads)
+    assert len(reading) == 40
