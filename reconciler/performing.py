@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Turn:
-    """One shop's pass. `epoch`: of its lease; None in a dry run, which writes nothing.
+    """One shop's pass. `epoch`: of its lease; None in a dry run, which writes nothing. `owner`: as whom it holds that.
 
     `writer`: opened when something is first to be recorded; from then on no other process records anything of the shop.
     `late_after`: by family, webhooks that came after their synthetic event. `lane`: of its lease; turns of two lanes record different
@@ -65,6 +65,7 @@ class Turn:
     shop: str
     options: Options
     epoch: int | None
+    owner: str = ""
     writer: Writer | None = None
     marks: dict[str, int] = field(default_factory=dict)
     late_after: dict[str, int] = field(default_factory=dict)

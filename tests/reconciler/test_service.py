@@ -228,6 +228,15 @@ async def test_a_pass_that_breaks_before_its_families_is_in_their_reports(ledger
     assert {(kept.family, kept.state) for kept in ledger.reports.latest()} == {("orders", "bug"), ("products", "bug")}
 
 
+async def test_two_passes_of_one_process_over_a_shop_take_turns(ledger: Ledger) -> None:
+    # The doctor's look back after a repair, and a pass on schedule.
+    passes = Passes(ledger)
+    async with passes.reconciler("orders") as reconciler:
+        found = await asyncio.gather(reconciler.pass_(SHOP), reconciler.pass_(SHOP))
+        assert sorted(report.reason for reports in found for report in reports) == ["", "busy"]
+        assert [report.reason for report in await reconciler.pass_(SHOP)] == [""]
+
+
 async def test_passes_that_wait_for_the_tape_leave_threads_to_those_that_renew_leases(ledger: Ledger) -> None:
     passes, read_on, reading = Passes(ledger, changes=1), threading.Event(), list[str]()
 
