@@ -240,7 +240,8 @@ class Lister:
             others = sum((one.family, one.search) != (self._name(family), search) and self._fresh(one) for one in open_)
             if others < SLOTS:
                 await asyncio.to_thread(self._ledger.bulk.begin, client.shop, self._name(family), search, window, self._clock())
-                answer = (await client.ask(queries.BULK_RUN, {"query": text}, _RUN_POINTS)).data["bulkOperationRunQuery"]
+                # Where its answer is lost it's in the ledger without an id, and the next pass finds it by its query.
+                answer = (await client.ask(queries.BULK_RUN, {"query": text}, _RUN_POINTS, once=True)).data["bulkOperationRunQuery"]
                 if answer["bulkOperation"]:
                     gid = str(answer["bulkOperation"]["id"])
                     await asyncio.to_thread(self._ledger.bulk.began, client.shop, self._name(family), search, gid)

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hooktape.errors import AdminApiError
 from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop.cost import Plan
 from hooktape.local.shop.model import WHOLE
@@ -321,3 +322,32 @@ async def test_operations_that_nobody_takes_up_any_more_hold_no_place_for_ever(w
         world.ledger.bulk.began(world.shop.domain, name, "", f"gid://shopify/BulkOperation/{name}")
     world.clock[0] += 600.0
     assert (await world.all(ORDERS, world.lister(pace=Pace(deadline=600.0))))[2] == ""
+
+
+class _Tampering(httpx.AsyncBaseTransport):
+    """What is done to an answer on its way: (request, response) → response."""
+
+    def __init__(self, change: Callable[[httpx.Request, httpx.Response], httpx.Response]) -> None:
+        self._inner, self._change = httpx.AsyncHTTPTransport(), change
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._inner.handle_async_request(request)
+        await response.aread()
+        return self._change(request, response)
+
+
+async def test_an_operation_whose_beginning_was_not_heard_of_is_begun_once(world: World) -> None:
+    lost: list[bool] = []
+
+    def change(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if b"bulkOperationRunQuery" in request.content and not lost:
+            lost.append(True)
+            raise httpx.ReadTimeout("the answer was lost")
+        return response
+
+    async with httpx.AsyncClient(transport=_Tampering(change)) as http:
+        world.http = http
+        with pytest.raises(AdminApiError):
+            await world.all(ORDERS)
+        assert (await world.all(ORDERS))[2] == ""
+    assert world.operations() == ["COMPLETED"]
