@@ -276,8 +276,8 @@ class Lister:
         await asyncio.to_thread(self._ledger.bulk.end, shop, self._name(family), search)
 
     async def _download(self, client: AdminClient, gid: str, url: str, file: BinaryIO) -> None:
-        """The file to disk, going on where a connection broke off. Raises AdminApiError after several that brought nothing."""
-        failed, last = 0, ""
+        """The file to disk, going on where a connection broke off. Raises AdminApiError after several that brought nothing new."""
+        failed, furthest, last = 0, 0, ""
         while failed < _TRIES:
             had, packed = file.tell(), False
             # A range counts the bytes that are sent: compressed ones aren't those that the file has.
@@ -304,7 +304,9 @@ class Lister:
                 if packed:
                     file.seek(0)
                     file.truncate()
-            failed = failed + 1 if file.tell() == had else 0
+            # Of one that begins at the start each time only what goes beyond all before it is new.
+            failed = 0 if file.tell() > furthest else failed + 1
+            furthest = max(furthest, file.tell())
             await self._sleep(self._pace.after(failed))
         raise AdminApiError(f"the file of {client.shop}'s bulk operation couldn't be had ({last}); the next pass tries again",
                             reason="bulk_download")  # fmt: skip

@@ -336,6 +336,24 @@ class _Tampering(httpx.AsyncBaseTransport):
         return self._change(request, response)
 
 
+async def test_a_download_that_always_breaks_off_before_its_furthest_point_ends(world: World) -> None:
+    asked: list[str] = []
+
+    def change(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if "/bulk/" not in request.url.path:
+            return response
+        asked.append(request.url.path)
+        # It has no ranges, and ends now here, now there.
+        return httpx.Response(200, stream=_Cut(b"x" * (1000 + len(asked) % 2)))
+
+    async with httpx.AsyncClient(transport=_Tampering(change)) as http:
+        world.http = http
+        with pytest.raises(AdminApiError, match="couldn't be had"):
+            async with asyncio.timeout(20):
+                await world.all(ORDERS)
+    assert len(asked) < 20
+
+
 async def test_an_operation_whose_beginning_was_not_heard_of_is_begun_once(world: World) -> None:
     lost: list[bool] = []
 
