@@ -229,6 +229,10 @@ class Lister:
     async def _begin(self, client: AdminClient, family: Family, search: str, window: Window | None, now: float) -> str | None:
         open_ = await asyncio.to_thread(self._ledger.bulk.open, client.shop)
         own = next((one for one in open_ if (one.family, one.search) == (self._name(family), search)), None)
+        if own is not None and not self._fresh(own):
+            # A list of everything has the same search for ever, and Shopify keeps what it showed last week.
+            await self._give_up(client, family, search, own.gid)
+            own = None
         if own is not None and own.gid is not None:
             return own.gid
         text, polls = queries.bulk(family.listing, search), 0
@@ -267,7 +271,7 @@ class Lister:
         return Seen.of((await client.ask(queries.BULK_SEE, {"id": gid}, _SEE_POINTS)).data["node"])
 
     async def _give_up(self, client: AdminClient, family: Family, search: str, gid: str | None) -> None:
-        if gid is not None:
+        if gid is not None and running(await self._see(client, gid)):
             await client.ask(queries.BULK_CANCEL, {"id": gid}, _RUN_POINTS)
         await self._forget(client.shop, family, search)
         _log.warning("a bulk operation of ours was given up", shop=client.shop, family=family.name, operation=gid or "not begun")

@@ -369,3 +369,18 @@ async def test_an_operation_whose_beginning_was_not_heard_of_is_begun_once(world
             await world.all(ORDERS)
         assert (await world.all(ORDERS))[2] == ""
     assert world.operations() == ["COMPLETED"]
+
+
+async def test_an_operation_of_long_ago_tells_nothing_of_now(world: World) -> None:
+    world.shop.incidents.start("bulk_late", seconds=300.0)
+    dying = asyncio.create_task(world.all(ORDERS))
+    await world.waiting.wait()
+    dying.cancel()
+    await asyncio.gather(dying, return_exceptions=True)
+    world.clock[0] += 20_000
+    for _ in range(100):
+        world.shop.shop.change(world.clock[0])
+    world.clock[0] += 2_000
+    rows, _, why = await world.all(ORDERS)
+    assert ({row.resource for row in rows}, why) == (world.names(ORDERS), "")
+    assert len(world.operations()) == 2
