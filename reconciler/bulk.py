@@ -163,8 +163,8 @@ class Lister:
     async def resumable(self, shop: str, family: Family) -> Window | None:
         """The window of an operation that an earlier process began and nobody has read: look at that one, and it's resumed."""
         found = await asyncio.to_thread(self._ledger.bulk.open, shop, self._name(family))
-        fresh = [one.window for one in found if self._fresh(one)]
-        return fresh[0] if fresh else None
+        # A sweep's has none, and is its own affair.
+        return next((one.window for one in found if one.window is not None and self._fresh(one)), None)
 
     def _fresh(self, one: BulkOperation) -> bool:
         return self._clock() - one.begun < self._pace.deadline

@@ -384,3 +384,9 @@ async def test_an_operation_of_long_ago_tells_nothing_of_now(world: World) -> No
     rows, _, why = await world.all(ORDERS)
     assert ({row.resource for row in rows}, why) == (world.names(ORDERS), "")
     assert len(world.operations()) == 2
+
+
+async def test_a_window_is_resumed_whether_or_not_a_sweep_is_under_way(world: World) -> None:
+    world.ledger.bulk.begin(world.shop.domain, "orders", "", None, world.clock[0])
+    world.ledger.bulk.begin(world.shop.domain, "orders", "x", WINDOW, world.clock[0] + 1)
+    assert await world.lister().resumable(world.shop.domain, ORDERS) == WINDOW
