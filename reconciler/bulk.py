@@ -40,6 +40,7 @@ PORTION = 5_000
 """Lines between two looks at the rest of the world: a few megabytes."""
 _TRIES = 5  # of a download that breaks off, each from where the last one ended
 _RUN_POINTS, _SEE_POINTS, _LATEST_POINTS = 10, 5, 50
+_IN_FILE = "file"  # where a list goes on whose file is being read
 Window = tuple[int, int]
 
 
@@ -117,7 +118,7 @@ def verdict(seen: Seen, read: Read) -> str:
 # ── asking, waiting, reading ────────────────────────────────────────────────────────────────────────────────────────
 @dataclass(slots=True)
 class _Reading:
-    """A file on its way through. `search` names its operation in the ledger."""
+    """A file on its way through."""
 
     seen: Seen
     file: BinaryIO
@@ -128,8 +129,8 @@ class _Reading:
 class Lister:
     """Pages of a family's list, from pages or from a bulk operation: whoever asks needn't know which.
 
-    `await page(client, family, search, after)` until `after` is None. Close it. `clock` gives epoch seconds; `folder` is for files
-    that may have the size of the shop (150 bytes an order). `lane`: operations of another lane on the same family are nobody's here.
+    For one list at a time: `await page(client, family, search, after)` until `after` is None. Close it: its file may have the size of the
+    shop (150 bytes an order). `clock` gives epoch seconds. `lane`: operations of another lane on the same family are nobody's here.
     """
 
     def __init__(
@@ -149,16 +150,20 @@ class Lister:
         self._ledger, self._http, self._clock, self._sleep = ledger, http, clock, sleep
         self._pace = pace or Pace()
         self._estimate, self._limit, self._portion = estimate, paged_limit, portion
-        self._readings: dict[str, _Reading] = {}
+        self._reading: _Reading | None = None
 
     def _name(self, family: Family) -> str:
         """Under which the ledger has its operations."""
         return f"{family.name}/{self._lane}" if self._lane else family.name
 
     def close(self) -> None:
-        """Gives up files that weren't read to their end."""
-        for key in list(self._readings):
-            self._drop(key)
+        """Gives up a file that wasn't read to its end."""
+        if self._reading is None:
+            return
+        self._reading.tree.close()
+        with contextlib.suppress(OSError):
+            self._reading.file.close()
+        self._reading = None
 
     async def resumable(self, shop: str, family: Family) -> Window | None:
         """The window of an operation that an earlier process began and nobody has read: look at that one, and it's resumed."""
@@ -174,8 +179,9 @@ class Lister:
 
         `window` is noted with a bulk operation (see `resumable`). Raises AdminApiError.
         """
-        if after is not None and after in self._readings:
-            return await asyncio.to_thread(self._next, after, client.shop, family, search)
+        if after == _IN_FILE and self._reading is not None:
+            return await asyncio.to_thread(self._next, self._reading, client.shop, family, search)
+        self.close()
         if after is None and await self._large(client, family, search, window):
             return await self._bulk(client, family, search, window)
         count, _, place = (after or "0|").partition("|")
@@ -221,10 +227,8 @@ class Lister:
             file.close()
             raise
         file.seek(0)
-        # Ids are one shop's own: another's may be the same.
-        key = f"{client.shop} {gid}"
-        self._readings[key] = _Reading(seen, file)
-        return await asyncio.to_thread(self._next, key, client.shop, family, search)
+        self._reading = _Reading(seen, file)
+        return await asyncio.to_thread(self._next, self._reading, client.shop, family, search)
 
     async def _begin(self, client: AdminClient, family: Family, search: str, window: Window | None, now: float) -> str | None:
         open_ = await asyncio.to_thread(self._ledger.bulk.open, client.shop)
@@ -315,9 +319,9 @@ class Lister:
         raise AdminApiError(f"the file of {client.shop}'s bulk operation couldn't be had ({last}); the next pass tries again",
                             reason="bulk_download")  # fmt: skip
 
-    def _next(self, key: str, shop: str, family: Family, search: str) -> Listed:
+    def _next(self, reading: _Reading, shop: str, family: Family, search: str) -> Listed:
         """The next portion of the file; after the last one the verdict."""
-        reading, before = self._readings[key], self._readings[key].read.roots
+        before = reading.read.roots
         rows: list[Row] = []
         ended = True
         for count, line in enumerate(reading.file, 1):
@@ -327,18 +331,12 @@ class Lister:
                 break
         roots = reading.read.roots - before
         if not ended:
-            return Listed(tuple(rows), key, roots)
+            return Listed(tuple(rows), _IN_FILE, roots)
         reading.read.orphans, reading.read.cut = reading.tree.orphans(), reading.tree.cut(api.CUT_AT)
         why = verdict(reading.seen, reading.read)
-        self._drop(key)
+        self.close()
         self._ledger.bulk.end(shop, self._name(family), search)
         return Listed(tuple(rows), None, roots, why)
-
-    def _drop(self, key: str) -> None:
-        reading = self._readings.pop(key)
-        reading.tree.close()
-        with contextlib.suppress(OSError):
-            reading.file.close()
 
 
 def _rows(family: Family, line: bytes, reading: _Reading) -> Iterator[Row]:

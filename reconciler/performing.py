@@ -88,6 +88,7 @@ class Run:
     client: AdminClient
     gate: api.Gate
     renew: Callable[[Turn], Awaitable[None]]
+    lister: Lister
 
     @property
     def cursor(self) -> str:
@@ -118,7 +119,7 @@ class Performer:
     """The outside world of a run. Made on a running loop; `close` it. `clock` gives epoch seconds."""
 
     def __init__(self, settings: Settings, ledger: Ledger, clock: Callable[[], float], http: httpx.AsyncClient) -> None:
-        self.lister, self.filler = Lister(ledger, http), Lister(ledger, http, lane=Look.BACKFILL)
+        self._http = http
         self.settings, self.ledger, self.clock = settings, ledger, clock
         self.provisioned = frozenset(shopify.expand(settings.topics))
         self.tape, self._reading = TapeView(settings), asyncio.Lock()
@@ -127,9 +128,13 @@ class Performer:
 
     async def close(self) -> None:
         """Ends the clients."""
-        self.lister.close()
-        self.filler.close()
         await asyncio.to_thread(self.tape.close)
+
+    def lister(self, turn: Turn, look: Look) -> Lister:
+        """Of one run, which closes it: however it ends, none of its files stays open. What a dry run begins is its own affair, as what is
+        under way is none of its."""
+        lanes = [*([str(look)] if look is Look.BACKFILL else []), *(["dry"] if turn.dry else [])]
+        return Lister(self.ledger, self._http, clock=self.clock, lane="/".join(lanes))
 
     async def perform(self, action: Action, run: Run) -> Input | None:
         """What the action found; None for the ledger's and the fence, which find nothing. Raises Fenced once the lease is lost."""
@@ -167,8 +172,7 @@ class Performer:
             case List(query, after, Look.DELETIONS):
                 found: Listed | Fetched = await api.deletions(client, family, query, after)
             case List(query, after, _, window):
-                lister = self.filler if run.backfill else self.lister
-                found = await lister.page(client, family, query, after, window)
+                found = await run.lister.page(client, family, query, after, window)
             case Fetch(gids, False):
                 found = await api.existing(client, family, gids)
             case Fetch(gids):

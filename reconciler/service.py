@@ -255,8 +255,9 @@ class Reconciler:
         spent = client.spent
         try:
             for look in looks(kind, family, deletes):
-                run = Run(turn, family, look, client, gate, lambda turn: self._renew(turn, _lease(turn.shop, kind)))
-                report = await self._run(run, report, frozenset(wanted))
+                with contextlib.closing(self._world.lister(turn, look)) as lister:
+                    run = Run(turn, family, look, client, gate, lambda turn: self._renew(turn, _lease(turn.shop, kind)), lister)
+                    report = await self._run(run, report, frozenset(wanted))
         except Fenced:
             raise
         except HooktapeError as error:
@@ -317,7 +318,7 @@ class Reconciler:
         options = run.turn.options
         if run.turn.dry or options.since is not None or options.until is not None:
             return None
-        return await self._world.lister.resumable(run.turn.shop, run.family)
+        return await run.lister.resumable(run.turn.shop, run.family)
 
     @staticmethod
     def _horizon(gate: api.Gate, family: Family) -> int | None:

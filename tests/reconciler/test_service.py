@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 import httpx
@@ -16,6 +18,7 @@ from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop.admin import Request
 from hooktape.local.shop.model import API_VERSION
 from hooktape.reconciler import performing
+from hooktape.reconciler.bulk import Lister
 from hooktape.reconciler.coverage import Coverage
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
@@ -69,11 +72,15 @@ class Passes:
     def __init__(self, ledger: Ledger, edit: Edit = lambda query, variables, answer: answer, changes: int = 600, **options: Any) -> None:
         self.showing, self.ledger, self.edit, self.asked = Showing(changes), ledger, edit, list[str]()
         self.clock = Clock(self.showing.now + 5)
+        self.file = b""
+        """Of a bulk operation."""
         self.tape = Tape([event_of(change, SHOP) for change in self.showing.changes])
         self.settings = Settings(shop_tokens={SHOP: Secret("token")}, topics=("*/*",),
                                  **{"reconcile_lag": 0.0, "reconcile_grace": 0.0} | options)  # fmt: skip
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, content=self.file)
         asked = json.loads(request.content)
         self.asked.append(asked["query"])
         answer = json.loads(json.dumps(self.showing.admin.execute(Request(asked["query"], asked["variables"]))))
@@ -249,7 +256,7 @@ async def test_passes_that_wait_for_the_tape_leave_threads_to_those_that_renew_l
     passes.tape = Slow()
     async with passes.reconciler("orders") as reconciler:
         world, client = reconciler._world, None
-        runs = [Run(Turn(f"{number}.myshopify.com", None, None), FAMILIES["orders"], Look.STATES, client, None, None)  # type: ignore[arg-type]
+        runs = [Run(Turn(f"{number}.myshopify.com", None, None), FAMILIES["orders"], Look.STATES, client, None, None, None)  # type: ignore[arg-type]
                 for number in range(40)]  # fmt: skip
         reads = [asyncio.create_task(world.perform(ReadTape(0), run)) for run in runs]
         try:
@@ -261,3 +268,42 @@ async def test_passes_that_wait_for_the_tape_leave_threads_to_those_that_renew_l
             read_on.set()
             await asyncio.gather(*reads)
     assert len(reading) == 40
+
+
+async def test_a_dry_run_leaves_the_bulk_operations_of_the_passes_alone(ledger: Ledger) -> None:
+    passes = Passes(ledger)
+    ledger.bulk.begin(SHOP, "orders", "updated_at:>='2026-01-01T00:00:00Z'", (1, 2), passes.clock.now)
+    ledger.bulk.began(SHOP, "orders", "updated_at:>='2026-01-01T00:00:00Z'", "gid://shopify/BulkOperation/1")
+    before = ledger.bulk.open(SHOP)
+    assert (await passes.passed("orders", dry_run=True))["orders"].complete
+    assert ledger.bulk.open(SHOP) == before
+    assert not any("bulkOperationCancel" in query for query in passes.asked)
+
+
+async def test_a_pass_that_ends_within_the_file_of_a_bulk_operation_leaves_no_file_open(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_bulk(query: str, variables: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        gid = "gid://shopify/BulkOperation/1"
+        if "bulkOperationRunQuery" in query:
+            return {"data": {"bulkOperationRunQuery": {"bulkOperation": {"id": gid}, "userErrors": []}}}
+        if "BulkOperation {" in query:
+            ended = {"status": "COMPLETED", "errorCode": None, "url": "https://files.example/1", "objectCount": "2", "rootObjectCount": "2"}
+            return {"data": {"node": ended}}
+        return answer
+
+    files, made = [], tempfile.TemporaryFile
+
+    def noted(**options: Any) -> Any:
+        files.append(made(**options))
+        return files[-1]
+
+    monkeypatch.setattr("hooktape.reconciler.bulk.tempfile.TemporaryFile", noted)
+    monkeypatch.setattr(performing, "Lister", partial(Lister, estimate=0, portion=1))
+    passes = Passes(ledger, in_bulk)
+    # It ends at the first line, as it would between any two with the ledger or Kafka away.
+    passes.file = b'{"id": "gid://shopify/Order/1", "updatedAt": "soon"}\n' * 2
+    async with passes.reconciler("orders") as reconciler:
+        (report,) = await reconciler.pass_(SHOP)
+        assert report.reason == "bug"
+        assert [file.closed for file in files] == [True]
