@@ -97,7 +97,10 @@ class Service:
         if any(report.reason == "busy" for report in reports):
             self._elsewhere[task.shop, task.lane] = self._clock() + self._busy
             return None
-        return self._next(kind, due, reports, self._clock()) if reports else None
+        if not reports and not await asyncio.to_thread(self._is_due, task):
+            return None
+        # Without reports, too: where no topic is wanted that can be checked, there's nothing to compare.
+        return self._next(kind, due, reports, self._clock())
 
     async def _look(self, task: Task, due: float) -> float | None:
         """The same of the doctor."""

@@ -130,3 +130,27 @@ async def test_a_closed_shop_is_tried_once_when_the_service_starts_and_then_at_i
             await until(lambda passed=passed: sorted(reconciler.passed) == passed)  # type: ignore[misc]
         stop.set()
         await served
+
+
+async def test_a_service_with_no_family_to_compare_asks_once_an_interval(ledger: Ledger, tmp_path: Path) -> None:
+    # HOOKTAPE_TOPICS names only what can't be checked: carts, app/uninstalled.
+    path, clock, stop = tmp_path / "tokens", Clock(), asyncio.Event()
+    path.write_text(f"{ONE}=token\n")
+    settings = Settings(shop_tokens_file=path, reconcile_interval=300.0)
+
+    class Without(Played):
+        async def pass_(self, shop: str, **options: Any) -> list[Report]:
+            await super().pass_(shop, **options)
+            return []
+
+    async with httpx.AsyncClient() as http:
+        reconciler, looks = Without(Access(settings, http, clock=clock), clock), list[float]()
+        due_by = ledger.timetable.due_by
+        ledger.timetable.due_by = lambda now: (looks.append(now), due_by(now))[1]  # type: ignore[method-assign, func-returns-value]
+        served = asyncio.create_task(Service(reconciler, Idle(), settings, ledger.timetable).run(stop))
+        await until(lambda: len(looks) >= 5)
+        assert reconciler.passed == [ONE]
+        clock.now += 300
+        await until(lambda: reconciler.passed == [ONE, ONE])
+        stop.set()
+        await served
