@@ -20,6 +20,8 @@ _log = log.get("hooktape.reconciler")
 _LOOK = 1.0
 # Between two questions at a start which shops there are.
 _UNLISTED = 10.0
+# By which a clock is set back when it's set right, in seconds; less only holds passes up by as much.
+_SET_BACK = 60.0
 # Of a lease: when a shop is looked at again at which another reconciler was found at work.
 _BUSY = 1 / 6
 
@@ -40,6 +42,7 @@ class Service:
         self._busy = settings.reconcile_lease * _BUSY
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._elsewhere: dict[tuple[str, str], float] = {}
+        self._looked = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Passes as they fall due, until `stop` is set; what has begun is finished. Shops may come and go meanwhile."""
@@ -64,10 +67,16 @@ class Service:
     async def _begin(self) -> float:
         """Begins what is due, as far as there are places; the seconds until the next look."""
         now = self._clock()
+        if now < self._looked - _SET_BACK:
+            # Whatever was noted for later may have been by the wrong time: as at a start.
+            self._begun, self._untried, self._elsewhere = frozenset(), None, {}
+        self._looked = now
         shops = frozenset(await self._reconciler.access.shops())
         shops = shops & self._chosen if self._chosen else shops
         if new := shops - self._begun:
-            await asyncio.to_thread(self._timetable.begin, schedule.first(new, self._every, now))
+            # What is due later was noted by another interval, or another clock.
+            latest = {name: now + every for name, every in self._every.items()}
+            await asyncio.to_thread(self._timetable.begin, schedule.first(new, self._every, now), latest)
         self._begun = shops
         (dues, following), parked = await asyncio.to_thread(lambda: (self._timetable.due_by(now), self._timetable.parked()))
         busy = {*self._tasks, *(key for key, until in self._elsewhere.items() if until > now)}

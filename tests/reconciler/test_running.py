@@ -154,3 +154,20 @@ async def test_a_service_with_no_family_to_compare_asks_once_an_interval(ledger:
         await until(lambda: reconciler.passed == [ONE, ONE])
         stop.set()
         await served
+
+
+async def test_a_pass_is_never_due_later_than_its_interval_from_now(ledger: Ledger, tmp_path: Path) -> None:
+    # The interval was a day when it was last noted; or the clock was wrong then, and has been put right.
+    path, clock, stop = tmp_path / "tokens", Clock(), asyncio.Event()
+    path.write_text(f"{ONE}=token\n")
+    settings = Settings(shop_tokens_file=path, reconcile_interval=300.0)
+    ledger.timetable.set({(ONE, "fast"): clock.now + 86_400, (ONE, "lookback"): clock.now + 3600})
+    async with httpx.AsyncClient() as http:
+        reconciler = Played(Access(settings, http, clock=clock), clock)
+        served = asyncio.create_task(Service(reconciler, Idle(), settings, ledger.timetable).run(stop))
+        await until(lambda: reconciler.passed == [ONE])
+        assert ledger.timetable.due()[ONE, "lookback"] == clock.now + 3600
+        clock.now -= 30 * 86_400
+        await until(lambda: reconciler.passed == [ONE, ONE])
+        stop.set()
+        await served
