@@ -22,7 +22,7 @@ _LOOK = 1.0
 _UNLISTED = 10.0
 # By which a clock is set back when it's set right, in seconds; less only holds passes up by as much.
 _SET_BACK = 60.0
-# Of a lease: when a shop is looked at again at which another reconciler was found at work.
+# Of a lease: when a shop is looked at again at which another reconciler was found at work, or something failed.
 _BUSY = 1 / 6
 
 
@@ -41,7 +41,7 @@ class Service:
         self._places = settings.reconcile_at_once
         self._busy = settings.reconcile_lease * _BUSY
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._elsewhere: dict[tuple[str, str], float] = {}
+        self._not_before: dict[tuple[str, str], float] = {}
         self._looked = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -69,7 +69,7 @@ class Service:
         now = self._clock()
         if now < self._looked - _SET_BACK:
             # Whatever was noted for later may have been by the wrong time: as at a start.
-            self._begun, self._untried, self._elsewhere = frozenset(), None, {}
+            self._begun, self._untried, self._not_before = frozenset(), None, {}
         self._looked = now
         shops = frozenset(await self._reconciler.access.shops())
         shops = shops & self._chosen if self._chosen else shops
@@ -79,7 +79,7 @@ class Service:
             await asyncio.to_thread(self._timetable.begin, schedule.first(new, self._every, now), latest)
         self._begun = shops
         (dues, following), parked = await asyncio.to_thread(lambda: (self._timetable.due_by(now), self._timetable.parked()))
-        busy = {*self._tasks, *(key for key, until in self._elsewhere.items() if until > now)}
+        busy = {*self._tasks, *(key for key, until in self._not_before.items() if until > now)}
         if self._untried is None:
             # Who starts the service has most often just set what was wrong.
             self._untried = set(parked)
@@ -92,11 +92,23 @@ class Service:
 
     async def _do(self, task: Task, due: float) -> None:
         try:
-            following = await (self._look(task, due) if task.name == schedule.DOCTOR else self._pass(task, due))
+            following = await self._done(task, due)
             if following is not None:
                 await asyncio.to_thread(self._timetable.set, {(task.shop, task.name): following})
         except LedgerError as error:
+            # At once it would fail again, as fast as that goes.
+            self._put_off(task)
             _log.error("what was done can't be noted in the timetable; it's done again", shop=task.shop, what=task.name, error=str(error))
+
+    async def _done(self, task: Task, due: float) -> float | None:
+        """When it's due again; None: it's another reconciler's. Raises LedgerError."""
+        try:
+            return await (self._look(task, due) if task.name == schedule.DOCTOR else self._pass(task, due))
+        except LedgerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever one shop's answers provoke must not stop the others
+            _log.error("a pass or a look of the doctor failed", shop=task.shop, what=task.name, exc=error)
+            return schedule.again(self._every[task.name], self._clock())
 
     async def _pass(self, task: Task, due: float) -> float | None:
         """When it's due again; None: another reconciler works on the shop, or has just done so."""
@@ -104,7 +116,7 @@ class Service:
         reports = await self._reconciler.pass_(task.shop, kind=kind, families=self._families, due=lambda: self._is_due(task))
         await self._reconciler.measure()
         if any(report.reason == "busy" for report in reports):
-            self._elsewhere[task.shop, task.lane] = self._clock() + self._busy
+            self._put_off(task)
             return None
         if not reports and not await asyncio.to_thread(self._is_due, task):
             return None
@@ -113,17 +125,14 @@ class Service:
 
     async def _look(self, task: Task, due: float) -> float | None:
         """The same of the doctor."""
-        try:
-            look = await self._doctor.look(task.shop, due=lambda: self._is_due(task))
-        except LedgerError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever one shop's answers provoke must not stop the others
-            _log.error("the doctor's look failed", shop=task.shop, exc=error)
-            return schedule.again(self._every[task.name], self._clock())
+        look = await self._doctor.look(task.shop, due=lambda: self._is_due(task))
         if look is None:
-            self._elsewhere[task.shop, task.lane] = self._clock() + self._busy
+            self._put_off(task)
             return None
         return schedule.following(due, self._every[task.name], self._clock())
+
+    def _put_off(self, task: Task) -> None:
+        self._not_before[task.shop, task.lane] = self._clock() + self._busy
 
     def _is_due(self, task: Task) -> bool:
         return self._timetable.due(task.shop).get((task.shop, task.name), 0.0) <= self._clock()

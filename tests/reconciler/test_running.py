@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hooktape.errors import LedgerError
 from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler.access.access import Access
 from hooktape.reconciler.doctor.visiting import Doctor, Look
@@ -168,6 +169,29 @@ async def test_a_pass_is_never_due_later_than_its_interval_from_now(ledger: Ledg
         await until(lambda: reconciler.passed == [ONE])
         assert ledger.timetable.due()[ONE, "lookback"] == clock.now + 3600
         clock.now -= 30 * 86_400
+        await until(lambda: reconciler.passed == [ONE, ONE])
+        stop.set()
+        await served
+
+
+@pytest.mark.parametrize("fault", [LedgerError("the disk is full"), RuntimeError("nobody has reckoned with it")])
+async def test_what_fails_around_a_pass_is_not_done_again_at_once(ledger: Ledger, tmp_path: Path, fault: Exception) -> None:
+    path, clock, stop = tmp_path / "tokens", Clock(), asyncio.Event()
+    path.write_text(f"{ONE}=token\n")
+    settings = Settings(shop_tokens_file=path, reconcile_interval=300.0)
+
+    class Failing(Played):
+        async def measure(self) -> None:
+            raise fault
+
+    async with httpx.AsyncClient() as http:
+        reconciler, looks = Failing(Access(settings, http, clock=clock), clock), list[float]()
+        due_by = ledger.timetable.due_by
+        ledger.timetable.due_by = lambda now: (looks.append(now), due_by(now))[1]  # type: ignore[method-assign, func-returns-value]
+        served = asyncio.create_task(Service(reconciler, Idle(), settings, ledger.timetable).run(stop))
+        await until(lambda: len(looks) >= 5)
+        assert reconciler.passed == [ONE]
+        clock.now += 300
         await until(lambda: reconciler.passed == [ONE, ONE])
         stop.set()
         await served
