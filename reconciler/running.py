@@ -18,6 +18,8 @@ from hooktape.settings import Settings
 _log = log.get("hooktape.reconciler")
 # Between two looks at the timetable at most, in seconds.
 _LOOK = 1.0
+# Docker kills 10 s after it has asked to stop.
+_LEAVING = 5.0
 # Between two questions at a start which shops there are.
 _UNLISTED = 10.0
 # By which a clock is set back when it's set right, in seconds; less only holds passes up by as much.
@@ -45,7 +47,8 @@ class Service:
         self._looked = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Passes as they fall due, until `stop` is set; what has begun is finished. Shops may come and go meanwhile."""
+        """Passes as they fall due, until `stop` is set; what has begun is finished if that takes seconds, and else left to the next start.
+        Shops may come and go meanwhile."""
         stopped = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
@@ -62,7 +65,17 @@ class Service:
                     self._tasks = {key: task for key, task in self._tasks.items() if not task.done()}
         finally:
             stopped.cancel()
-            await asyncio.gather(*self._tasks.values())
+            await self._leave()
+
+    async def _leave(self) -> None:
+        """Lets what runs come to its end, or gives it up: a pass may wait for a bulk operation for hours, and can be ended at any point."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(self._tasks.values(), timeout=_LEAVING)
+        for task in late:
+            task.cancel()
+        # Each gives its lease back, so that nobody has to wait for its end.
+        await asyncio.gather(*late, return_exceptions=True)
 
     async def _begin(self) -> float:
         """Begins what is due, as far as there are places; the seconds until the next look."""

@@ -195,3 +195,31 @@ async def test_what_fails_around_a_pass_is_not_done_again_at_once(ledger: Ledger
         await until(lambda: reconciler.passed == [ONE, ONE])
         stop.set()
         await served
+
+
+async def test_a_service_that_is_stopped_waits_for_no_pass_of_hours(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hooktape.reconciler.running._LEAVING", 0.05)
+    path, clock, stop = tmp_path / "tokens", Clock(), asyncio.Event()
+    path.write_text(f"{ONE}=token\n")
+    settings, released = Settings(shop_tokens_file=path), list[str]()
+
+    class Waiting(Played):
+        async def pass_(self, shop: str, **options: Any) -> list[Report]:
+            """As one does for a bulk operation."""
+            self.passed.append(shop)
+            try:
+                await asyncio.sleep(6 * 3600)
+            finally:
+                released.append(shop)
+            return []
+
+    async with httpx.AsyncClient() as http:
+        reconciler = Waiting(Access(settings, http, clock=clock), clock)
+        served = asyncio.create_task(Service(reconciler, Idle(), settings, ledger.timetable).run(stop))
+        await until(lambda: reconciler.passed == [ONE])
+        stop.set()
+        async with asyncio.timeout(10):
+            await served
+    assert released == [ONE]

@@ -307,3 +307,33 @@ async def test_a_pass_that_ends_within_the_file_of_a_bulk_operation_leaves_no_fi
         (report,) = await reconciler.pass_(SHOP)
         assert report.reason == "bug"
         assert [file.closed for file in files] == [True]
+
+
+async def test_a_pass_that_is_given_up_while_it_waits_gives_its_lease_back_and_leaves_the_operation_to_the_next(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polled = asyncio.Event()
+
+    def waiting(query: str, variables: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if "bulkOperationRunQuery" in query:
+            started = {"bulkOperation": {"id": "gid://shopify/BulkOperation/1"}, "userErrors": []}
+            return {"data": {"bulkOperationRunQuery": started}}
+        if "BulkOperation {" in query:
+            polled.set()
+            seen = {"status": "RUNNING", "errorCode": None, "url": None, "objectCount": "0", "rootObjectCount": "0"}
+            return {"data": {"node": seen}}
+        return answer
+
+    monkeypatch.setattr(performing, "Lister", partial(Lister, estimate=0))
+    passes = Passes(ledger, waiting)
+    async with passes.reconciler("orders") as reconciler:
+        for _ in range(2):
+            polled.clear()
+            given_up = asyncio.create_task(reconciler.pass_(SHOP))
+            async with asyncio.timeout(20):
+                await polled.wait()
+            given_up.cancel()
+            await asyncio.gather(given_up, return_exceptions=True)
+            assert given_up.cancelled()
+    assert [one.gid for one in ledger.bulk.open(SHOP)] == ["gid://shopify/BulkOperation/1"]
+    assert sum("bulkOperationRunQuery" in query for query in passes.asked) == 1
