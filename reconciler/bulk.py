@@ -208,8 +208,6 @@ class Lister:
         """Begins or takes up the operation and waits for its end: seconds to hours. The first portion."""
         begun = self._clock()
         gid, polls = await self._begin(client, family, search, window, begun), 0
-        if gid is None:
-            return Listed((), None, 0, f"no bulk operation could begin within {self._pace.deadline:g} s: all places are taken")
         while running(seen := await self._see(client, gid)):
             if self._clock() - begun > self._pace.deadline:
                 await self._give_up(client, family, search, gid)
@@ -230,7 +228,7 @@ class Lister:
         self._reading = _Reading(seen, file)
         return await asyncio.to_thread(self._next, self._reading, client.shop, family, search)
 
-    async def _begin(self, client: AdminClient, family: Family, search: str, window: Window | None, now: float) -> str | None:
+    async def _begin(self, client: AdminClient, family: Family, search: str, window: Window | None, now: float) -> str:
         open_ = await asyncio.to_thread(self._ledger.bulk.open, client.shop)
         own = next((one for one in open_ if (one.family, one.search) == (self._name(family), search)), None)
         if own is not None and not self._fresh(own):
@@ -259,7 +257,9 @@ class Lister:
                     why = "; ".join(str(error["message"]) for error in answer["userErrors"])[:200]
                     raise AdminApiError(f"{client.shop} refused a bulk operation: {why}", reason="bulk_refused")
             if self._clock() - now > self._pace.deadline:
-                return None
+                # No smaller window would find a place.
+                raise AdminApiError(f"no bulk operation could begin at {client.shop} within {self._pace.deadline:g} s: all places are taken",
+                                    reason="bulk_places")  # fmt: skip
             await self._sleep(self._pace.after(polls))
             polls += 1
             open_ = await asyncio.to_thread(self._ledger.bulk.open, client.shop)

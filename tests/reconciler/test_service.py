@@ -18,7 +18,7 @@ from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop.admin import Request
 from hooktape.local.shop.model import API_VERSION
 from hooktape.reconciler import performing
-from hooktape.reconciler.bulk import Lister
+from hooktape.reconciler.bulk import Lister, Pace
 from hooktape.reconciler.coverage import Coverage
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
@@ -337,3 +337,25 @@ async def test_a_pass_that_is_given_up_while_it_waits_gives_its_lease_back_and_l
             assert given_up.cancelled()
     assert [one.gid for one in ledger.bulk.open(SHOP)] == ["gid://shopify/BulkOperation/1"]
     assert sum("bulkOperationRunQuery" in query for query in passes.asked) == 1
+
+
+async def test_a_pass_waits_once_for_a_place_among_shopifys_bulk_operations_however_small_a_window_would_do(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(query: str, variables: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if "bulkOperationRunQuery" in query:
+            refused = {"bulkOperation": None, "userErrors": [{"code": "LIMIT_REACHED", "message": "too many"}]}
+            return {"data": {"bulkOperationRunQuery": refused}}
+        return answer
+
+    passes, waited = Passes(ledger, full), list[float]()
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        passes.clock.now += seconds
+
+    monkeypatch.setattr(performing, "Lister", partial(Lister, estimate=0, pace=Pace(deadline=600.0), sleep=sleep))
+    found = await passes.passed("orders")
+    assert sum(waited) <= 660.0
+    assert (found["orders"].reason, found["orders"].complete) == ("bulk_places", False)
+    assert ledger.reconcile.cursor(SHOP, "orders").position is None
