@@ -258,7 +258,7 @@ class Lister:
                     raise AdminApiError(f"{client.shop} refused a bulk operation: {why}", reason="bulk_refused")
             if self._clock() - now > self._pace.deadline:
                 # No smaller window would find a place.
-                raise AdminApiError(f"no bulk operation could begin at {client.shop} within {self._pace.deadline:g} s: all places are taken",
+                raise AdminApiError(f"no bulk operation of {client.shop} began within {self._pace.deadline:g} s: all places are taken",
                                     reason="bulk_places")  # fmt: skip
             await self._sleep(self._pace.after(polls))
             polls += 1

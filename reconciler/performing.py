@@ -173,6 +173,8 @@ class Performer:
                 found: Listed | Fetched = await api.deletions(client, family, query, after)
             case List(query, after, _, window):
                 found = await run.lister.page(client, family, query, after, window)
+                if found.incomplete:
+                    _log.warning("a list isn't whole", shop=client.shop, family=family.name, why=found.incomplete)
             case Fetch(gids, False):
                 found = await api.existing(client, family, gids)
             case Fetch(gids):

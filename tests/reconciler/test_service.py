@@ -359,3 +359,19 @@ async def test_a_pass_waits_once_for_a_place_among_shopifys_bulk_operations_howe
     assert sum(waited) <= 660.0
     assert (found["orders"].reason, found["orders"].complete) == ("bulk_places", False)
     assert ledger.reconcile.cursor(SHOP, "orders").position is None
+
+
+async def test_why_a_list_proves_nothing_is_told(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def failing(query: str, variables: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if "bulkOperationRunQuery" in query:
+            started = {"bulkOperation": {"id": "gid://shopify/BulkOperation/1"}, "userErrors": []}
+            return {"data": {"bulkOperationRunQuery": started}}
+        if "BulkOperation {" in query:
+            seen = {"status": "FAILED", "errorCode": "ACCESS_DENIED", "url": None, "objectCount": "0", "rootObjectCount": "0"}
+            return {"data": {"node": seen}}
+        return answer
+
+    monkeypatch.setattr(performing, "Lister", partial(Lister, estimate=0))
+    assert not (await Passes(ledger, failing).passed("orders"))["orders"].complete
+    told = [record.__dict__ for record in caplog.records if record.name == "hooktape.reconciler"]
+    assert any("FAILED (ACCESS_DENIED)" in str(one) for one in told)
