@@ -116,8 +116,8 @@ def _judge(reports: list[Report]) -> None:
         raise AdminApiError("nothing could be reconciled. " + "; ".join(lines))
     open_windows = [f"{report.shop} {report.family}" for report in reports if not report.complete and not report.failed]
     if lines or open_windows:
-        counts = [f"the counts of {', '.join(open_windows)} don't agree yet"] if open_windows else []
-        raise Incomplete("some windows stay open and are looked at again by the next pass. " + "; ".join(lines + counts))
+        lists = [f"the lists of {', '.join(open_windows)} aren't whole yet, by Shopify's counts or as the log says"] if open_windows else []
+        raise Incomplete("some windows stay open and are looked at again by the next pass. " + "; ".join(lines + lists))
 
 
 command.add_command(reconcile_report.command)

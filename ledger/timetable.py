@@ -36,20 +36,21 @@ class Timetable:
 
         return self._database.read(work)
 
-    def begin(self, dues: Mapping[tuple[str, str], float]) -> None:
-        """Sets when passes are first due, of those that have no time yet."""
-        self._put(dues, "NOTHING")
+    def begin(self, dues: Mapping[tuple[str, str], float], latest: Mapping[str, float]) -> None:
+        """Sets when passes are first due, of those that have no time yet, or one that's later than the `latest` of its kind."""
+        self._put(dues, "UPDATE SET due = excluded.due WHERE reconcile_due.due > :latest", latest)
 
     def set(self, dues: Mapping[tuple[str, str], float]) -> None:
         """Sets when passes are next due."""
         self._put(dues, "UPDATE SET due = excluded.due")
 
-    def _put(self, dues: Mapping[tuple[str, str], float], otherwise: str) -> None:
+    def _put(self, dues: Mapping[tuple[str, str], float], otherwise: str, latest: Mapping[str, float] | None = None) -> None:
         if dues:
             self._database.write(lambda t: t.many(
                 f"""INSERT INTO reconcile_due (shop, pass, due) VALUES (:shop, :pass, :due)
                     ON CONFLICT (shop, pass) DO {otherwise}""",
-                [{"shop": shop, "pass": name, "due": due} for (shop, name), due in sorted(dues.items())]))  # fmt: skip
+                [{"shop": shop, "pass": name, "due": due, "latest": (latest or {}).get(name)}
+                 for (shop, name), due in sorted(dues.items())]))  # fmt: skip
 
     def parked(self) -> dict[str, Parked]:
         """The shops whose API is closed, by name."""

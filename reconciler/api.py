@@ -77,10 +77,11 @@ async def count_deletions(client: AdminClient, search: str) -> Counted:
 async def deletions(client: AdminClient, family: Family, search: str, after: str | None) -> Listed:
     """One page of what was deleted; a row's version is when."""
     found = (await client.ask(queries.DELETIONS, {"query": search, "after": after}, _DELETIONS_POINTS)).data["events"]
+    further = _further(client, found, after)
     # Where a filter is ignored, events of anything come: another kind's number is nobody's here.
     own = [node for node in found["nodes"] if str(node.get("subjectId")).startswith(f"gid://shopify/{family.gid_type}/")]
     rows = tuple(Row(family.resource(node["subjectId"]), node["subjectId"], at := _instant(node["createdAt"]), at) for node in own)
-    return Listed(rows, found["pageInfo"]["endCursor"] if found["pageInfo"]["hasNextPage"] else None, len(found["nodes"]))
+    return Listed(rows, further, len(found["nodes"]))
 
 
 async def existing(client: AdminClient, family: Family, gids: tuple[str, ...]) -> Fetched:
@@ -101,22 +102,22 @@ async def page(client: AdminClient, family: Family, search: str, after: str | No
             # Deleted while it was listed: whatever was in it is gone as well.
             return Listed((), replace(place, inside=tuple(others)).text(), 0)
         more = node[listing.inside]
-        left = (*_cut(gid, more), *others)
+        left = (*_cut(client, gid, more, cursor), *others)
         rows = rows_of(family, more["nodes"])
         return Listed(rows, replace(place, inside=left).text(), 0, _suspicious(listing, gid, len(rows), more))
     variables = {"query": search or None} if listing.searched else {}
     answer = await client.ask(family.list_query, {**variables, "after": place.root}, listing.points)
     found = answer.data[listing.root]
-    nodes, info = found["nodes"], found["pageInfo"]
-    further = _Place(info["endCursor"], (), not info["hasNextPage"])
+    nodes, root = found["nodes"], _further(client, found, place.root)
+    further = _Place(root, (), root is None)
     if not listing.inside:
         doubt = f"{listing.root} have more than one page, and come in no order that an edit can't change"
-        return Listed(rows_of(family, nodes), further.text(), len(nodes), doubt if listing.short and info["hasNextPage"] else "")
+        return Listed(rows_of(family, nodes), further.text(), len(nodes), doubt if listing.short and root is not None else "")
     if not listing.connection:
         return Listed(rows_of(family, (one for node in nodes for one in node[listing.inside])), further.text(), len(nodes))
     parts = [(node["id"], node[listing.inside]) for node in nodes]
     rows = rows_of(family, (one for _, part in parts for one in part["nodes"]))
-    left = tuple(cut for gid, part in parts for cut in _cut(gid, part))
+    left = tuple(cut for gid, part in parts for cut in _cut(client, gid, part))
     doubts = [doubt for gid, part in parts if (doubt := _suspicious(listing, gid, len(part["nodes"]), part))]
     return Listed(rows, replace(further, inside=left).text(), len(nodes), "; ".join(doubts))
 
@@ -143,8 +144,21 @@ class _Place:
         return msgspec.json.encode([self.root, self.inside, self.last]).decode()
 
 
-def _cut(gid: str, part: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    return ((gid, part["pageInfo"]["endCursor"]),) if part["pageInfo"]["hasNextPage"] else ()
+def _further(client: AdminClient, page: Mapping[str, Any], after: str | None = None) -> str | None:
+    """Where the list goes on behind this page, which began at `after`; None: it has ended. Raises AdminApiError where that's no further."""
+    info = page["pageInfo"]
+    if not info["hasNextPage"]:
+        return None
+    if info["endCursor"] is None or info["endCursor"] == after:
+        # Pages without rows wouldn't even fill a list up: it would be asked for until somebody noticed the cost.
+        raise AdminApiError(f"a list of {client.shop} says that it goes on where this page of it began; the next pass asks again",
+                            reason="no_progress")  # fmt: skip
+    return str(info["endCursor"])
+
+
+def _cut(client: AdminClient, gid: str, part: Mapping[str, Any], after: str | None = None) -> tuple[tuple[str, str], ...]:
+    further = _further(client, part, after)
+    return ((gid, further),) if further is not None else ()
 
 
 def _suspicious(listing: Listing, gid: str, rows: int, part: Mapping[str, Any]) -> str:
@@ -182,16 +196,16 @@ async def _whole(client: AdminClient, family: Family, node: dict[str, Any], scop
     shown = family.bodies
     if shown.nested:
         wanted, listed = family.variables(scopes, shown.nested_query), node[shown.nested]
-        nodes, info = list(listed["nodes"]), listed["pageInfo"]
+        nodes, further = list(listed["nodes"]), _further(client, listed)
         # A return has no updatedAt: its status is what can change.
         mark = "updatedAt" if "updatedAt" in node else "status"
-        while info["hasNextPage"]:
-            variables = {"id": node["id"], "after": info["endCursor"], **wanted}
+        while further is not None:
+            variables = {"id": node["id"], "after": further, **wanted}
             more = (await client.ask(shown.nested_query, variables, shown.nested_points)).data["node"]
             if not more or more[mark] != node[mark]:
                 return None
             nodes += more[shown.nested]["nodes"]
-            info = more[shown.nested]["pageInfo"]
+            further = _further(client, more[shown.nested], further)
         node = {**node, shown.nested: {"nodes": nodes}}
     why = shown.whole(node) or _other_cut(node)
     if why:

@@ -40,6 +40,7 @@ PORTION = 5_000
 """Lines between two looks at the rest of the world: a few megabytes."""
 _TRIES = 5  # of a download that breaks off, each from where the last one ended
 _RUN_POINTS, _SEE_POINTS, _LATEST_POINTS = 10, 5, 50
+_IN_FILE = "file"  # where a list goes on whose file is being read
 Window = tuple[int, int]
 
 
@@ -117,7 +118,7 @@ def verdict(seen: Seen, read: Read) -> str:
 # ── asking, waiting, reading ────────────────────────────────────────────────────────────────────────────────────────
 @dataclass(slots=True)
 class _Reading:
-    """A file on its way through. `search` names its operation in the ledger."""
+    """A file on its way through."""
 
     seen: Seen
     file: BinaryIO
@@ -128,8 +129,8 @@ class _Reading:
 class Lister:
     """Pages of a family's list, from pages or from a bulk operation: whoever asks needn't know which.
 
-    `await page(client, family, search, after)` until `after` is None. Close it. `clock` gives epoch seconds; `folder` is for files
-    that may have the size of the shop (150 bytes an order). `lane`: operations of another lane on the same family are nobody's here.
+    For one list at a time: `await page(client, family, search, after)` until `after` is None. Close it: its file may have the size of the
+    shop (150 bytes an order). `clock` gives epoch seconds. `lane`: operations of another lane on the same family are nobody's here.
     """
 
     def __init__(
@@ -149,22 +150,26 @@ class Lister:
         self._ledger, self._http, self._clock, self._sleep = ledger, http, clock, sleep
         self._pace = pace or Pace()
         self._estimate, self._limit, self._portion = estimate, paged_limit, portion
-        self._readings: dict[str, _Reading] = {}
+        self._reading: _Reading | None = None
 
     def _name(self, family: Family) -> str:
         """Under which the ledger has its operations."""
         return f"{family.name}/{self._lane}" if self._lane else family.name
 
     def close(self) -> None:
-        """Gives up files that weren't read to their end."""
-        for key in list(self._readings):
-            self._drop(key)
+        """Gives up a file that wasn't read to its end."""
+        if self._reading is None:
+            return
+        self._reading.tree.close()
+        with contextlib.suppress(OSError):
+            self._reading.file.close()
+        self._reading = None
 
     async def resumable(self, shop: str, family: Family) -> Window | None:
         """The window of an operation that an earlier process began and nobody has read: look at that one, and it's resumed."""
         found = await asyncio.to_thread(self._ledger.bulk.open, shop, self._name(family))
-        fresh = [one.window for one in found if self._fresh(one)]
-        return fresh[0] if fresh else None
+        # A sweep's has none, and is its own affair.
+        return next((one.window for one in found if one.window is not None and self._fresh(one)), None)
 
     def _fresh(self, one: BulkOperation) -> bool:
         return self._clock() - one.begun < self._pace.deadline
@@ -174,8 +179,9 @@ class Lister:
 
         `window` is noted with a bulk operation (see `resumable`). Raises AdminApiError.
         """
-        if after is not None and after in self._readings:
-            return await asyncio.to_thread(self._next, after, client.shop, family, search)
+        if after == _IN_FILE and self._reading is not None:
+            return await asyncio.to_thread(self._next, self._reading, client.shop, family, search)
+        self.close()
         if after is None and await self._large(client, family, search, window):
             return await self._bulk(client, family, search, window)
         count, _, place = (after or "0|").partition("|")
@@ -202,8 +208,6 @@ class Lister:
         """Begins or takes up the operation and waits for its end: seconds to hours. The first portion."""
         begun = self._clock()
         gid, polls = await self._begin(client, family, search, window, begun), 0
-        if gid is None:
-            return Listed((), None, 0, f"no bulk operation could begin within {self._pace.deadline:g} s: all places are taken")
         while running(seen := await self._see(client, gid)):
             if self._clock() - begun > self._pace.deadline:
                 await self._give_up(client, family, search, gid)
@@ -221,14 +225,16 @@ class Lister:
             file.close()
             raise
         file.seek(0)
-        # Ids are one shop's own: another's may be the same.
-        key = f"{client.shop} {gid}"
-        self._readings[key] = _Reading(seen, file)
-        return await asyncio.to_thread(self._next, key, client.shop, family, search)
+        self._reading = _Reading(seen, file)
+        return await asyncio.to_thread(self._next, self._reading, client.shop, family, search)
 
-    async def _begin(self, client: AdminClient, family: Family, search: str, window: Window | None, now: float) -> str | None:
+    async def _begin(self, client: AdminClient, family: Family, search: str, window: Window | None, now: float) -> str:
         open_ = await asyncio.to_thread(self._ledger.bulk.open, client.shop)
         own = next((one for one in open_ if (one.family, one.search) == (self._name(family), search)), None)
+        if own is not None and not self._fresh(own):
+            # A list of everything has the same search for ever, and Shopify keeps what it showed last week.
+            await self._give_up(client, family, search, own.gid)
+            own = None
         if own is not None and own.gid is not None:
             return own.gid
         text, polls = queries.bulk(family.listing, search), 0
@@ -240,7 +246,8 @@ class Lister:
             others = sum((one.family, one.search) != (self._name(family), search) and self._fresh(one) for one in open_)
             if others < SLOTS:
                 await asyncio.to_thread(self._ledger.bulk.begin, client.shop, self._name(family), search, window, self._clock())
-                answer = (await client.ask(queries.BULK_RUN, {"query": text}, _RUN_POINTS)).data["bulkOperationRunQuery"]
+                # Where its answer is lost it's in the ledger without an id, and the next pass finds it by its query.
+                answer = (await client.ask(queries.BULK_RUN, {"query": text}, _RUN_POINTS, once=True)).data["bulkOperationRunQuery"]
                 if answer["bulkOperation"]:
                     gid = str(answer["bulkOperation"]["id"])
                     await asyncio.to_thread(self._ledger.bulk.began, client.shop, self._name(family), search, gid)
@@ -250,7 +257,9 @@ class Lister:
                     why = "; ".join(str(error["message"]) for error in answer["userErrors"])[:200]
                     raise AdminApiError(f"{client.shop} refused a bulk operation: {why}", reason="bulk_refused")
             if self._clock() - now > self._pace.deadline:
-                return None
+                # No smaller window would find a place.
+                raise AdminApiError(f"no bulk operation of {client.shop} began within {self._pace.deadline:g} s: all places are taken",
+                                    reason="bulk_places")  # fmt: skip
             await self._sleep(self._pace.after(polls))
             polls += 1
             open_ = await asyncio.to_thread(self._ledger.bulk.open, client.shop)
@@ -266,7 +275,7 @@ class Lister:
         return Seen.of((await client.ask(queries.BULK_SEE, {"id": gid}, _SEE_POINTS)).data["node"])
 
     async def _give_up(self, client: AdminClient, family: Family, search: str, gid: str | None) -> None:
-        if gid is not None:
+        if gid is not None and running(await self._see(client, gid)):
             await client.ask(queries.BULK_CANCEL, {"id": gid}, _RUN_POINTS)
         await self._forget(client.shop, family, search)
         _log.warning("a bulk operation of ours was given up", shop=client.shop, family=family.name, operation=gid or "not begun")
@@ -275,8 +284,8 @@ class Lister:
         await asyncio.to_thread(self._ledger.bulk.end, shop, self._name(family), search)
 
     async def _download(self, client: AdminClient, gid: str, url: str, file: BinaryIO) -> None:
-        """The file to disk, going on where a connection broke off. Raises AdminApiError after several that brought nothing."""
-        failed, last = 0, ""
+        """The file to disk, going on where a connection broke off. Raises AdminApiError after several that brought nothing new."""
+        failed, furthest, last = 0, 0, ""
         while failed < _TRIES:
             had, packed = file.tell(), False
             # A range counts the bytes that are sent: compressed ones aren't those that the file has.
@@ -303,14 +312,16 @@ class Lister:
                 if packed:
                     file.seek(0)
                     file.truncate()
-            failed = failed + 1 if file.tell() == had else 0
+            # Of one that begins at the start each time only what goes beyond all before it is new.
+            failed = 0 if file.tell() > furthest else failed + 1
+            furthest = max(furthest, file.tell())
             await self._sleep(self._pace.after(failed))
         raise AdminApiError(f"the file of {client.shop}'s bulk operation couldn't be had ({last}); the next pass tries again",
                             reason="bulk_download")  # fmt: skip
 
-    def _next(self, key: str, shop: str, family: Family, search: str) -> Listed:
+    def _next(self, reading: _Reading, shop: str, family: Family, search: str) -> Listed:
         """The next portion of the file; after the last one the verdict."""
-        reading, before = self._readings[key], self._readings[key].read.roots
+        before = reading.read.roots
         rows: list[Row] = []
         ended = True
         for count, line in enumerate(reading.file, 1):
@@ -320,18 +331,12 @@ class Lister:
                 break
         roots = reading.read.roots - before
         if not ended:
-            return Listed(tuple(rows), key, roots)
+            return Listed(tuple(rows), _IN_FILE, roots)
         reading.read.orphans, reading.read.cut = reading.tree.orphans(), reading.tree.cut(api.CUT_AT)
         why = verdict(reading.seen, reading.read)
-        self._drop(key)
+        self.close()
         self._ledger.bulk.end(shop, self._name(family), search)
         return Listed(tuple(rows), None, roots, why)
-
-    def _drop(self, key: str) -> None:
-        reading = self._readings.pop(key)
-        reading.tree.close()
-        with contextlib.suppress(OSError):
-            reading.file.close()
 
 
 def _rows(family: Family, line: bytes, reading: _Reading) -> Iterator[Row]:

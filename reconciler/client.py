@@ -82,8 +82,10 @@ class AdminClient:
         self._sleep, self._jitter = sleep, jitter
         self._pace = pace
 
-    async def ask(self, query: str, variables: Mapping[str, Any], points: int) -> Answer:
+    async def ask(self, query: str, variables: Mapping[str, Any], points: int, *, once: bool = False) -> Answer:
         """Runs `query`, which costs at most `points` by the published rules. Waits for its share of the budget first.
+
+        `once`: it isn't asked again where nobody can tell whether Shopify has done it already.
 
         Raises AdminApiError with a reason: a status that only a person can change, a GraphQL error, another API version
         than the one asked for, or a shop that stays unreachable or throttled after several tries.
@@ -93,6 +95,7 @@ class AdminClient:
             if self._pace is not None:
                 await self._pace.take(points)
             pause: float | None = None
+            unsure = once
             try:
                 response = await self._post(body)
             except AdminApiError as error:
@@ -101,7 +104,7 @@ class AdminClient:
                     await self._pace.unasked(points)
                 if error.reason not in _TRANSIENT:
                     raise
-                last, reason = str(error), error.reason
+                last, reason, unsure = str(error), error.reason, False
             except httpx.RequestError as error:
                 last, reason = f"{type(error).__name__}", "unreachable"
             else:
@@ -111,8 +114,12 @@ class AdminClient:
                         await self._pace.answered(points, outcome.points, outcome.throttle)
                     return outcome
                 last, reason, pause = outcome.why, outcome.reason, outcome.after
-                if self._pace is not None and reason == "throttled":
-                    await self._pace.throttled(pause or _FIRST_PAUSE)
+                if reason == "throttled":
+                    unsure = False
+                    if self._pace is not None:
+                        await self._pace.throttled(pause or _FIRST_PAUSE)
+            if unsure:
+                raise AdminApiError(f"{self.shop} didn't answer ({last}), and may have done what it was asked for", reason=reason)
             if attempt + 1 < _TRIES:
                 backoff = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt) * (0.5 + self._jitter() / 2)
                 _log.debug("the Admin API is asked again", shop=self.shop, why=last, attempt=attempt + 1)
@@ -145,18 +152,19 @@ class AdminClient:
         if status != 200:
             reason, advice = _STATUS.get(status, ("refused", "see the Admin API's documentation for it"))
             raise AdminApiError(f"{self.shop} answered {status}: {advice}", reason=reason)
+        try:
+            body = msgspec.json.decode(response.content)
+            data, errors = body.get("data"), body.get("errors") or []
+            cost = (body.get("extensions") or {}).get("cost") or {}
+        except (msgspec.DecodeError, AttributeError):
+            # Not the API's at all, but somebody's on the way.
+            return _Again("an answer that isn't JSON", "unavailable", None)
         served = response.headers.get("X-Shopify-API-Version")
         if served != self.version:
             # An unsupported version is answered by the oldest supported one, with status 200; only this header tells.
             other = served or "unknown"
             raise AdminApiError(f"{self.shop} answered with API version {other} and not {self.version}: set "
                                 "HOOKTAPE_ADMIN_API_VERSION to a supported one", reason="api_version")  # fmt: skip
-        try:
-            body = msgspec.json.decode(response.content)
-            data, errors = body.get("data"), body.get("errors") or []
-            cost = (body.get("extensions") or {}).get("cost") or {}
-        except (msgspec.DecodeError, AttributeError):
-            return _Again("an answer that isn't JSON", "unavailable", None)
         hidden: frozenset[str] = frozenset()
         if errors:
             withheld = protected.hide(data, errors) if isinstance(errors, list) and all(isinstance(e, dict) for e in errors) else None

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import httpx
 
@@ -48,11 +49,12 @@ from hooktape.tape.wire import Wire
 
 _log = log.get("hooktape.reconciler")
 WHO = "reconciler"
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class Turn:
-    """One shop's pass. `epoch`: of its lease; None in a dry run, which writes nothing.
+    """One shop's pass. `epoch`: of its lease; None in a dry run, which writes nothing. `owner`: as whom it holds that.
 
     `writer`: opened when something is first to be recorded; from then on no other process records anything of the shop.
     `late_after`: by family, webhooks that came after their synthetic event. `lane`: of its lease; turns of two lanes record different
@@ -63,6 +65,7 @@ class Turn:
     shop: str
     options: Options
     epoch: int | None
+    owner: str = ""
     writer: Writer | None = None
     marks: dict[str, int] = field(default_factory=dict)
     late_after: dict[str, int] = field(default_factory=dict)
@@ -85,6 +88,7 @@ class Run:
     client: AdminClient
     gate: api.Gate
     renew: Callable[[Turn], Awaitable[None]]
+    lister: Lister
 
     @property
     def cursor(self) -> str:
@@ -115,18 +119,22 @@ class Performer:
     """The outside world of a run. Made on a running loop; `close` it. `clock` gives epoch seconds."""
 
     def __init__(self, settings: Settings, ledger: Ledger, clock: Callable[[], float], http: httpx.AsyncClient) -> None:
-        self.lister, self.filler = Lister(ledger, http), Lister(ledger, http, lane=Look.BACKFILL)
+        self._http = http
         self.settings, self.ledger, self.clock = settings, ledger, clock
         self.provisioned = frozenset(shopify.expand(settings.topics))
-        self.tape = TapeView(settings)
+        self.tape, self._reading = TapeView(settings), asyncio.Lock()
         self._names = Names(settings.topic_prefix)
         self._wire = Wire(settings)
 
     async def close(self) -> None:
         """Ends the clients."""
-        self.lister.close()
-        self.filler.close()
         await asyncio.to_thread(self.tape.close)
+
+    def lister(self, turn: Turn, look: Look) -> Lister:
+        """Of one run, which closes it: however it ends, none of its files stays open. What a dry run begins is its own affair, as what is
+        under way is none of its."""
+        lanes = [*([str(look)] if look is Look.BACKFILL else []), *(["dry"] if turn.dry else [])]
+        return Lister(self.ledger, self._http, clock=self.clock, lane="/".join(lanes))
 
     async def perform(self, action: Action, run: Run) -> Input | None:
         """What the action found; None for the ledger's and the fence, which find nothing. Raises Fenced once the lease is lost."""
@@ -164,8 +172,9 @@ class Performer:
             case List(query, after, Look.DELETIONS):
                 found: Listed | Fetched = await api.deletions(client, family, query, after)
             case List(query, after, _, window):
-                lister = self.filler if run.backfill else self.lister
-                found = await lister.page(client, family, query, after, window)
+                found = await run.lister.page(client, family, query, after, window)
+                if found.incomplete:
+                    _log.warning("a list isn't whole", shop=client.shop, family=family.name, why=found.incomplete)
             case Fetch(gids, False):
                 found = await api.existing(client, family, gids)
             case Fetch(gids):
@@ -194,6 +203,15 @@ class Performer:
             turn.writer = Writer.open(self.settings, f"reconcile.{turn.shop}{lane}")
             crash.point("reconcile-fenced")
 
+    async def beginning(self, shop: str, family: Family) -> int | None:
+        """When the tape of the family begins for the shop, as `TapeView.beginning`."""
+        return await self._taped(lambda: self.tape.beginning(shop, family))
+
+    async def _taped(self, read: Callable[[], T]) -> T:
+        # One thread reads. If each pass waited in a thread of its own for its turn, none would be left to renew the passes' leases.
+        async with self._reading:
+            return await asyncio.to_thread(read)
+
     async def _read(self, action: ReadTape, run: Run) -> Taped:
         turn, family = run.turn, run.family
 
@@ -211,7 +229,7 @@ class Performer:
                 self._settle(run, intents, coverage.synthetic, coverage.twins)
             return Taped(coverage)
 
-        return await asyncio.to_thread(read)
+        return await self._taped(read)
 
     def _settle(self, run: Run, intents: list[Intent], seen: set[str], twins: set[str]) -> None:
         """What a killed pass left open and the tape shows is recorded; whose webhook came after all has a twin."""

@@ -69,7 +69,7 @@ class Reconciler:
         self._owns_http = http is None
         self._families = tuple(self._wanted() if families is None else families)
         self._figures = Figures(settings, ledger, clock, self._families)
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._process = f"{socket.gethostname()}:{os.getpid()}"
         # A pass renews it three times within; after a kill the shop waits this long for the next one.
         self._ttl = settings.reconcile_lease if lease_ttl is None else lease_ttl
         self._measured_again = 0.0
@@ -140,11 +140,13 @@ class Reconciler:
             if dry_run:
                 return await self._shop(Turn(shop, options, None), chosen, kind)
             name = _lease(shop, kind)
-            epoch = await self._acquire(name, wait)
+            # The pass's, not the process's: a look back that the doctor asks for and a pass on schedule may meet in one.
+            owner = f"{self._process}:{uuid.uuid4().hex[:8]}"
+            epoch = await self._acquire(name, owner, wait)
             if epoch is None:
                 held = f"another reconciler works on {shop}; its lease ends {self._ttl:g} s after its last sign of life"
                 return [replace(report, reason="busy", error=held) for report in blank]
-            return await self._held(Turn(shop, options, epoch, lane=kind.lane, progress=progress), name, chosen, kind, due)
+            return await self._held(Turn(shop, options, epoch, owner, lane=kind.lane, progress=progress), name, chosen, kind, due)
         except HooktapeError as error:
             _log.warning("a shop wasn't reconciled", shop=shop, reason=_reason(error), error=str(error))
             failed = [replace(report, reason=_reason(error), error=str(error)) for report in blank]
@@ -164,10 +166,12 @@ class Reconciler:
 
     async def look_back(self, shop: str, families: Sequence[Family], since: int | None) -> None:
         """Compares again what changed since `since` (microseconds; None: as far as a look-back goes), for after a known fault. What looks
-        missing waits out its grace period as ever. Waits for another reconciler's lease."""
+        missing waits out its grace period as ever. Waits for another pass's lease, and leaves it to the next look-back where that takes
+        longer than the lease of one that was killed."""
         chosen = [family for family in families if family in self._families]
-        if chosen:
-            await self.pass_(shop, kind=Pass.LOOKBACK if since is None else Pass.FAST, families=chosen, since=since, wait=True)
+        kind = Pass.LOOKBACK if since is None else Pass.FAST
+        if chosen and any(report.reason == "busy" for report in await self.pass_(shop, kind=kind, families=chosen, since=since, wait=True)):
+            _log.warning("another pass works on the shop; what was missed is left to the next look-back", shop=shop)
 
     async def _park(self, shop: str, error: HooktapeError) -> None:
         """Notes that the shop's API is closed, and when it's tried again."""
@@ -181,10 +185,10 @@ class Reconciler:
 
         await self._ask(note)
 
-    async def _acquire(self, name: str, wait: bool) -> int | None:
+    async def _acquire(self, name: str, owner: str, wait: bool) -> int | None:
         deadline = time.monotonic() + self._ttl + _LEASE_POLL
         while True:
-            epoch = await self._ask(lambda: self._ledger.leases.acquire(name, self._owner, self.clock(), self._ttl))
+            epoch = await self._ask(lambda: self._ledger.leases.acquire(name, owner, self.clock(), self._ttl))
             if epoch is not None or not wait or time.monotonic() > deadline:
                 return epoch
             await asyncio.sleep(_LEASE_POLL)
@@ -197,7 +201,7 @@ class Reconciler:
             beat.cancel()
             if turn.writer is not None:
                 await asyncio.to_thread(turn.writer.close)
-            await self._ask(lambda: self._ledger.leases.release(name, self._owner))
+            await self._ask(lambda: self._ledger.leases.release(name, turn.owner))
 
     async def _heartbeat(self, turn: Turn, name: str) -> None:
         while True:
@@ -213,7 +217,7 @@ class Reconciler:
                 _log.warning("a lease wasn't renewed", shop=turn.shop, error=str(error))
 
     async def _renew(self, turn: Turn, name: str) -> None:
-        if not await self._ask(lambda: self._ledger.leases.renew(name, self._owner, self.clock(), self._ttl)):
+        if not await self._ask(lambda: self._ledger.leases.renew(name, turn.owner, self.clock(), self._ttl)):
             # Not the one family's affair: all that this pass would still do is another's now.
             raise Fenced(f"the lease of {turn.shop} is lost: this pass was held up for over {self._ttl:g} s")
 
@@ -251,8 +255,9 @@ class Reconciler:
         spent = client.spent
         try:
             for look in looks(kind, family, deletes):
-                run = Run(turn, family, look, client, gate, lambda turn: self._renew(turn, _lease(turn.shop, kind)))
-                report = await self._run(run, report, frozenset(wanted))
+                with contextlib.closing(self._world.lister(turn, look)) as lister:
+                    run = Run(turn, family, look, client, gate, lambda turn: self._renew(turn, _lease(turn.shop, kind)), lister)
+                    report = await self._run(run, report, frozenset(wanted))
         except Fenced:
             raise
         except HooktapeError as error:
@@ -313,7 +318,7 @@ class Reconciler:
         options = run.turn.options
         if run.turn.dry or options.since is not None or options.until is not None:
             return None
-        return await self._world.lister.resumable(run.turn.shop, run.family)
+        return await run.lister.resumable(run.turn.shop, run.family)
 
     @staticmethod
     def _horizon(gate: api.Gate, family: Family) -> int | None:
@@ -343,7 +348,7 @@ class Reconciler:
 
     async def _coverage_from(self, turn: Turn, gate: api.Gate, family: Family) -> int:
         """When recording began: with the tape's oldest record of the shop, or now. Nothing older is ever missing."""
-        oldest = await asyncio.to_thread(self._world.tape.beginning, turn.shop, family)
+        oldest = await self._world.beginning(turn.shop, family)
         begun = (gate.shop_now if oldest is None else min(oldest, gate.shop_now)) // SECOND * SECOND
         if turn.dry:
             return begun

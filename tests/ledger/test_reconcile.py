@@ -78,13 +78,16 @@ def test_a_synthetic_event_is_intended_once_and_then_recorded_and_may_have_a_twi
 
 def test_when_passes_are_due_is_set_once_and_moved_on_and_parked_shops_keep_their_beginning(ledger: Ledger) -> None:
     table = ledger.timetable
-    table.begin({("a", "fast"): 10.0, ("a", "sweep"): 20.0})
-    table.begin({("a", "fast"): 99.0, ("b", "fast"): 30.0})
+    latest = {"fast": 99.0, "sweep": 999.0}
+    table.begin({("a", "fast"): 10.0, ("a", "sweep"): 20.0}, latest)
+    table.begin({("a", "fast"): 99.0, ("b", "fast"): 30.0}, latest)
     table.set({("a", "sweep"): 25.0})
     assert table.due() == {("a", "fast"): 10.0, ("a", "sweep"): 25.0, ("b", "fast"): 30.0}
     assert table.due("b") == {("b", "fast"): 30.0}
     assert table.due_by(25.0) == ({("a", "fast"): 10.0, ("a", "sweep"): 25.0}, 30.0)
     assert table.due_by(30.0) == (table.due(), None)
+    table.begin({("a", "sweep"): 5.0, ("b", "fast"): 5.0}, {"fast": 30.0, "sweep": 24.0})
+    assert table.due() == {("a", "fast"): 10.0, ("a", "sweep"): 5.0, ("b", "fast"): 30.0}
     table.park("a", "locked", 5.0, 6.0)
     table.park("a", "forbidden", 7.0, 8.0)
     assert table.parked() == {"a": Parked("a", "forbidden", 5.0, 8.0)}

@@ -105,3 +105,20 @@ async def test_the_token_of_another_shop_is_refused_at_the_gate() -> None:
     with pytest.raises(AdminApiError, match=r"is that of two\.myshopify\.com") as refused:
         await api.gate(client(gate("two.myshopify.com"))[0])
     assert refused.value.reason == "wrong_shop"
+
+
+async def test_a_list_that_goes_on_where_it_began_is_no_endless_one() -> None:
+    stuck = {"nodes": [], "pageInfo": {"hasNextPage": True, "endCursor": "p1"}}
+    nowhere = {"nodes": [], "pageInfo": {"hasNextPage": True, "endCursor": None}}
+    orders, products = FAMILIES["orders"], FAMILIES["products"]
+    first = await api.page(client({"orders": stuck})[0], orders, "", None)
+    assert first.after is not None
+    with pytest.raises(AdminApiError, match="goes on where") as refused:
+        await api.page(client({"orders": stuck})[0], orders, "", first.after)
+    assert refused.value.reason == "no_progress"
+    for asking in (api.page(client({"orders": nowhere})[0], orders, "", None),
+                   api.deletions(client({"events": stuck})[0], products, "", "p1"),
+                   api.fetch(client({"nodes": [order(lines("a", after="p1"))]}, {"node": order(lines("b", after="p1"))})[0], orders, (GID,),
+                             frozenset())):  # fmt: skip
+        with pytest.raises(AdminApiError, match="goes on where"):
+            await asking

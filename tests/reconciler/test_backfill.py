@@ -7,6 +7,7 @@ import pickle
 import signal
 import sys
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hooktape.cli.main import root
 from hooktape.ledger.ledger import Ledger
 from hooktape.ledger.reconcile import Cursor
 from hooktape.local.shop.server import LocalShop
-from hooktape.reconciler import core
+from hooktape.reconciler import core, performing
 from hooktape.reconciler.bulk import Lister
 from hooktape.reconciler.coverage import Coverage
 from hooktape.reconciler.families import FAMILIES
@@ -246,7 +247,9 @@ async def test_what_was_there_before_is_recorded_once_and_the_passes_go_on_as_if
 
 @pytest.mark.kafka
 @pytest.mark.anyio
-async def test_a_long_list_is_a_bulk_operation_that_no_other_pass_takes_up(tape: Settings, ledger: Ledger) -> None:
+async def test_a_long_list_is_a_bulk_operation_that_no_other_pass_takes_up(
+    tape: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = begun()
     async with opened(clock, seed=32) as shop:
         settings = pointed_at(replace(tape, topics=("products/*",)), shop)
@@ -260,8 +263,7 @@ async def test_a_long_list_is_a_bulk_operation_that_no_other_pass_takes_up(tape:
 
         async with Reconciler(settings, ledger, clock=clock) as reconciler:
             await reconciler.pass_(shop.domain)
-            reconciler._world.filler = Lister(ledger, reconciler._http, estimate=1, paged_limit=0, portion=7, sleep=sleep, clock=clock,
-                                              lane="backfill")  # fmt: skip
+            monkeypatch.setattr(performing, "Lister", partial(Lister, estimate=1, paged_limit=0, portion=7, sleep=sleep))
             (report,) = await reconciler.pass_(shop.domain, kind=Pass.BACKFILL)
         assert (report.error, report.complete) == ("", True)
         assert {event.resource for event in await told(settings, report.tally.recorded)} == alive(shop, "product")

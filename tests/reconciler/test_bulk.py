@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hooktape.errors import AdminApiError
 from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop.cost import Plan
 from hooktape.local.shop.model import WHOLE
@@ -214,7 +215,8 @@ async def test_two_of_ours_run_at_a_time_and_a_third_waits_for_its_place(world: 
 
     stuck = world.lister(pace=Pace(deadline=30.0), sleep=taken)
     await taken(0.0)
-    assert "all places are taken" in (await world.all(REFUNDS, stuck))[2]
+    with pytest.raises(AdminApiError, match="all places are taken"):
+        await world.all(REFUNDS, stuck)
 
 
 async def test_a_download_that_breaks_off_goes_on_where_it_ended(world: World) -> None:
@@ -321,3 +323,71 @@ async def test_operations_that_nobody_takes_up_any_more_hold_no_place_for_ever(w
         world.ledger.bulk.began(world.shop.domain, name, "", f"gid://shopify/BulkOperation/{name}")
     world.clock[0] += 600.0
     assert (await world.all(ORDERS, world.lister(pace=Pace(deadline=600.0))))[2] == ""
+
+
+class _Tampering(httpx.AsyncBaseTransport):
+    """What is done to an answer on its way: (request, response) → response."""
+
+    def __init__(self, change: Callable[[httpx.Request, httpx.Response], httpx.Response]) -> None:
+        self._inner, self._change = httpx.AsyncHTTPTransport(), change
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._inner.handle_async_request(request)
+        await response.aread()
+        return self._change(request, response)
+
+
+async def test_a_download_that_always_breaks_off_before_its_furthest_point_ends(world: World) -> None:
+    asked: list[str] = []
+
+    def change(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if "/bulk/" not in request.url.path:
+            return response
+        asked.append(request.url.path)
+        # It has no ranges, and ends now here, now there.
+        return httpx.Response(200, stream=_Cut(b"x" * (1000 + len(asked) % 2)))
+
+    async with httpx.AsyncClient(transport=_Tampering(change)) as http:
+        world.http = http
+        with pytest.raises(AdminApiError, match="couldn't be had"):
+            async with asyncio.timeout(20):
+                await world.all(ORDERS)
+    assert len(asked) < 20
+
+
+async def test_an_operation_whose_beginning_was_not_heard_of_is_begun_once(world: World) -> None:
+    lost: list[bool] = []
+
+    def change(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if b"bulkOperationRunQuery" in request.content and not lost:
+            lost.append(True)
+            raise httpx.ReadTimeout("the answer was lost")
+        return response
+
+    async with httpx.AsyncClient(transport=_Tampering(change)) as http:
+        world.http = http
+        with pytest.raises(AdminApiError):
+            await world.all(ORDERS)
+        assert (await world.all(ORDERS))[2] == ""
+    assert world.operations() == ["COMPLETED"]
+
+
+async def test_an_operation_of_long_ago_tells_nothing_of_now(world: World) -> None:
+    world.shop.incidents.start("bulk_late", seconds=300.0)
+    dying = asyncio.create_task(world.all(ORDERS))
+    await world.waiting.wait()
+    dying.cancel()
+    await asyncio.gather(dying, return_exceptions=True)
+    world.clock[0] += 20_000
+    for _ in range(100):
+        world.shop.shop.change(world.clock[0])
+    world.clock[0] += 2_000
+    rows, _, why = await world.all(ORDERS)
+    assert ({row.resource for row in rows}, why) == (world.names(ORDERS), "")
+    assert len(world.operations()) == 2
+
+
+async def test_a_window_is_resumed_whether_or_not_a_sweep_is_under_way(world: World) -> None:
+    world.ledger.bulk.begin(world.shop.domain, "orders", "", None, world.clock[0])
+    world.ledger.bulk.begin(world.shop.domain, "orders", "x", WINDOW, world.clock[0] + 1)
+    assert await world.lister().resumable(world.shop.domain, ORDERS) == WINDOW

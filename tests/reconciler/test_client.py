@@ -216,3 +216,12 @@ def test_a_query_that_is_never_put_for_want_of_a_token_costs_nothing(tmp_path: P
 
     with Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
         assert asyncio.run(held(ledger)) == [1900.0, 1900.0]
+
+
+def test_a_page_of_somebody_on_the_way_says_nothing_of_the_api_version() -> None:
+    answer, _, requests = asked(httpx.Response(200, text="<html>be right back"), ok())
+    assert isinstance(answer, Answer)
+    assert len(requests) == 2
+    error, _, _ = asked(httpx.Response(200, text="<html>be right back"))
+    assert isinstance(error, AdminApiError)
+    assert error.reason == "unavailable"

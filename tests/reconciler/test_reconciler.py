@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 import httpx
@@ -14,6 +15,7 @@ from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop.cost import Plan
 from hooktape.local.shop.model import WHOLE, Change
 from hooktape.local.shop.server import LocalShop
+from hooktape.reconciler import performing
 from hooktape.reconciler.bulk import Lister, Pace
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.report import Report, sentence
@@ -299,7 +301,9 @@ async def test_all_families_of_a_whole_shop_are_compared_by_default(settings: Se
         assert {event.resource for event in on_tape(wide)} == refunds
 
 
-async def test_a_window_whose_list_comes_from_a_bulk_operation_is_compared_alike(tape: Settings, ledger: Ledger) -> None:
+async def test_a_window_whose_list_comes_from_a_bulk_operation_is_compared_alike(
+    tape: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = begun()
     async with opened(clock, seed=16) as shop, httpx.AsyncClient() as http:
         settings = pointed_at(tape, shop)
@@ -307,7 +311,7 @@ async def test_a_window_whose_list_comes_from_a_bulk_operation_is_compared_alike
         arrived, missing = dropped(changes_of(shop, clock, 80), 0.2, seed=16)
         await deliver(settings, arrived)
         async with Reconciler(settings, ledger, clock=clock, http=http) as reconciler:
-            reconciler._world.lister = Lister(ledger, http, pace=Pace(0.01, 0.01), estimate=1, portion=7, clock=clock)
+            monkeypatch.setattr(performing, "Lister", partial(Lister, pace=Pace(0.01, 0.01), estimate=1, portion=7))
 
             reports = await reconciler.pass_(shop.domain)
 

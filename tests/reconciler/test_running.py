@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hooktape.errors import LedgerError
 from hooktape.ledger.ledger import Ledger
 from hooktape.reconciler.access.access import Access
 from hooktape.reconciler.doctor.visiting import Doctor, Look
@@ -130,3 +131,95 @@ async def test_a_closed_shop_is_tried_once_when_the_service_starts_and_then_at_i
             await until(lambda passed=passed: sorted(reconciler.passed) == passed)  # type: ignore[misc]
         stop.set()
         await served
+
+
+async def test_a_service_with_no_family_to_compare_asks_once_an_interval(ledger: Ledger, tmp_path: Path) -> None:
+    # HOOKTAPE_TOPICS names only what can't be checked: carts, app/uninstalled.
+    path, clock, stop = tmp_path / "tokens", Clock(), asyncio.Event()
+    path.write_text(f"{ONE}=token\n")
+    settings = Settings(shop_tokens_file=path, reconcile_interval=300.0)
+
+    class Without(Played):
+        async def pass_(self, shop: str, **options: Any) -> list[Report]:
+            await super().pass_(shop, **options)
+            return []
+
+    async with httpx.AsyncClient() as http:
+        reconciler, looks = Without(Access(settings, http, clock=clock), clock), list[float]()
+        due_by = ledger.timetable.due_by
+        ledger.timetable.due_by = lambda now: (looks.append(now), due_by(now))[1]  # type: ignore[method-assign, func-returns-value]
+        served = asyncio.create_task(Service(reconciler, Idle(), settings, ledger.timetable).run(stop))
+        await until(lambda: len(looks) >= 5)
+        assert reconciler.passed == [ONE]
+        clock.now += 300
+        await until(lambda: reconciler.passed == [ONE, ONE])
+        stop.set()
+        await served
+
+
+async def test_a_pass_is_never_due_later_than_its_interval_from_now(ledger: Ledger, tmp_path: Path) -> None:
+    # The interval was a day when it was last noted; or the clock was wrong then, and has been put right.
+    path, clock, stop = tmp_path / "tokens", Clock(), asyncio.Event()
+    path.write_text(f"{ONE}=token\n")
+    settings = Settings(shop_tokens_file=path, reconcile_interval=300.0)
+    ledger.timetable.set({(ONE, "fast"): clock.now + 86_400, (ONE, "lookback"): clock.now + 3600})
+    async with httpx.AsyncClient() as http:
+        reconciler = Played(Access(settings, http, clock=clock), clock)
+        served = asyncio.create_task(Service(reconciler, Idle(), settings, ledger.timetable).run(stop))
+        await until(lambda: reconciler.passed == [ONE])
+        assert ledger.timetable.due()[ONE, "lookback"] == clock.now + 3600
+        clock.now -= 30 * 86_400
+        await until(lambda: reconciler.passed == [ONE, ONE])
+        stop.set()
+        await served
+
+
+@pytest.mark.parametrize("fault", [LedgerError("the disk is full"), RuntimeError("nobody has reckoned with it")])
+async def test_what_fails_around_a_pass_is_not_done_again_at_once(ledger: Ledger, tmp_path: Path, fault: Exception) -> None:
+    path, clock, stop = tmp_path / "tokens", Clock(), asyncio.Event()
+    path.write_text(f"{ONE}=token\n")
+    settings = Settings(shop_tokens_file=path, reconcile_interval=300.0)
+
+    class Failing(Played):
+        async def measure(self) -> None:
+            raise fault
+
+    async with httpx.AsyncClient() as http:
+        reconciler, looks = Failing(Access(settings, http, clock=clock), clock), list[float]()
+        due_by = ledger.timetable.due_by
+        ledger.timetable.due_by = lambda now: (looks.append(now), due_by(now))[1]  # type: ignore[method-assign, func-returns-value]
+        served = asyncio.create_task(Service(reconciler, Idle(), settings, ledger.timetable).run(stop))
+        await until(lambda: len(looks) >= 5)
+        assert reconciler.passed == [ONE]
+        clock.now += 300
+        await until(lambda: reconciler.passed == [ONE, ONE])
+        stop.set()
+        await served
+
+
+async def test_a_service_that_is_stopped_waits_for_no_pass_of_hours(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hooktape.reconciler.running._LEAVING", 0.05)
+    path, clock, stop = tmp_path / "tokens", Clock(), asyncio.Event()
+    path.write_text(f"{ONE}=token\n")
+    settings, released = Settings(shop_tokens_file=path), list[str]()
+
+    class Waiting(Played):
+        async def pass_(self, shop: str, **options: Any) -> list[Report]:
+            """As one does for a bulk operation."""
+            self.passed.append(shop)
+            try:
+                await asyncio.sleep(6 * 3600)
+            finally:
+                released.append(shop)
+            return []
+
+    async with httpx.AsyncClient() as http:
+        reconciler = Waiting(Access(settings, http, clock=clock), clock)
+        served = asyncio.create_task(Service(reconciler, Idle(), settings, ledger.timetable).run(stop))
+        await until(lambda: reconciler.passed == [ONE])
+        stop.set()
+        async with asyncio.timeout(10):
+            await served
+    assert released == [ONE]

@@ -2,9 +2,13 @@
 
 import asyncio
 import json
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 import httpx
@@ -14,10 +18,13 @@ from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop.admin import Request
 from hooktape.local.shop.model import API_VERSION
 from hooktape.reconciler import performing
+from hooktape.reconciler.bulk import Lister, Pace
 from hooktape.reconciler.coverage import Coverage
 from hooktape.reconciler.families import FAMILIES
 from hooktape.reconciler.family import Family
 from hooktape.reconciler.measuring import Figures
+from hooktape.reconciler.moves import Look, ReadTape
+from hooktape.reconciler.performing import Run, Turn
 from hooktape.reconciler.report import Report
 from hooktape.reconciler.schedule import Pass
 from hooktape.reconciler.service import Reconciler
@@ -65,11 +72,15 @@ class Passes:
     def __init__(self, ledger: Ledger, edit: Edit = lambda query, variables, answer: answer, changes: int = 600, **options: Any) -> None:
         self.showing, self.ledger, self.edit, self.asked = Showing(changes), ledger, edit, list[str]()
         self.clock = Clock(self.showing.now + 5)
+        self.file = b""
+        """Of a bulk operation."""
         self.tape = Tape([event_of(change, SHOP) for change in self.showing.changes])
         self.settings = Settings(shop_tokens={SHOP: Secret("token")}, topics=("*/*",),
                                  **{"reconcile_lag": 0.0, "reconcile_grace": 0.0} | options)  # fmt: skip
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, content=self.file)
         asked = json.loads(request.content)
         self.asked.append(asked["query"])
         answer = json.loads(json.dumps(self.showing.admin.execute(Request(asked["query"], asked["variables"]))))
@@ -78,13 +89,18 @@ class Passes:
 
     async def passed(self, *families: str, **options: Any) -> dict[str, Report]:
         """Family → the report of a pass over these."""
+        async with self.reconciler(*families) as reconciler:
+            return {report.family: report for report in await reconciler.pass_(SHOP, **options)}
+
+    @asynccontextmanager
+    async def reconciler(self, *families: str) -> AsyncIterator[Reconciler]:
         async with httpx.AsyncClient(transport=httpx.MockTransport(self._answer)) as http:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(performing, "TapeView", lambda settings: self.tape)
                 patch.setattr(performing.Writer, "open", lambda settings, name: self.tape)
                 chosen = [FAMILIES[name] for name in families]
                 async with Reconciler(self.settings, self.ledger, clock=self.clock, http=http, families=chosen) as reconciler:
-                    return {report.family: report for report in await reconciler.pass_(SHOP, **options)}
+                    yield reconciler
 
 
 def undated(query: str, variables: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
@@ -217,3 +233,145 @@ async def test_a_pass_that_breaks_before_its_families_is_in_their_reports(ledger
     found = await Passes(ledger, lambda query, variables, answer: {"data": None}).passed("orders", "products")
     assert {report.reason for report in found.values()} == {"bug"}
     assert {(kept.family, kept.state) for kept in ledger.reports.latest()} == {("orders", "bug"), ("products", "bug")}
+
+
+async def test_two_passes_of_one_process_over_a_shop_take_turns(ledger: Ledger) -> None:
+    # The doctor's look back after a repair, and a pass on schedule.
+    passes = Passes(ledger)
+    async with passes.reconciler("orders") as reconciler:
+        found = await asyncio.gather(reconciler.pass_(SHOP), reconciler.pass_(SHOP))
+        assert sorted(report.reason for reports in found for report in reports) == ["", "busy"]
+        assert [report.reason for report in await reconciler.pass_(SHOP)] == [""]
+
+
+async def test_passes_that_wait_for_the_tape_leave_threads_to_those_that_renew_leases(ledger: Ledger) -> None:
+    passes, read_on, reading = Passes(ledger, changes=1), threading.Event(), list[str]()
+
+    class Slow(Tape):
+        def coverage(self, shop: str, *_: object) -> Coverage:  # type: ignore[override]
+            reading.append(shop)
+            read_on.wait(60)
+            return Coverage(FAMILIES["orders"])
+
+    passes.tape = Slow()
+    async with passes.reconciler("orders") as reconciler:
+        world, client = reconciler._world, None
+        runs = [Run(Turn(f"{number}.myshopify.com", None, None), FAMILIES["orders"], Look.STATES, client, None, None, None)  # type: ignore[arg-type]
+                for number in range(40)]  # fmt: skip
+        reads = [asyncio.create_task(world.perform(ReadTape(0), run)) for run in runs]
+        try:
+            async with asyncio.timeout(10):
+                # All of them have asked.
+                await asyncio.sleep(0)
+                assert await asyncio.to_thread(lambda: "renewed") == "renewed"
+        finally:
+            read_on.set()
+            await asyncio.gather(*reads)
+    assert len(reading) == 40
+
+
+async def test_a_dry_run_leaves_the_bulk_operations_of_the_passes_alone(ledger: Ledger) -> None:
+    passes = Passes(ledger)
+    ledger.bulk.begin(SHOP, "orders", "updated_at:>='2026-01-01T00:00:00Z'", (1, 2), passes.clock.now)
+    ledger.bulk.began(SHOP, "orders", "updated_at:>='2026-01-01T00:00:00Z'", "gid://shopify/BulkOperation/1")
+    before = ledger.bulk.open(SHOP)
+    assert (await passes.passed("orders", dry_run=True))["orders"].complete
+    assert ledger.bulk.open(SHOP) == before
+    assert not any("bulkOperationCancel" in query for query in passes.asked)
+
+
+async def test_a_pass_that_ends_within_the_file_of_a_bulk_operation_leaves_no_file_open(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_bulk(query: str, variables: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        gid = "gid://shopify/BulkOperation/1"
+        if "bulkOperationRunQuery" in query:
+            return {"data": {"bulkOperationRunQuery": {"bulkOperation": {"id": gid}, "userErrors": []}}}
+        if "BulkOperation {" in query:
+            ended = {"status": "COMPLETED", "errorCode": None, "url": "https://files.example/1", "objectCount": "2", "rootObjectCount": "2"}
+            return {"data": {"node": ended}}
+        return answer
+
+    files, made = [], tempfile.TemporaryFile
+
+    def noted(**options: Any) -> Any:
+        files.append(made(**options))
+        return files[-1]
+
+    monkeypatch.setattr("hooktape.reconciler.bulk.tempfile.TemporaryFile", noted)
+    monkeypatch.setattr(performing, "Lister", partial(Lister, estimate=0, portion=1))
+    passes = Passes(ledger, in_bulk)
+    # It ends at the first line, as it would between any two with the ledger or Kafka away.
+    passes.file = b'{"id": "gid://shopify/Order/1", "updatedAt": "soon"}\n' * 2
+    async with passes.reconciler("orders") as reconciler:
+        (report,) = await reconciler.pass_(SHOP)
+        assert report.reason == "bug"
+        assert [file.closed for file in files] == [True]
+
+
+async def test_a_pass_that_is_given_up_while_it_waits_gives_its_lease_back_and_leaves_the_operation_to_the_next(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polled = asyncio.Event()
+
+    def waiting(query: str, variables: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if "bulkOperationRunQuery" in query:
+            started = {"bulkOperation": {"id": "gid://shopify/BulkOperation/1"}, "userErrors": []}
+            return {"data": {"bulkOperationRunQuery": started}}
+        if "BulkOperation {" in query:
+            polled.set()
+            seen = {"status": "RUNNING", "errorCode": None, "url": None, "objectCount": "0", "rootObjectCount": "0"}
+            return {"data": {"node": seen}}
+        return answer
+
+    monkeypatch.setattr(performing, "Lister", partial(Lister, estimate=0))
+    passes = Passes(ledger, waiting)
+    async with passes.reconciler("orders") as reconciler:
+        for _ in range(2):
+            polled.clear()
+            given_up = asyncio.create_task(reconciler.pass_(SHOP))
+            async with asyncio.timeout(20):
+                await polled.wait()
+            given_up.cancel()
+            await asyncio.gather(given_up, return_exceptions=True)
+            assert given_up.cancelled()
+    assert [one.gid for one in ledger.bulk.open(SHOP)] == ["gid://shopify/BulkOperation/1"]
+    assert sum("bulkOperationRunQuery" in query for query in passes.asked) == 1
+
+
+async def test_a_pass_waits_once_for_a_place_among_shopifys_bulk_operations_however_small_a_window_would_do(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(query: str, variables: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if "bulkOperationRunQuery" in query:
+            refused = {"bulkOperation": None, "userErrors": [{"code": "LIMIT_REACHED", "message": "too many"}]}
+            return {"data": {"bulkOperationRunQuery": refused}}
+        return answer
+
+    passes, waited = Passes(ledger, full), list[float]()
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        passes.clock.now += seconds
+
+    monkeypatch.setattr(performing, "Lister", partial(Lister, estimate=0, pace=Pace(deadline=600.0), sleep=sleep))
+    found = await passes.passed("orders")
+    assert sum(waited) <= 660.0
+    assert (found["orders"].reason, found["orders"].complete) == ("bulk_places", False)
+    assert ledger.reconcile.cursor(SHOP, "orders").position is None
+
+
+async def test_why_a_list_proves_nothing_is_told(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def failing(query: str, variables: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if "bulkOperationRunQuery" in query:
+            started = {"bulkOperation": {"id": "gid://shopify/BulkOperation/1"}, "userErrors": []}
+            return {"data": {"bulkOperationRunQuery": started}}
+        if "BulkOperation {" in query:
+            seen = {"status": "FAILED", "errorCode": "ACCESS_DENIED", "url": None, "objectCount": "0", "rootObjectCount": "0"}
+            return {"data": {"node": seen}}
+        return answer
+
+    monkeypatch.setattr(performing, "Lister", partial(Lister, estimate=0))
+    assert not (await Passes(ledger, failing).passed("orders"))["orders"].complete
+    told = [record.__dict__ for record in caplog.records if record.name == "hooktape.reconciler"]
+    assert any("FAILED (ACCESS_DENIED)" in str(one) for one in told)
