@@ -201,7 +201,11 @@ class Reconciler:
             beat.cancel()
             if turn.writer is not None:
                 await asyncio.to_thread(turn.writer.close)
-            await self._ask(lambda: self._ledger.leases.release(name, turn.owner))
+            try:
+                await self._ask(lambda: self._ledger.leases.release(name, turn.owner))
+            except LedgerError as error:
+                # What the pass has done is done, and the lease ends by itself.
+                _log.warning("a lease wasn't given back", shop=turn.shop, error=str(error))
 
     async def _heartbeat(self, turn: Turn, name: str) -> None:
         while True:

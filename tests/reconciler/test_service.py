@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hooktape.errors import LedgerError
 from hooktape.ledger.ledger import Ledger
 from hooktape.local.shop.admin import Request
 from hooktape.local.shop.model import API_VERSION
@@ -242,6 +243,14 @@ async def test_two_passes_of_one_process_over_a_shop_take_turns(ledger: Ledger) 
         found = await asyncio.gather(reconciler.pass_(SHOP), reconciler.pass_(SHOP))
         assert sorted(report.reason for reports in found for report in reports) == ["", "busy"]
         assert [report.reason for report in await reconciler.pass_(SHOP)] == [""]
+
+
+async def test_a_pass_whose_lease_cannot_be_given_back_has_been_made_all_the_same(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(name: str, owner: str) -> None:
+        raise LedgerError("the database went away")
+
+    monkeypatch.setattr(ledger.leases, "release", away)
+    assert (await Passes(ledger).passed("orders"))["orders"].complete
 
 
 async def test_passes_that_wait_for_the_tape_leave_threads_to_those_that_renew_leases(ledger: Ledger) -> None:
