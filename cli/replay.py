@@ -130,8 +130,9 @@ def print_plan(ledger: Ledger, plan: Plan, as_json: bool, then: str) -> None:
     if plan.decisions[Decision.RUN]:
         reached = ", ".join(common.clean(handler.name) for handler in plan.handlers)
         click.echo(f"\nreaches {reached or f'whatever handlers group {job.group} has: no worker of it has started yet'}")
-    if plan.seconds is not None:
-        click.echo(f"at {job.rate:g} events a second it takes {format_duration(round(plan.seconds, 1 if plan.seconds < 10 else 0) or 0.1)}")
+        if plan.seconds is not None:
+            took = format_duration(round(plan.seconds, 1 if plan.seconds < 10 else 0) or 0.1)
+            click.echo(f"at {job.rate:g} events a second it takes {took}")
     click.echo(f"\nnothing has changed. To run it: {then}")
 
 

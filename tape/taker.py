@@ -26,10 +26,10 @@ _BACK = 200
 class _Spot:
     """How far one partition has been read, and what of it waits for a later window."""
 
-    __slots__ = ("kept", "next", "paused")
+    __slots__ = ("assigned", "kept", "next", "paused")
 
     def __init__(self, offset: int) -> None:
-        self.next, self.paused = offset, False
+        self.next, self.assigned, self.paused = offset, False, False
         self.kept: dict[int, Message] = {}
 
 
@@ -97,9 +97,9 @@ class Taker:
         return sorted(offsets if spot is None else (offset for offset in offsets if offset not in spot.kept), reverse=True)
 
     def _go_to(self, partition: Partition, offset: int) -> None:
-        spot = self._spots.get(partition)
-        if spot is None:
-            self._spots[partition] = _Spot(offset)
+        spot = self._spots.setdefault(partition, _Spot(offset))
+        if not spot.assigned:
+            spot.next, spot.assigned, spot.paused = offset, True, False
             self._consumer.incremental_assign([TopicPartition(*partition, offset)])
             return
         if spot.paused:
@@ -142,9 +142,10 @@ class Taker:
             return message.offset()
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             low: int = self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=self._timeout)[0]
-            # Nothing is fetched of a partition whose place has gone, and a seek doesn't change that.
+            # Nothing is fetched of a partition whose place has gone, and a seek doesn't change that; nor does one take a partition that has
+            # just been assigned any further (librdkafka#3959). So it's assigned where it's to be read from.
             self._consumer.incremental_unassign([TopicPartition(*partition)])
-            self._consumer.incremental_assign([TopicPartition(*partition, low)])
+            self._spots[partition].assigned = False
             return low
         if error.fatal() or not error.retriable():
             raise TapeUnavailable(f"{partition[0]}/{partition[1]} can't be read: {error.str()}")
@@ -156,7 +157,7 @@ class Taker:
             left.pop()
         if not left:
             del reading[partition]
-        elif left[-1] > spot.next + _READ_ON:
+        elif not spot.assigned or left[-1] > spot.next + _READ_ON:
             self._go_to(partition, left[-1])
 
     def _forget(self, partition: Partition, below: int) -> None:
@@ -165,7 +166,7 @@ class Taker:
             self._weight -= len(spot.kept.pop(offset))
 
     def _pause_all_but(self, reading: dict[Partition, list[int]]) -> None:
-        ahead = [p for p, spot in self._spots.items() if p not in reading and not spot.paused]
+        ahead = [p for p, spot in self._spots.items() if p not in reading and spot.assigned and not spot.paused]
         if ahead:
             self._consumer.pause([TopicPartition(*p) for p in ahead])
             for p in ahead:
