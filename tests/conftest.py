@@ -4,6 +4,7 @@ A test that uses `kafka` or `postgres_url` (or marks itself so) gets the marker 
 a mistake in a pure decision shows in seconds.
 """
 
+import logging
 import os
 import tempfile
 import uuid
@@ -38,6 +39,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if getattr(config.option, "numprocesses", None) or hasattr(config, "workerinput"):
         # Where files run side by side, what takes minutes begins at once, or all would wait for it at the end.
         items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.fixture(autouse=True)
+def logging_of_its_own() -> Iterator[None]:
+    """A command that a test runs in this process logs to that test's standard error, which is closed by the time the next one logs."""
+    before, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = before
+    logging.root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
