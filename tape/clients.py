@@ -151,8 +151,9 @@ _PASSING = frozenset({
     # No partition asked for has a leader, and librdkafka will say so of them for minutes: another client must ask.
     KafkaError._NOENT,
 })  # fmt: skip
-_AWAY = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE,
-                   KafkaError.REQUEST_TIMED_OUT})  # fmt: skip
+# Timed out "in queue": the connection had gone before the question could be sent.
+_AWAY = frozenset({KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN,
+                   KafkaError._RESOLVE, KafkaError.REQUEST_TIMED_OUT})  # fmt: skip
 # Between two tries; an election takes tens of milliseconds.
 _MOMENT = 0.05
 

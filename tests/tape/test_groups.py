@@ -1,6 +1,7 @@
 import time
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from hooktape.errors import NotAllowed
 from hooktape.settings import Settings
@@ -43,3 +44,19 @@ def test_a_live_group_names_its_members_and_refuses_new_offsets_and_an_empty_one
 def test_the_groups_are_those_that_have_a_dead_letter_topic(settings: Settings, prefix: str) -> None:
     names = [f"{prefix}.dlq.b", f"{prefix}.dlq.a", f"{prefix}.log.orders.create", "other.dlq.c"]
     assert groups.groups_of(settings, names) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["_TIMED_OUT", "_TIMED_OUT_QUEUE", "_TRANSPORT", "_ALL_BROKERS_DOWN", "COORDINATOR_LOAD_IN_PROGRESS"])
+def test_whoever_asks_what_was_committed_while_the_broker_is_away_waits_for_it(name: str) -> None:
+    asked: list[str] = []
+
+    class Away:
+        def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+            asked.append(name)
+            if len(asked) < 3:
+                raise KafkaException(KafkaError(getattr(KafkaError, name)))
+            return partitions
+
+    place = TopicPartition("a", 0, 7)
+    assert groups.committed_by(Away(), [place], patience=60.0) == [place]  # type: ignore[arg-type]
+    assert len(asked) == 3
