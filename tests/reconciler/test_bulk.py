@@ -219,25 +219,40 @@ async def test_two_of_ours_run_at_a_time_and_a_third_waits_for_its_place(world: 
         await world.all(REFUNDS, stuck)
 
 
+class _Cut(httpx.AsyncByteStream):
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._data
+        raise httpx.ReadError("the connection broke off")
+
+
+class _Tampering(httpx.AsyncBaseTransport):
+    """What is done to an answer on its way: (request, response) → response."""
+
+    def __init__(self, change: Callable[[httpx.Request, httpx.Response], httpx.Response]) -> None:
+        self._inner, self._change = httpx.AsyncHTTPTransport(), change
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._inner.handle_async_request(request)
+        await response.aread()
+        return self._change(request, response)
+
+
 async def test_a_download_that_breaks_off_goes_on_where_it_ended(world: World) -> None:
     whole = (await world.all(ORDERS))[0]
     asked: list[str | None] = []
 
-    class Breaking(httpx.AsyncBaseTransport):
-        def __init__(self) -> None:
-            self._inner = httpx.AsyncHTTPTransport()
+    def change(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if "/bulk/" not in request.url.path:
+            return response
+        asked.append(request.headers.get("Range"))
+        if len(asked) < 3:
+            return httpx.Response(response.status_code, stream=_Cut(response.content[: len(response.content) // 2]))
+        return response
 
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            response = await self._inner.handle_async_request(request)
-            if "/bulk/" not in request.url.path:
-                return response
-            asked.append(request.headers.get("Range"))
-            data = await response.aread()
-            if len(asked) < 3:
-                return httpx.Response(response.status_code, stream=_Cut(data[: len(data) // 2]))
-            return httpx.Response(response.status_code, content=data)
-
-    async with httpx.AsyncClient(transport=Breaking()) as http:
+    async with httpx.AsyncClient(transport=_Tampering(change)) as http:
         world.http = http
         rows, _, why = await world.all(ORDERS)
     assert (why, rows) == ("", whole)
@@ -278,15 +293,6 @@ async def test_a_download_from_whoever_compresses_it_breaks_off_and_comes_whole_
     assert (None in asked[1:]) is not willing
 
 
-class _Cut(httpx.AsyncByteStream):
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._data
-        raise httpx.ReadError("the connection broke off")
-
-
 @pytest.mark.parametrize("status", ["CREATED", "RUNNING", "CANCELING"])
 def test_what_runs_is_asked_again(status: str) -> None:
     assert running(Seen(status))
@@ -323,18 +329,6 @@ async def test_operations_that_nobody_takes_up_any_more_hold_no_place_for_ever(w
         world.ledger.bulk.began(world.shop.domain, name, "", f"gid://shopify/BulkOperation/{name}")
     world.clock[0] += 600.0
     assert (await world.all(ORDERS, world.lister(pace=Pace(deadline=600.0))))[2] == ""
-
-
-class _Tampering(httpx.AsyncBaseTransport):
-    """What is done to an answer on its way: (request, response) → response."""
-
-    def __init__(self, change: Callable[[httpx.Request, httpx.Response], httpx.Response]) -> None:
-        self._inner, self._change = httpx.AsyncHTTPTransport(), change
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        response = await self._inner.handle_async_request(request)
-        await response.aread()
-        return self._change(request, response)
 
 
 async def test_a_download_that_always_breaks_off_before_its_furthest_point_ends(world: World) -> None:
